@@ -1,0 +1,37 @@
+"""Penstock: an embedded workflow engine.
+
+Put `@flow` and `@task` on the functions you have, and get retries, caching, concurrency, typed
+futures and the history of every run, in your own process.
+"""
+
+from penstock import exceptions, history, states
+from penstock._engine.runtime import close_runtime as shutdown
+from penstock.context import TaskRunContext
+from penstock.flows import AsyncFlow, Flow, flow
+from penstock.futures import FutureList, TaskFuture
+from penstock.logging import get_run_logger
+from penstock.states import State, StateType
+from penstock.tasks import AsyncTask, Task, task, unmapped
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AsyncFlow",
+    "AsyncTask",
+    "Flow",
+    "FutureList",
+    "State",
+    "StateType",
+    "Task",
+    "TaskFuture",
+    "TaskRunContext",
+    "__version__",
+    "exceptions",
+    "flow",
+    "get_run_logger",
+    "history",
+    "shutdown",
+    "states",
+    "task",
+    "unmapped",
+]

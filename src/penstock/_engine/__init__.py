@@ -1,0 +1,1 @@
+"""What runs the runs; nothing here is public."""

@@ -1,0 +1,132 @@
+"""Futures in arguments, at any depth: found before a run starts, replaced by values when it does.
+
+Looked into: list, tuple (named ones too), set, frozenset, dict, dataclass and msgspec Struct. A
+container without a future in it is passed on as the very same object.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, TypeAlias
+
+import msgspec
+
+from penstock.states import State
+
+if TYPE_CHECKING:
+    from penstock._engine.runs import Run
+
+Arguments: TypeAlias = tuple[Sequence[object], Mapping[str, object]]
+Upstream: TypeAlias = "Handle | State[object]"
+
+_LEAVES = frozenset({type(None), bool, int, float, complex, str, bytes, bytearray, range})
+_SEQUENCES = frozenset({list, tuple, set, frozenset})
+
+
+class Handle:
+    """What stands for a run in the user's code: the base of futures."""
+
+    __slots__ = ("_run",)
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+
+def upstreams_in(args: Sequence[object], kwargs: Mapping[str, object]) -> list[Upstream]:
+    """The futures and states in the arguments of a call, each once, in order."""
+    found: list[Upstream] = []
+    if all_leaves(args) and (not kwargs or all_leaves(kwargs.values())):
+        return found
+    _collect((args, kwargs), found, set())
+    return found
+
+
+def all_leaves(values: Sequence[object] | object) -> bool:
+    """Whether none of the values can hold a future; the fast way out for plain data."""
+    return _LEAVES.issuperset(map(type, values))  # type: ignore[call-overload]  # always an iterable
+
+
+def _collect(value: object, found: list[Upstream], seen: set[int]) -> None:
+    if type(value) in _LEAVES or id(value) in seen:
+        return
+    seen.add(id(value))
+    if isinstance(value, Handle | State):
+        found.append(value)
+        return
+    for part in _parts(value):
+        _collect(part, found, seen)
+
+
+def _parts(value: object) -> Iterator[object]:
+    """What is directly inside a container; nothing for anything else."""
+    if isinstance(value, list | tuple | set | frozenset):
+        if not all_leaves(value):
+            yield from value
+    elif isinstance(value, Mapping) and isinstance(value, dict):
+        if not all_leaves(value.values()):
+            yield from value.values()
+        yield from (key for key in value if isinstance(key, Handle))
+    elif isinstance(value, msgspec.Struct):
+        yield from (getattr(value, name) for name in value.__struct_fields__)
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        yield from (getattr(value, f.name, None) for f in dataclasses.fields(value))
+
+
+def replaced(value: object, by: Callable[[Upstream], object]) -> object:
+    """`value` with each future and state in it replaced; the same object where there is none."""
+    return _Replacement(by).of(value)
+
+
+class _Replacement:
+    """One walk; it remembers what it replaced, so that shared parts stay shared."""
+
+    def __init__(self, by: Callable[[Upstream], object]) -> None:
+        self._by = by
+        self._done: dict[int, object] = {}
+
+    def of(self, value: object) -> object:
+        if type(value) in _LEAVES:
+            return value
+        if isinstance(value, Handle | State):
+            return self._by(value)
+        if id(value) not in self._done:
+            self._done[id(value)] = value  # where a cycle comes back to
+            self._done[id(value)] = self._rebuilt(value)
+        return self._done[id(value)]
+
+    def _rebuilt(self, value: object) -> object:
+        before = list(_parts(value))
+        if not before:
+            return value
+        if isinstance(value, dict):
+            return self._rebuilt_dict(value)
+        after = [self.of(part) for part in before]
+        if all(old is new for old, new in zip(before, after, strict=True)):
+            return value
+        return _remade(value, after)
+
+    def _rebuilt_dict(self, value: dict[object, object]) -> object:
+        after = {self.of(key): self.of(item) for key, item in value.items()}
+        if all(old is new for old, new in zip(value.values(), after.values(), strict=False)) and (
+            value.keys() == after.keys()
+        ):
+            return value
+        if type(value) is dict:
+            return after
+        copy = value.copy()
+        copy.clear()
+        copy.update(after)
+        return copy
+
+
+def _remade(value: object, parts: list[object]) -> object:
+    """A container like `value` with other parts."""
+    if isinstance(value, msgspec.Struct):
+        names = value.__struct_fields__
+        return msgspec.structs.replace(value, **dict(zip(names, parts, strict=True)))
+    if isinstance(value, list | tuple | set | frozenset):
+        make = getattr(value, "_make", type(value))  # a named tuple takes its fields one by one
+        return make(parts)
+    names = tuple(field.name for field in dataclasses.fields(value))  # type: ignore[arg-type]  # all that is left are dataclasses
+    return dataclasses.replace(value, **dict(zip(names, parts, strict=True)))  # type: ignore[type-var]  # as above

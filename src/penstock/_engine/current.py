@@ -1,0 +1,11 @@
+"""The run whose code is running here."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from penstock._engine.runs import FlowRun, TaskRun
+
+current_run: ContextVar[FlowRun | TaskRun | None] = ContextVar("current_run", default=None)

@@ -1,0 +1,632 @@
+"""The drivers: they run the rules, and do what the rules ask for.
+
+`drive_sync` does it in the calling thread, `drive_async` in a task of an event loop, and a
+`ParkedRun` wherever a worker is free, holding none while it waits. None of them decides anything.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Coroutine
+from contextvars import Context, copy_context
+from functools import partial
+from typing import Any, TypeAlias
+
+import anyio
+
+from penstock._engine.current import current_run
+from penstock._engine.effects import (
+    Acquire,
+    Claim,
+    Commit,
+    Effect,
+    Error,
+    Interrupted,
+    Invoke,
+    Join,
+    LookUp,
+    Outcome,
+    Record,
+    Sleep,
+    Steps,
+    TimedOut,
+    Value,
+    WaitFor,
+)
+from penstock._engine.lanes import Workers
+from penstock._engine.latch import Latch, when_all
+from penstock._engine.lifecycle import abort_steps, flow_steps, task_steps
+from penstock._engine.loops import LoopPort, current_port
+from penstock._engine.runs import FlowRun, Run, Spawner, TaskRun
+from penstock._engine.runtime import Runtime
+from penstock.exceptions import WouldDeadlock
+from penstock.states import State
+
+RunSteps: TypeAlias = Steps[State[Any]]
+_DONE = Value()
+
+
+def steps_of(run: Run, runtime: Runtime) -> RunSteps:
+    """The rules for this run."""
+    if isinstance(run, TaskRun):
+        return task_steps(run, runtime.rules)
+    assert isinstance(run, FlowRun), "there are two kinds of run"
+    return flow_steps(run, runtime.rules)
+
+
+def _look_up_or_claim(effect: Effect, run: Run, runtime: Runtime) -> Outcome:
+    """The effects that no driver waits for."""
+    if type(effect) is LookUp:
+        return Value(runtime.look_up(effect.key))
+    assert type(effect) is Claim, f"no driver knows {effect!r}"
+    assert isinstance(run, TaskRun), "only tasks have cache keys"
+    return Value(runtime.claim(effect.key, run))
+
+
+def call_inline(run: Run, effect: Invoke) -> Outcome:
+    """Call sync code of the run in this thread."""
+    token = current_run.set(run)  # type: ignore[arg-type]  # there are two kinds of run
+    try:
+        return Value(effect.call())
+    except Exception as error:
+        return Error(error)
+    except BaseException as error:
+        return Interrupted(error)
+    finally:
+        current_run.reset(token)
+
+
+def _call_in_time(run: Run, effect: Invoke, runtime: Runtime) -> Outcome:
+    """Call sync code in a thread that can be left to itself when its time is up.
+
+    Code in a thread cannot be stopped; so it is not waited for.
+    """
+    assert effect.timeout is not None, "asked for only where there is a time limit"
+    answers: list[Outcome] = []
+    answered = Latch()
+    context = copy_context()
+
+    def work() -> None:
+        answers.append(context.run(call_inline, run, effect))
+        answered.set()
+
+    runtime.threads.run_soon(work)
+    if answered.wait(effect.timeout, gives_up_place=False):
+        return answers[0]
+    runtime.log.abandoned(run, effect.timeout)
+    return TimedOut()
+
+
+def abort(run: Run, runtime: Runtime, error: BaseException) -> None:
+    """End a run whose rules were themselves interrupted: Ctrl-C may come between any two steps."""
+    for effect in abort_steps(run, runtime.rules, error):
+        if type(effect) is Record:
+            runtime.record(run, effect)
+    for member in tuple(run.members) if isinstance(run, FlowRun) else ():
+        member.cancel()
+
+
+# In the calling thread
+
+
+def drive_sync(run: Run, runtime: Runtime) -> State[Any]:
+    """Run to the end in this thread.
+
+    Raises:
+        KeyboardInterrupt, SystemExit: after the end was recorded.
+    """
+    steps = steps_of(run, runtime)
+    outcome: Any = None
+    interruption: BaseException | None = None
+    if isinstance(run, FlowRun):
+        run.cancel = partial(cancel_members, run)
+    try:
+        while True:
+            effect = steps.send(outcome)
+            if type(effect) is Record:
+                runtime.record(run, effect)
+                outcome = None
+                relief = runtime.store.relieve()
+                if relief is not None:
+                    relief.wait()
+            else:
+                outcome = _answer_sync(effect, run, runtime)
+                if type(outcome) is Interrupted:
+                    interruption = outcome.exception
+    except StopIteration as stop:
+        state: State[Any] = stop.value
+    except BaseException as error:
+        abort(run, runtime, error)
+        raise
+    finally:
+        runtime.finish(run)
+    if interruption is not None:
+        raise interruption
+    return state
+
+
+def _answer_sync(effect: Effect, run: Run, runtime: Runtime) -> Outcome:
+    if type(effect) is Acquire:
+        return _DONE
+    if type(effect) is Invoke:
+        if effect.timeout is None:
+            return call_inline(run, effect)
+        return _interruptible(partial(_call_in_time, run, effect, runtime))
+    if type(effect) is Sleep:
+        return _interruptible(partial(_sleep, effect.seconds))
+    if type(effect) is WaitFor:
+        return _interruptible(partial(_wait_for, effect, run))
+    if type(effect) is Join:
+        assert isinstance(run, FlowRun), "only flows join"
+        return _interruptible(partial(_join_sync, effect, run))
+    if type(effect) is Commit:
+        runtime.commit().wait()
+        runtime.store.check()
+        return _DONE
+    return _look_up_or_claim(effect, run, runtime)
+
+
+def _interruptible(wait: Callable[[], Outcome]) -> Outcome:
+    try:
+        return wait()
+    except (KeyboardInterrupt, SystemExit) as interruption:
+        return Interrupted(interruption)
+
+
+def _sleep(seconds: float) -> Outcome:
+    time.sleep(seconds)
+    return _DONE
+
+
+def _wait_for(effect: WaitFor, run: Run) -> Outcome:
+    for latch in effect.latches:
+        if isinstance(latch, Run):
+            refuse_deadlock(latch)
+        latch.wait()
+    return _DONE
+
+
+def _join_sync(effect: Join, run: FlowRun) -> Outcome:
+    if effect.cancel:
+        cancel_members(run)
+    while unfinished := unfinished_members(run):
+        for member in unfinished:
+            member.wait()
+    return _DONE
+
+
+def unfinished_members(run: FlowRun) -> list[Run]:
+    """The runs of a flow run that have not ended."""
+    return [member for member in tuple(run.members) if not member.is_set()]
+
+
+def cancel_members(run: FlowRun) -> None:
+    """Cancel all that the flow run submitted and that has not ended."""
+    for member in unfinished_members(run):
+        member.cancel()
+
+
+def refuse_deadlock(run: Run) -> None:
+    """Raise where waiting in this thread would keep the run from ending.
+
+    Raises:
+        WouldDeadlock: the run, or one that it waits for, needs the loop of this thread.
+    """
+    if run.is_set():
+        return
+    port = current_port()
+    if port is not None and _needs_loop(run, port.key, set()):
+        raise WouldDeadlock(
+            f"Waiting for {getattr(run, 'name', 'this run')!r} here would block the event loop "
+            "that it needs to finish. Use `await future` instead of `future.result()`."
+        )
+
+
+def _needs_loop(run: Run, key: object, seen: set[Run]) -> bool:
+    if run.is_set() or run in seen:
+        return False
+    seen.add(run)
+    if run.port is not None and run.port.key is key:
+        return True
+    members = run.members if isinstance(run, FlowRun) else ()
+    others = (*run.upstream_runs, *run.predecessors, *members)
+    return any(_needs_loop(other, key, seen) for other in others)
+
+
+# In an event loop
+
+
+class _Loop:
+    """Where the async tasks of an async flow run: in the flow's own task group."""
+
+    def __init__(self, port: LoopPort, group: anyio.abc.TaskGroup) -> None:
+        self.port = port
+        self._group = group
+
+    def spawn(self, start: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """See `Spawner`."""
+        here = current_port()
+        if here is not None and here.key is self.port.key:
+            self._group.start_soon(start)
+        else:
+            context = copy_context()
+            self.port.call_soon(lambda: context.run(self._group.start_soon, start))
+
+
+class EngineLoop:
+    """Where the async tasks of a sync flow run: in the engine's loop for user code."""
+
+    def __init__(self, port: LoopPort) -> None:
+        self.port = port
+
+    def spawn(self, start: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """See `Spawner`."""
+        context = copy_context()
+        self.port.call_soon(lambda: context.run(self.port.spawn, start))
+
+
+async def drive_async(
+    run: Run, runtime: Runtime, steps: RunSteps | None = None, effect: Effect | None = None
+) -> State[Any]:
+    """Run to the end in this task; from where `steps` are, having asked for `effect`.
+
+    Raises:
+        BaseException: the loop's cancellation, KeyboardInterrupt or SystemExit, after the end was
+            recorded.
+    """
+    run.port = current_port()
+    try:
+        if not isinstance(run, FlowRun):
+            state, interruption = await _drive_steps(run, runtime, steps, effect)
+        else:
+            assert run.port is not None, "an awaiting task has a loop"
+            async with anyio.create_task_group() as group:
+                run.spawner = _Loop(run.port, group)
+                state, interruption = await _drive_steps(run, runtime, steps, effect)
+    except BaseException as error:
+        if not run.history or not run.is_final(len(run.history)):
+            abort(run, runtime, error)
+        raise
+    finally:
+        runtime.finish(run)
+    if interruption is not None:
+        raise interruption
+    return state
+
+
+async def _drive_steps(
+    run: Run, runtime: Runtime, steps: RunSteps | None, effect: Effect | None
+) -> tuple[State[Any], BaseException | None]:
+    steps = steps or steps_of(run, runtime)
+    outcome: Any = None
+    interruption: BaseException | None = None
+    while True:
+        if effect is None:
+            try:
+                effect = steps.send(outcome)
+            except StopIteration as stop:
+                return stop.value, interruption
+        if type(effect) is Record:
+            runtime.record(run, effect)
+            outcome = None
+            relief = runtime.store.relieve()
+            if relief is not None:
+                await _shielded(relief)
+        else:
+            outcome = await _answer_async(effect, run, runtime)
+            if type(outcome) is Interrupted:
+                interruption = outcome.exception
+        effect = None
+
+
+async def _answer_async(effect: Effect, run: Run, runtime: Runtime) -> Outcome:
+    if type(effect) is Acquire:
+        return _DONE
+    if type(effect) is Invoke:
+        return await _invoke_async(run, effect)
+    if type(effect) is Sleep:
+        return await _cancellable(partial(anyio.sleep, effect.seconds))
+    if type(effect) is WaitFor:
+        return await _cancellable(partial(_wait_for_async, effect))
+    if type(effect) is Join:
+        assert isinstance(run, FlowRun), "only flows join"
+        return await _join_async(run, effect.cancel)
+    if type(effect) is Commit:
+        await _shielded(runtime.commit())
+        runtime.store.check()
+        return _DONE
+    return _look_up_or_claim(effect, run, runtime)
+
+
+async def _invoke_async(run: Run, effect: Invoke) -> Outcome:
+    if not effect.awaits:
+        return call_inline(run, effect)
+    token = current_run.set(run)  # type: ignore[arg-type]  # there are two kinds of run
+    try:
+        if effect.timeout is None:
+            return Value(await effect.call())  # type: ignore[misc]  # the rule says that it awaits
+        with anyio.move_on_after(effect.timeout):
+            return Value(await effect.call())  # type: ignore[misc]  # the rule says that it awaits
+        return TimedOut()
+    except Exception as error:
+        return Error(error)
+    except BaseException as error:
+        return Interrupted(error)
+    finally:
+        current_run.reset(token)
+
+
+async def _cancellable(wait: Callable[[], Coroutine[Any, Any, None]]) -> Outcome:
+    try:
+        await wait()
+    except Exception:
+        raise
+    except BaseException as cancelled:
+        return Interrupted(cancelled)
+    return _DONE
+
+
+async def _wait_for_async(effect: WaitFor) -> None:
+    for latch in effect.latches:
+        await latch.wait_async()
+
+
+async def _shielded(latch: Latch) -> None:
+    with anyio.CancelScope(shield=True):
+        await latch.wait_async()
+
+
+async def _join_async(run: FlowRun, cancel: bool) -> Outcome:
+    if cancel:
+        cancel_members(run)
+        with anyio.CancelScope(shield=True):
+            await _wait_for_members(run)
+        return _DONE
+    return await _cancellable(partial(_wait_for_members, run))
+
+
+async def _wait_for_members(run: FlowRun) -> None:
+    while unfinished := unfinished_members(run):
+        for member in unfinished:
+            await member.wait_async()
+
+
+async def drive_submitted(
+    run: Run, runtime: Runtime, steps: RunSteps | None = None, effect: Effect | None = None
+) -> None:
+    """Run to the end in a task of its own; `run.cancel` cancels it."""
+    with anyio.CancelScope() as scope:
+        port = current_port()
+        assert port is not None, "an awaiting task has a loop"
+        run.cancel = partial(port.call_soon, scope.cancel)
+        if run.cancelled_early:
+            scope.cancel()
+        try:
+            await drive_async(run, runtime, steps, effect)
+        except (Exception, KeyboardInterrupt, SystemExit) as error:
+            # On record already; whoever asks for the result gets it.
+            runtime.log.ended_by(run, error)
+
+
+# On workers
+
+
+class ParkedRun:
+    """Drives a run of sync code piece by piece, on whatever thread brings it further.
+
+    The rules are held by at most one thread. Whoever wants to go on takes them out of
+    `_suspended` under the number of the suspension that it knows; a timer, a callback or a worker
+    that comes too late finds nothing there, and what it brings is dropped.
+    """
+
+    __slots__ = ("_context", "_numbers", "_runtime", "_suspended", "_wanted_end", "_workers", "run")
+
+    def __init__(self, run: Run, runtime: Runtime, workers: Workers, context: Context) -> None:
+        self.run = run
+        self._runtime = runtime
+        self._workers = workers
+        self._context: Context | None = context
+        self._suspended: dict[int, RunSteps] = {}
+        self._numbers = itertools.count()
+        self._wanted_end = False
+        run.cancel = self.cancel
+
+    def start(self) -> None:
+        """Begin in this thread; user code is left to the workers."""
+        self._go_on(steps_of(self.run, self._runtime), None, on_worker=False)
+
+    def cancel(self) -> None:
+        """End the run now, whatever its code does."""
+        self._wanted_end = True
+        for number in tuple(self._suspended):
+            self._resume(number, Interrupted())
+
+    def _resume(self, number: int, outcome: Outcome, on_worker: bool = False) -> None:
+        steps = self._suspended.pop(number, None)
+        if steps is not None:
+            self._go_on(steps, outcome, on_worker)
+
+    def _go_on(self, steps: RunSteps, outcome: Any, on_worker: bool) -> None:
+        """Drive the rules until they have to wait for something."""
+        run, runtime = self.run, self._runtime
+        try:
+            while True:
+                effect = steps.send(outcome)
+                if type(effect) is Record:
+                    runtime.record(run, effect)
+                    outcome = None
+                    self._slow_down()
+                elif type(effect) is Invoke:
+                    number = self._suspend(steps)
+                    outcome = self._call(effect)
+                    if self._suspended.pop(number, None) is None:
+                        return  # cancelled meanwhile; what the code gave is dropped
+                elif type(effect) is Acquire and on_worker:
+                    outcome = _DONE
+                elif type(effect) is LookUp or type(effect) is Claim:
+                    outcome = _look_up_or_claim(effect, run, runtime)
+                else:
+                    self._park(steps, effect)
+                    return
+        except StopIteration:
+            pass
+        except BaseException as error:
+            abort(run, runtime, error)
+            runtime.log.ended_by(run, error)
+        self._context = None
+        runtime.finish(run)
+
+    def _suspend(self, steps: RunSteps) -> int:
+        number = next(self._numbers)
+        self._suspended[number] = steps
+        return number
+
+    def _park(self, steps: RunSteps, effect: Effect) -> None:
+        """Leave the rules until what they asked for has come about."""
+        runtime = self._runtime
+        number = self._suspend(steps)
+        go_on = partial(self._resume, number, _DONE)
+        if type(effect) is Acquire:
+            self._workers.run_soon(partial(self._resume, number, _DONE, on_worker=True))
+        elif type(effect) is Sleep:
+            runtime.host.call_later(effect.seconds, go_on)
+        elif type(effect) is WaitFor:
+            when_all(effect.latches, go_on)
+        elif type(effect) is Join:
+            self._join(effect, go_on)
+            return  # a join that cancels is not cancelled itself
+        else:
+            assert type(effect) is Commit, f"no driver knows {effect!r}"
+            runtime.commit().add_callback(go_on)
+            return  # what is being written cannot be taken back
+        if self._wanted_end:
+            self._resume(number, Interrupted())
+
+    def _call(self, effect: Invoke) -> Outcome:
+        context = self._context
+        if context is None:  # cancelled a moment ago
+            return Interrupted()
+        if effect.timeout is None:
+            return _run_in(context, call_inline, self.run, effect)
+        return _run_in(context, _call_in_time, self.run, effect, self._runtime)
+
+    def _join(self, effect: Join, go_on: Callable[[], None]) -> None:
+        assert isinstance(self.run, FlowRun), "only flows join"
+        if effect.cancel:
+            cancel_members(self.run)
+        self._join_rest(self.run, go_on)
+
+    def _join_rest(self, run: FlowRun, go_on: Callable[[], None]) -> None:
+        unfinished = unfinished_members(run)
+        if unfinished:
+            when_all(unfinished, partial(self._join_rest, run, go_on))
+        else:
+            go_on()
+
+    def _slow_down(self) -> None:
+        """Wait where the store cannot follow; an event loop is never made to wait."""
+        relief = self._runtime.store.relieve()
+        if relief is not None and current_port() is None:
+            relief.wait()
+
+
+def _run_in(context: Context, call: Callable[..., Outcome], *args: Any) -> Outcome:
+    try:
+        return context.run(call, *args)
+    except RuntimeError as error:
+        if "is already entered" not in str(error):
+            raise
+        # An attempt before, left to itself when its time was up, is still inside.
+        return context.copy().run(call, *args)
+
+
+# Starting runs
+
+
+def submit(run: TaskRun, runtime: Runtime) -> None:
+    """Start a run beside the code that asks for it; returns at once.
+
+    Raises:
+        RunCancelled: the flow run that it would belong to has ended.
+    """
+    flow_run = run.flow_run
+    if flow_run is None:
+        runtime.keep(run)
+    elif flow_run.task_runner.is_sequential and run.parent is not None:
+        run.after = flow_run.last_submitted.get(run.parent.run_id)
+        flow_run.last_submitted[run.parent.run_id] = run
+    if run.options.is_async:
+        _submit_async(run, runtime, flow_run)
+    else:
+        runner = runtime.default_task_runner if flow_run is None else flow_run.task_runner
+        ParkedRun(run, runtime, runtime.workers_of(runner), copy_context()).start()
+
+
+def _submit_async(run: TaskRun, runtime: Runtime, flow_run: FlowRun | None) -> None:
+    spawner = _spawner_of(flow_run, runtime)
+    run.port = spawner.port
+    run.cancel = run.cancel_early
+    steps = steps_of(run, runtime)
+    try:
+        effect: Effect | None = next(steps)
+    except StopIteration:  # a run before the flow's retry stands for it
+        runtime.finish(run)
+        return
+    if type(effect) is Record:  # submitted: on record at once, whenever the loop takes it up
+        runtime.record(run, effect)
+        effect = None
+    spawner.spawn(partial(drive_submitted, run, runtime, steps, effect))
+
+
+def _spawner_of(flow_run: FlowRun | None, runtime: Runtime) -> Spawner:
+    if flow_run is not None and flow_run.spawner is not None:
+        return flow_run.spawner
+    port = current_port() if flow_run is None else None
+    spawner = EngineLoop(port or runtime.async_loop.port)
+    if flow_run is not None:
+        flow_run.spawner = spawner
+    return spawner
+
+
+async def run_on_worker(run: Run, runtime: Runtime) -> State[Any]:
+    """Run sync code beside the loop, and wait for it; cancelled, it cancels the run."""
+    workers: Workers = runtime.threads
+    if isinstance(run, TaskRun):
+        runner = runtime.default_task_runner if run.flow_run is None else run.flow_run.task_runner
+        workers = runtime.workers_of(runner)
+    ParkedRun(run, runtime, workers, copy_context()).start()
+    try:
+        await run.wait_async()
+    except BaseException:
+        run.cancel()
+        with anyio.CancelScope(shield=True):
+            await run.wait_async()
+        raise
+    return run.state
+
+
+def run_on_engine_loop(run: Run, runtime: Runtime) -> State[Any]:
+    """Run async code from sync code, and wait for it.
+
+    Raises:
+        WouldDeadlock: this thread is the one that the code needs.
+        KeyboardInterrupt: after the end was recorded.
+    """
+    loop = runtime.async_loop
+    if loop.is_current():
+        raise WouldDeadlock(
+            f"{run.definition.name}.run_sync() would block the event loop that runs this code. "
+            f"Use `await {run.definition.name}(...)`."
+        )
+    run.cancel = run.cancel_early
+    EngineLoop(loop.port).spawn(partial(drive_submitted, run, runtime))
+    try:
+        run.wait()
+    except BaseException:
+        run.cancel()
+        run.wait()
+        raise
+    return run.state
+
+

@@ -1,0 +1,112 @@
+"""What a rule may ask for, and what a driver may answer.
+
+A rule yields one `Effect` and is sent one `Outcome`; it never sees a clock, a thread or a loop.
+`Acquire`, `Invoke`, `Sleep`, `WaitFor` and `Join` may be answered by `Interrupted`; the others
+never are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from typing import Any, TypeAlias, TypeVar
+
+import msgspec
+
+from penstock._engine.latch import Latch
+from penstock.states import State
+
+
+class Record(msgspec.Struct, frozen=True):
+    """Let the run enter this state (and its phase) and put it on record. Answer: None."""
+
+    phase: str
+    state: State[Any]
+
+
+class Acquire(msgspec.Struct, frozen=True):
+    """Have a worker for the user's code that follows. Answer: Value or Interrupted."""
+
+
+class Invoke(msgspec.Struct, frozen=True):
+    """Call the user's code. Answer: Value, Error, TimedOut or Interrupted.
+
+    Attributes:
+        call: takes no arguments; where `awaits`, what it returns is awaited.
+        timeout: seconds that it may take.
+        awaits: whether the call returns an awaitable.
+    """
+
+    call: Callable[[], object]
+    timeout: float | None = None
+    awaits: bool = False
+
+
+class Sleep(msgspec.Struct, frozen=True):
+    """Let that many seconds pass. Answer: Value or Interrupted."""
+
+    seconds: float
+
+
+class WaitFor(msgspec.Struct, frozen=True):
+    """Wait until all these are set. Answer: Value or Interrupted."""
+
+    latches: Sequence[Latch]
+
+
+class LookUp(msgspec.Struct, frozen=True):
+    """Find a stored result by its cache key. Answer: Value of a CacheHit, or of None."""
+
+    key: str
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """Become the one run that computes this key.
+
+    Answer: Value of None: this run is; or of the latch of the run that already is.
+    """
+
+    key: str
+
+
+class Join(msgspec.Struct, frozen=True):
+    """Wait for all that the run submitted. Answer: Value or Interrupted.
+
+    Attributes:
+        cancel: cancel it all first.
+    """
+
+    cancel: bool = False
+
+
+class Commit(msgspec.Struct, frozen=True):
+    """Wait until all that was recorded is on disk. Answer: Value."""
+
+
+Effect: TypeAlias = Record | Acquire | Invoke | Sleep | WaitFor | LookUp | Claim | Join | Commit
+
+
+class Value(msgspec.Struct, frozen=True):
+    """It went well."""
+
+    value: Any = None
+
+
+class Error(msgspec.Struct, frozen=True):
+    """The user's code raised."""
+
+    exception: Exception
+
+
+class TimedOut(msgspec.Struct, frozen=True):
+    """The call's own time was up, whatever the user's code raised at that."""
+
+
+class Interrupted(msgspec.Struct, frozen=True):
+    """Somebody ends the run: a cancellation, Ctrl-C, `sys.exit`."""
+
+    exception: BaseException | None = None
+
+
+Outcome: TypeAlias = Value | Error | TimedOut | Interrupted
+T = TypeVar("T")
+Steps: TypeAlias = Generator[Effect, Any, T]

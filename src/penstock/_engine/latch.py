@@ -1,0 +1,207 @@
+"""A latch: something that happens once, and what waits for it.
+
+It costs nothing until somebody waits: no lock, no condition, no list. Callbacks run in the thread
+that sets the latch, one after another and never nested, so that a chain of a thousand runs, each
+set off by the one before, needs no stack.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+
+import anyio
+
+from penstock._engine.loops import current_port
+
+_creating = threading.Lock()
+_log = logging.getLogger("penstock.engine")
+_POLL_SECONDS = 0.1 if sys.platform == "win32" else None  # a lock there holds Ctrl-C back
+
+
+class _Trampoline(threading.local):
+    """The callbacks that this thread still has to call."""
+
+    def __init__(self) -> None:
+        self.waiting: deque[Callable[[], object]] = deque()
+        self.bouncing = False
+
+    def call(self, callback: Callable[[], object]) -> None:
+        self.waiting.append(callback)
+        if self.bouncing:
+            return
+        self.bouncing = True
+        try:
+            while self.waiting:
+                _call_logged(self.waiting.popleft())
+        finally:
+            self.bouncing = False
+
+
+def _call_logged(callback: Callable[[], object]) -> None:
+    try:
+        callback()
+    except Exception:
+        _log.exception("A callback raised")
+
+
+_trampoline = _Trampoline()
+
+
+class Latch:
+    """Unset, then set for good.
+
+    Setting and adding need no lock: a callback is appended first and `_set` is read after, while
+    the setter sets first and empties the list after, so one of the two calls each callback.
+    """
+
+    __slots__ = ("__weakref__", "_callbacks", "_set")
+
+    def __init__(self) -> None:
+        self._set = False
+        self._callbacks: deque[Callable[[], object]] | None = None
+
+    def is_set(self) -> bool:
+        """Whether it happened."""
+        return self._set
+
+    def set(self) -> None:
+        """Let it happen; the second time changes nothing."""
+        self._set = True
+        if self._callbacks is not None:
+            self._call_back()
+
+    def add_callback(self, callback: Callable[[], object]) -> None:
+        """Have `callback` called once it happened; at once where it has."""
+        if self._callbacks is None:
+            with _creating:
+                if self._callbacks is None:
+                    self._callbacks = deque()
+        self._callbacks.append(callback)
+        if self._set:
+            self._call_back()
+
+    def discard_callback(self, callback: Callable[[], object]) -> None:
+        """Forget a callback that nobody waits for any more."""
+        if self._callbacks is not None and callback in self._callbacks:
+            try:
+                self._callbacks.remove(callback)
+            except (ValueError, IndexError, RuntimeError):  # the setter was faster
+                pass
+
+    def _call_back(self) -> None:
+        callbacks = self._callbacks
+        while callbacks:
+            try:
+                callback = callbacks.popleft()
+            except IndexError:  # another thread was faster
+                return
+            _trampoline.call(callback)
+
+    def wait(self, timeout: float | None = None, gives_up_place: bool = True) -> bool:
+        """Block this thread until it happened; False: `timeout` seconds came first.
+
+        A worker gives up its place in its pool for that time, unless told otherwise.
+        """
+        if self._set:
+            return True
+        gate = threading.Lock()
+        gate.acquire()
+        self.add_callback(gate.release)
+        try:
+            with occupation.blocked() if gives_up_place else _NOT_A_WORKER:
+                return _acquire(gate, timeout)
+        finally:
+            if not self._set:
+                self.discard_callback(gate.release)
+
+    async def wait_async(self) -> None:
+        """Wait in a task of asyncio or trio until it happened."""
+        if self._set:
+            return
+        port = current_port()
+        assert port is not None, "an awaiting task has a loop"
+        event = anyio.Event()
+
+        def wake() -> None:
+            port.call_soon(event.set)
+
+        self.add_callback(wake)
+        try:
+            await event.wait()
+        finally:
+            if not self._set:
+                self.discard_callback(wake)
+
+
+def _acquire(gate: threading.Lock, timeout: float | None) -> bool:
+    if timeout is None and _POLL_SECONDS is None:
+        return gate.acquire()
+    ends_at = None if timeout is None else time.monotonic() + timeout
+    while True:
+        left = threading.TIMEOUT_MAX if ends_at is None else max(0.0, ends_at - time.monotonic())
+        if gate.acquire(timeout=min(left, _POLL_SECONDS or threading.TIMEOUT_MAX)):
+            return True
+        if ends_at is not None and time.monotonic() >= ends_at:
+            return False
+
+
+class Worker(threading.local):
+    """What a blocking wait tells the pool whose thread it blocks."""
+
+    def __init__(self) -> None:
+        self.pool: BlockablePool | None = None
+
+    def blocked(self) -> AbstractContextManager[object]:
+        """While inside, the pool may let another thread work in this one's place."""
+        return self.pool.blocked() if self.pool is not None else _NOT_A_WORKER
+
+
+class BlockablePool:
+    """A pool of threads that replaces those which wait."""
+
+    def blocked(self) -> AbstractContextManager[object]:
+        """A worker of the pool waits while inside."""
+        raise NotImplementedError
+
+
+class _NotAWorker:
+    def __enter__(self) -> None: ...
+    def __exit__(self, *exc: object) -> None: ...
+
+
+_NOT_A_WORKER = _NotAWorker()
+occupation = Worker()
+"""The pool that this thread works for."""
+
+
+def when_all(latches: Iterable[Latch], callback: Callable[[], object]) -> None:
+    """Have `callback` called once all of them are set; at once where they are."""
+    waiting = [latch for latch in latches if not latch.is_set()]
+    if not waiting:
+        callback()
+        return
+    left = [None] * len(waiting)
+
+    def count() -> None:
+        left.pop()
+        if not left:
+            once()
+
+    only = [callback]
+
+    def once() -> None:
+        # Two threads may both see the list empty: one of them gets the callback.
+        try:
+            call = only.pop()
+        except IndexError:
+            return
+        call()
+
+    for latch in waiting:
+        latch.add_callback(count)

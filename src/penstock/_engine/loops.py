@@ -1,0 +1,127 @@
+"""Event loops: whose thread this is, and how to reach a loop from another thread.
+
+A port outlives its loop: what is sent to a closed loop is dropped, as nobody there waits for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import sys
+import threading
+from collections.abc import Callable, Coroutine
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Any, Protocol, TypeVarTuple, Unpack
+
+if TYPE_CHECKING:
+    import trio
+
+Ts = TypeVarTuple("Ts")
+
+
+class LoopPort(Protocol):
+    """The way into one event loop."""
+
+    @property
+    def key(self) -> object:
+        """The loop itself; ports with the same key lead to the same loop."""
+
+    def call_soon(self, call: Callable[[Unpack[Ts]], object], *args: Unpack[Ts]) -> None:
+        """Run `call` soon in the loop's thread; from any thread."""
+
+    def spawn(self, start: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run a coroutine as a task of its own; only from the loop's thread."""
+
+
+class AsyncioPort:
+    """The way into an asyncio loop."""
+
+    _tasks: set[asyncio.Task[None]] = set()  # the loop itself holds its tasks only weakly
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.key = loop
+
+    def call_soon(self, call: Callable[[Unpack[Ts]], object], *args: Unpack[Ts]) -> None:
+        """See `LoopPort`."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            self.key.call_soon_threadsafe(call, *args)
+
+    def spawn(self, start: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """See `LoopPort`."""
+        task = self.key.create_task(start())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+class TrioPort:
+    """The way into a trio run."""
+
+    def __init__(self, token: trio.lowlevel.TrioToken) -> None:
+        self.key = token
+
+    def call_soon(self, call: Callable[[Unpack[Ts]], object], *args: Unpack[Ts]) -> None:
+        """See `LoopPort`."""
+        import trio
+
+        with contextlib.suppress(trio.RunFinishedError):
+            self.key.run_sync_soon(functools.partial(call, *args))
+
+    def spawn(self, start: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """See `LoopPort`."""
+        import trio
+
+        trio.lowlevel.spawn_system_task(start, context=copy_context())
+
+
+def current_port() -> LoopPort | None:
+    """The port of the loop that runs in this thread right now; None: none does."""
+    # Nested (guest mode, or one loop inside a callback of the other), the inner one is trio's.
+    trio = sys.modules.get("trio")
+    if trio is not None and trio.lowlevel.in_trio_task():
+        return TrioPort(trio.lowlevel.current_trio_token())
+    loop = asyncio._get_running_loop()
+    return AsyncioPort(loop) if loop is not None else None
+
+
+class LoopThread:
+    """An asyncio loop in a daemon thread of its own."""
+
+    def __init__(self, name: str) -> None:
+        self._loop = asyncio.new_event_loop()
+        self.port = AsyncioPort(self._loop)
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_forever()
+
+    def call_later(
+        self, seconds: float, call: Callable[[Unpack[Ts]], object], *args: Unpack[Ts]
+    ) -> None:
+        """Run `call` in the loop's thread after `seconds`; from any thread."""
+        self.port.call_soon(self._loop.call_later, seconds, call, *args)
+
+    def is_current(self) -> bool:
+        """Whether this thread is the loop's."""
+        return threading.current_thread() is self._thread
+
+    def stop(self) -> None:
+        """Cancel what still runs, let it end, and end the thread."""
+        if self.is_current() or not self._thread.is_alive():
+            return
+        future = asyncio.run_coroutine_threadsafe(_cancel_others(), self._loop)
+        with contextlib.suppress(TimeoutError):
+            future.result(timeout=5)
+        self.port.call_soon(self._loop.stop)
+        self._thread.join(timeout=5)
+        if not self._thread.is_alive():
+            self._loop.close()
+
+
+async def _cancel_others() -> None:
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)

@@ -1,0 +1,204 @@
+"""What the engine logs of a run: a function of the run and the state that it enters.
+
+Records go to `penstock.engine`, `penstock.flow_runs` and `penstock.task_runs`. Penstock adds a
+handler of its own only while the application has set up none.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+from penstock._engine.runs import FlowRun, Run, TaskRun
+from penstock._engine.tracebacks import format_error, users_traceback
+from penstock.caching import UnhashableParameter
+from penstock.states import State
+
+_root = logging.getLogger("penstock")
+_engine = logging.getLogger("penstock.engine")
+flow_runs = logging.getLogger("penstock.flow_runs")
+task_runs = logging.getLogger("penstock.task_runs")
+
+
+class RunFormatter(logging.Formatter):
+    """`11:52:09.553 | INFO    | Flow run 'attentive-turaco' - Created task run …`."""
+
+    default_time_format = "%H:%M:%S"
+    default_msec_format = "%s.%03d"
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s | %(levelname)-7s | %(origin)s - %(message)s")
+
+    def format(self, record: logging.LogRecord) -> str:
+        """See `logging.Formatter`."""
+        record.origin = getattr(record, "run_title", record.name)
+        return super().format(record)
+
+
+class _FallbackHandler(logging.StreamHandler[Any]):
+    """Writes to whatever `sys.stderr` is at the moment."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+        self.setFormatter(RunFormatter())
+
+    @property
+    def stream(self) -> Any:
+        return sys.stderr
+
+    @stream.setter
+    def stream(self, _value: Any) -> None: ...
+
+
+_fallback = _FallbackHandler()
+
+
+class RunLog:
+    """Writes the log lines of runs.
+
+    Args:
+        level: the level of the lines where the application has set up no logging.
+    """
+
+    def __init__(self, level: str) -> None:
+        self._level = level.upper()
+        self._warned: set[tuple[str, str]] = set()
+
+    def set_up(self) -> None:
+        """Have our handler where nobody else has one, and only there."""
+        others = [handler for handler in _root.handlers if handler is not _fallback]
+        wanted = not others and not logging.getLogger().handlers and _root.propagate
+        installed = _fallback in _root.handlers
+        if wanted and not installed:
+            _root.addHandler(_fallback)
+            _root.setLevel(self._level)
+        elif installed and not wanted:
+            _root.removeHandler(_fallback)
+            _root.setLevel(logging.NOTSET)
+
+    def entered(self, run: Run, state: State[Any]) -> None:
+        """Log that a run has entered a state."""
+        if isinstance(run, TaskRun):
+            if not task_runs.isEnabledFor(logging.INFO) and not state.is_failed():
+                return
+            if state.is_pending() and state.name == "Pending":
+                self._created_task_run(run)
+                return
+        elif state.name == "Pending":
+            self._created_flow_run(run)
+            return
+        if state.name == "AwaitingRetry":
+            self._awaits_retry(run, state)
+        elif state.is_final() or state.name == "NotReady":
+            self._finished(run, state)
+
+    def _created_flow_run(self, run: Run) -> None:
+        assert isinstance(run, FlowRun), "task runs are created elsewhere"
+        self.set_up()
+        if not flow_runs.isEnabledFor(logging.INFO):
+            return
+        created = (run.name, run.definition.name)
+        parent = run.flow_run
+        if parent is not None:
+            message = "Created subflow run '%s' for flow '%s'"
+            flow_runs.info(message, *created, extra=extra_of(parent))
+        else:
+            _engine.info("Created flow run '%s' for flow '%s'", *created)
+        flow_runs.info("Using task runner '%s'", run.task_runner.name, extra=extra_of(run))
+
+    def _created_task_run(self, run: TaskRun) -> None:
+        flow_run = run.flow_run
+        logger, extra = (
+            (_engine, None) if flow_run is None else (flow_runs, extra_of(flow_run))
+        )
+        if flow_run is None:
+            self.set_up()
+        logger.info(
+            "Created task run '%s' for task '%s'", run.name, run.definition.name, extra=extra
+        )
+
+    def _awaits_retry(self, run: Run, state: State[Any]) -> None:
+        self._raised(run, state)
+        _logger_of(run).info(
+            "Received non-final state 'AwaitingRetry' when proposing final state 'Failed' and "
+            "will attempt to run again...",
+            extra=extra_of(run),
+        )
+
+    def _finished(self, run: Run, state: State[Any]) -> None:
+        if state.is_failed() and not state.child_states:
+            self._raised(run, state)
+        level = logging.INFO if state.is_completed() else logging.ERROR
+        _logger_of(run).log(level, "Finished in state %s", state, extra=extra_of(run))
+
+    def _raised(self, run: Run, state: State[Any]) -> None:
+        error = state._error
+        if error is None or error.__traceback__ is None:
+            return
+        text = format_error(error).rstrip()
+        _logger_of(run).error(
+            "Encountered exception during execution:\n%s", text, extra=extra_of(run)
+        )
+
+    def warn(self, run: Run, what: str, error: BaseException | None) -> None:
+        """Tell once, for each task and cause, what is not as the user meant it."""
+        name = run.definition.name
+        cause = error.parameter if isinstance(error, UnhashableParameter) else type(error).__name__
+        if (run.definition.key, f"{what}{cause}") in self._warned:
+            return
+        self._warned.add((run.definition.key, f"{what}{cause}"))
+        if isinstance(error, UnhashableParameter):
+            task_runs.warning("Task '%s' %s: %s", name, what, error, extra=extra_of(run))
+        elif error is not None:
+            task_runs.warning(
+                "Task '%s' %s: its cache key function raised",
+                name,
+                what,
+                exc_info=(type(error), error, users_traceback(error.__traceback__)),
+                extra=extra_of(run),
+            )
+        else:
+            task_runs.warning("Task '%s' %s", name, what, extra=extra_of(run))
+
+    def unreadable(self, key: str, error: BaseException) -> None:
+        """Log that a cached result is there and cannot be used."""
+        _engine.warning("The result cached under %r is computed again: %s", key, error)
+
+    def ended_by(self, run: Run, error: BaseException) -> None:
+        """Log what went wrong around a run that nobody may be waiting for."""
+        level = logging.ERROR if isinstance(error, Exception) else logging.DEBUG
+        _logger_of(run).log(level, "Ended by %r", error, exc_info=error, extra=extra_of(run))
+
+    def abandoned(self, run: Run, seconds: float) -> None:
+        """Log that a thread goes on with code that nobody waits for."""
+        _logger_of(run).warning(
+            "Still runs after its timeout of %s seconds; its thread is left to itself",
+            seconds,
+            extra=extra_of(run),
+        )
+
+
+def _logger_of(run: Run) -> logging.Logger:
+    return task_runs if isinstance(run, TaskRun) else flow_runs
+
+
+def extra_of(run: Run) -> dict[str, object]:
+    """What log records say of the run that they belong to."""
+    if isinstance(run, TaskRun):
+        flow_run = run.flow_run
+        return {
+            "run_title": f"Task run '{run.name}'",
+            "task_run_id": str(run.id),
+            "task_run_name": run.name,
+            "task_name": run.definition.name,
+            "flow_run_id": str(flow_run.id) if flow_run is not None else None,
+            "flow_run_name": flow_run.name if flow_run is not None else None,
+        }
+    assert isinstance(run, FlowRun), "there are two kinds of run"
+    return {
+        "run_title": f"Flow run '{run.name}'",
+        "flow_run_id": str(run.id),
+        "flow_run_name": run.name,
+        "flow_name": run.definition.name,
+    }

@@ -1,0 +1,454 @@
+"""Live runs: what the engine knows of a run while it is on.
+
+A run is a latch that is set when the run has ended. Only its driver changes it, from one thread at
+a time; its history only grows, so any thread may read a prefix of it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from uuid import UUID
+
+import msgspec
+
+from penstock._engine.arguments import Handle, Upstream, replaced, upstreams_in
+from penstock._engine.ids import new_id
+from penstock._engine.latch import Latch
+from penstock._engine.names import name_of_flow_run
+from penstock.exceptions import RunCancelled
+from penstock.records import (
+    CacheRow,
+    Definition,
+    FlowRow,
+    TaskRow,
+    encode_history,
+    encode_parameters,
+)
+from penstock.retries import RetryPolicy
+from penstock.states import FINAL_TYPES, TYPES, State, StateDetails, StateType
+
+if TYPE_CHECKING:
+    from penstock._engine.loops import LoopPort
+    from penstock.task_runners import TaskRunner
+
+Parent: TypeAlias = "FlowRun | TaskRun | None"
+_NO_DETAILS = StateDetails()
+
+
+class RunOptions(Protocol):
+    """What the rules ask of a flow or a task."""
+
+    @property
+    def definition(self) -> Definition: ...
+    @property
+    def retry_policy(self) -> RetryPolicy: ...
+    @property
+    def timeout_seconds(self) -> float | None: ...
+    @property
+    def persist_result(self) -> bool: ...
+    @property
+    def is_async(self) -> bool: ...
+    @property
+    def fn(self) -> Callable[..., Any]: ...
+    @property
+    def log_prints(self) -> bool | None: ...
+    def bind(self, args: Sequence[object], kwargs: Mapping[str, object]) -> dict[str, Any]: ...
+
+
+class TaskOptions(RunOptions, Protocol):
+    """What the rules ask of a task."""
+
+    @property
+    def is_cached(self) -> bool: ...
+    def cache_key_of(self, run: TaskRun) -> object: ...
+    @property
+    def cache_expiration(self) -> float | None: ...
+    @property
+    def refresh_cache(self) -> bool: ...
+    def next_number(self) -> int: ...
+
+
+class FlowOptions(RunOptions, Protocol):
+    """What the rules ask of a flow."""
+
+    @property
+    def task_runner(self) -> TaskRunner: ...
+    def validated(self, parameters: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]: ...
+
+
+class Spawner(Protocol):
+    """Where the async tasks of a flow run go."""
+
+    port: LoopPort
+
+    def spawn(self, start: Callable[[], Any]) -> None:
+        """Run a coroutine in the flow's loop; from any thread."""
+
+
+class Run(Latch):
+    """What flow runs and task runs have in common."""
+
+    __slots__ = (
+        "after",
+        "args",
+        "cache_row",
+        "cancel",
+        "cancelled_early",
+        "earlier",
+        "history",
+        "kwargs",
+        "options",
+        "ordinal",
+        "ordinals",
+        "parent",
+        "payload",
+        "phase",
+        "port",
+        "run_id",
+        "upstreams",
+    )
+
+    options: RunOptions
+
+    def __init__(
+        self, options: RunOptions, parent: Parent, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> None:
+        self._set = False
+        self._callbacks = None
+        self.options = options
+        self.parent = parent
+        self.args = args
+        self.kwargs = kwargs
+        self.upstreams: list[Upstream] = upstreams_in(args, kwargs)
+        self.history: list[State[Any]] = []
+        self.phase: str | None = None
+        self.payload: bytes | None = None
+        self.cache_row: CacheRow | None = None
+        self.ordinals: dict[int, itertools.count[int]] | None = None
+        self.port: LoopPort | None = None
+        self.cancel: Callable[[], None] = _nothing_to_cancel
+        self.cancelled_early = False
+        self.after: Run | None = None
+        self.ordinal = 0
+        self.earlier: Run | None = None
+        flow_run = self.flow_run
+        if flow_run is not None and parent is not None:
+            if flow_run.is_set():
+                raise RunCancelled(f"The flow run {flow_run.name!r} has ended; nothing can join it.")
+            self.ordinal = parent.next_ordinal(options.definition.id)
+            self.earlier = flow_run.admit(self)
+        if self.earlier is None:
+            self.run_id = new_id()
+        else:
+            self._take_over(self.earlier)
+
+    def _take_over(self, earlier: Run) -> None:
+        """Go on as the run that stood in this place when the flow ran before."""
+        self.run_id = earlier.run_id
+        self.history = list(earlier.history)
+        self.phase = earlier.phase
+
+    @property
+    def definition(self) -> Definition:
+        return self.options.definition
+
+    @property
+    def flow_run(self) -> FlowRun | None:
+        """The flow run that has to join this run; None: nobody has to."""
+        parent = self.parent
+        return parent if isinstance(parent, FlowRun | None) else parent.flow_run
+
+    @property
+    def state(self) -> State[Any]:
+        """The present state."""
+        return self.history[-1]
+
+    @property
+    def id(self) -> UUID:
+        """The id as it is shown to people."""
+        return UUID(bytes=self.run_id)
+
+    @property
+    def run_count(self) -> int:
+        """Attempts started so far."""
+        return _attempts_in(self.history)
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The arguments by name, defaults included."""
+        return self.options.bind(self.args, self.kwargs)
+
+    def next_ordinal(self, definition_id: int) -> int:
+        """How many runs of that definition this run's code has called before."""
+        if self.ordinals is None:
+            self.ordinals = {}
+        counter = self.ordinals.get(definition_id)
+        if counter is None:
+            counter = self.ordinals.setdefault(definition_id, itertools.count())
+        return next(counter)
+
+    def enter(self, phase: str, state: State[Any]) -> None:
+        """Move to a state that the rules have chosen."""
+        self.phase = phase
+        self.history.append(state)
+
+    def cancel_early(self) -> None:
+        """Cancel a run that its loop has not taken up yet."""
+        self.cancelled_early = True
+        if self.cancel != self.cancel_early:  # it has, a moment ago
+            self.cancel()
+
+    def new_state(
+        self,
+        phase: str,
+        message: str | None,
+        at: datetime,
+        details: StateDetails = _NO_DETAILS,
+        value: object = msgspec.UNSET,
+        error: BaseException | None = None,
+        child_states: tuple[State[Any], ...] = (),
+    ) -> State[Any]:
+        """A state of this run."""
+        raise NotImplementedError
+
+    def resolve_arguments(self) -> None:
+        """Put the values of the upstreams where their futures are."""
+        if self.upstreams:
+            args, kwargs = replaced((tuple(self.args), dict(self.kwargs)), _value_of)  # type: ignore[misc]  # a pair stays a pair
+            self.args, self.kwargs = args, kwargs
+
+    def call(self) -> Any:
+        """Call the user's function."""
+        return self.options.fn(*self.args, **self.kwargs)
+
+    def is_final(self, length: int) -> bool:
+        """See `Source`."""
+        state = self.history[length - 1]
+        return state.type in FINAL_TYPES or state.name == "NotReady"
+
+    def _written(self, length: int) -> tuple[State[Any], int, bytes, str | None]:
+        """Of the first `length` states: the last, how many attempts, and both as stored."""
+        states = self.history[:length]
+        tags = self.tags
+        stored_tags = json.dumps(sorted(tags)) if tags else None
+        return states[-1], _attempts_in(states), encode_history(states), stored_tags
+
+    @property
+    def tags(self) -> frozenset[str]:
+        """The tags of this run."""
+        return frozenset(self.definition.tags)
+
+    @property
+    def predecessors(self) -> tuple[Run, ...]:
+        """The run that has to end before this one starts, however it ends."""
+        return () if self.after is None else (self.after,)
+
+    @property
+    def upstream_runs(self) -> list[Run]:
+        """The upstreams that are runs of this process."""
+        return [u._run for u in self.upstreams if isinstance(u, Handle)]
+
+
+class TaskRun(Run):
+    """A live task run."""
+
+    __slots__ = ("claimed_key", "flow_run_id", "number")
+
+    options: TaskOptions
+
+    def __init__(
+        self, options: TaskOptions, parent: Parent, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> None:
+        super().__init__(options, parent, args, kwargs)
+        self.claimed_key: str | None = None
+        self.number = (
+            self.earlier.number if isinstance(self.earlier, TaskRun) else options.next_number()
+        )
+        flow_run = self.flow_run
+        self.flow_run_id = flow_run.run_id if flow_run is not None else None
+
+    @property
+    def name(self) -> str:
+        """Such as `hello_task-e97fb216-0`."""
+        return task_run_name(self.definition, self.number)
+
+    def new_state(
+        self,
+        phase: str,
+        message: str | None,
+        at: datetime,
+        details: StateDetails = _NO_DETAILS,
+        value: object = msgspec.UNSET,
+        error: BaseException | None = None,
+        child_states: tuple[State[Any], ...] = (),
+    ) -> State[Any]:
+        """See `Run`."""
+        return State(
+            TYPES[phase],
+            phase,
+            message,
+            at,
+            details,
+            child_states,
+            value,
+            error,
+            None,
+            self.run_id,
+            self.flow_run_id,
+        )
+
+    def row(self, length: int, payload: bytes | None) -> TaskRow:
+        """See `Source`."""
+        state, attempts, history, tags = self._written(length)
+        return TaskRow(
+            self.run_id,
+            self.definition.id,
+            self.flow_run_id,
+            self.parent.run_id if self.parent is not None else None,
+            self.number,
+            self.ordinal,
+            state.type.value,
+            state.name,
+            attempts,
+            tags,
+            self._upstream_ids(),
+            history,
+            payload,
+        )
+
+    def _upstream_ids(self) -> bytes | None:
+        if not self.upstreams:
+            return None
+        return b"".join(filter(None, map(_run_id_of, self.upstreams)))
+
+
+class FlowRun(Run):
+    """A live flow run.
+
+    Attributes:
+        members: all runs submitted or called under it, its own and those of its tasks.
+        spawner: where its async tasks run; None: in the engine's own loop.
+        task_runner: where its submitted sync tasks run.
+        last_submitted: the end of the queue of a sequential task runner, by parent.
+    """
+
+    __slots__ = (
+        "_earlier_members",
+        "encoded_parameters",
+        "last_submitted",
+        "members",
+        "name",
+        "spawner",
+        "task_runner",
+    )
+
+    options: FlowOptions
+
+    def __init__(
+        self, options: FlowOptions, parent: Parent, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> None:
+        self.members: list[Run] = []
+        self._earlier_members: dict[tuple[bytes, int, int], Run] = {}
+        self.spawner: Spawner | None = None
+        self.task_runner = options.task_runner
+        self.last_submitted: dict[bytes, Run] = {}
+        super().__init__(options, parent, args, kwargs)
+        self.name = name_of_flow_run(self.run_id)
+        self.encoded_parameters = encode_parameters(self.parameters)  # before anyone changes them
+
+    def admit(self, run: Run) -> Run | None:
+        """Take a run in as a member; the run that was in its place before a retry, or None."""
+        self.members.append(run)
+        if not self._earlier_members or run.parent is None:
+            return None
+        place = (run.parent.run_id, run.definition.id, run.ordinal)
+        return self._earlier_members.pop(place, None)
+
+    def begin_again(self) -> None:
+        """Make room for the members of another attempt."""
+        for run in self.members:
+            if run.parent is not None:
+                place = (run.parent.run_id, run.definition.id, run.ordinal)
+                self._earlier_members[place] = run
+        self.members = []
+        self.ordinals = None
+        self.last_submitted = {}
+
+    def release(self, run: Run) -> None:
+        """Forget a run that has ended and that nobody will ask for."""
+        self.members.remove(run)
+
+    def child_states(self) -> tuple[State[Any], ...]:
+        """The states of the runs that the flow's own code called, in the order of the calls."""
+        return tuple(run.state for run in self.members if run.parent is self)
+
+    def validate(self) -> None:
+        """Hold the arguments against the annotations, and take them as coerced."""
+        self.args, self.kwargs = self.options.validated(self.parameters)
+
+    def new_state(
+        self,
+        phase: str,
+        message: str | None,
+        at: datetime,
+        details: StateDetails = _NO_DETAILS,
+        value: object = msgspec.UNSET,
+        error: BaseException | None = None,
+        child_states: tuple[State[Any], ...] = (),
+    ) -> State[Any]:
+        """See `Run`."""
+        return State(
+            TYPES[phase],
+            phase,
+            message,
+            at,
+            details,
+            child_states,
+            value,
+            error,
+            None,
+            None,
+            self.run_id,
+        )
+
+    def row(self, length: int, payload: bytes | None) -> FlowRow:
+        """See `Source`."""
+        state, attempts, history, tags = self._written(length)
+        return FlowRow(
+            self.run_id,
+            self.definition.id,
+            self.parent.run_id if self.parent is not None else None,
+            self.name,
+            state.type.value,
+            state.name,
+            attempts,
+            tags,
+            self.encoded_parameters,
+            history,
+            payload,
+        )
+
+
+def task_run_name(definition: Definition, number: int) -> str:
+    """The name of the task run with this number."""
+    return f"{definition.name}-{definition.id & 0xFFFFFFFF:08x}-{number}"
+
+
+def _attempts_in(states: Sequence[State[Any]]) -> int:
+    return sum(state.type is StateType.RUNNING for state in states)
+
+
+def _value_of(upstream: Upstream) -> object:
+    state = upstream._run.state if isinstance(upstream, Handle) else upstream
+    return state.result()
+
+
+def _run_id_of(upstream: Upstream) -> bytes | None:
+    return upstream._run.run_id if isinstance(upstream, Handle) else upstream._task_run
+
+
+def _nothing_to_cancel() -> None: ...

@@ -1,0 +1,239 @@
+"""The engine of a process: one store, one loop thread for it, and the workers.
+
+It is made when the first run starts, thrown away (not closed) in a forked child, and closed when
+the interpreter ends, after all that was submitted has ended.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+from penstock._engine.effects import Record
+from penstock._engine.lanes import Workers
+from penstock._engine.latch import Latch
+from penstock._engine.lifecycle import Rulebook
+from penstock._engine.loops import LoopThread
+from penstock._engine.run_log import RunLog
+from penstock._engine.runs import Run, TaskRun
+from penstock._engine.threads import FreeThreads
+from penstock.exceptions import ResultUnavailable
+from penstock.records import CacheHit
+from penstock.results import decode_result, referenced_run
+from penstock.settings import Settings, load_settings
+from penstock.stores import Store
+from penstock.stores.memory import MemoryStore
+from penstock.stores.sqlite import SqliteStore
+from penstock.task_runners import ConcurrentTaskRunner, TaskRunner
+
+
+class Runtime:
+    """What the drivers need to do what the rules ask for.
+
+    Args:
+        settings: where to keep the history, and how.
+
+    Raises:
+        StoreError: the database cannot be used.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.log = RunLog(settings.logging_level)
+        self.host = LoopThread("penstock-engine")
+        self.store: Store = self._new_store()
+        self.threads = FreeThreads()
+        self.rules = Rulebook(_utc_now, self.log.warn, settings.durability == "strict")
+        self.default_task_runner: TaskRunner = ConcurrentTaskRunner()
+        self._async_loop: LoopThread | None = None
+        self._workers: dict[TaskRunner, Workers] = {}
+        self._owners: dict[str, TaskRun] = {}
+        self._loose: set[Run] = set()
+        self._lock = threading.Lock()
+
+    def _new_store(self) -> Store:
+        path = self.settings.database_path()
+        if path is None:
+            return MemoryStore()
+        try:
+            return SqliteStore(
+                path, self.settings.local_storage_path, self.settings.synchronous, self.host
+            )
+        except BaseException:
+            self.host.stop()
+            raise
+
+    # What the drivers ask for
+
+    def record(self, run: Run, effect: Record) -> None:
+        """Let the run enter its new state; never waits."""
+        run.enter(effect.phase, effect.state)
+        self.store.record(run, len(run.history))
+        self.log.entered(run, effect.state)
+
+    def commit(self) -> Latch:
+        """Set when all that was recorded is durable."""
+        return self.store.barrier()
+
+    def look_up(self, key: str) -> CacheHit | None:
+        """The result stored under a key; one that cannot be read back counts as none."""
+        found = self.store.look_up(key, time.time())
+        if found is None:
+            return None
+        try:
+            return CacheHit(found.run_id, self.decode(found.payload), found.expires_at)
+        except ResultUnavailable as error:
+            self.log.unreadable(key, error)
+            return None
+
+    def decode(self, payload: bytes) -> object:
+        """The value in a payload; raises `ResultUnavailable`."""
+        source = referenced_run(payload)
+        if source is not None:
+            found = self.store.payload_of(source)
+            if found is None:
+                raise ResultUnavailable("The run that made the cached result is no longer stored.")
+            payload = found
+        return decode_result(payload, self.store.storage)
+
+    def claim(self, key: str, run: TaskRun) -> Latch | None:
+        """Make `run` the owner of the key; or the run that already is."""
+        owner = self._owners.setdefault(key, run)
+        if owner is run:
+            run.claimed_key = key
+        # A run that its owner itself waits for must not wait for the owner.
+        return None if owner is run or owner in _ancestors(run) else owner
+
+    def finish(self, run: Run) -> None:
+        """Let everybody know that the run has ended."""
+        if isinstance(run, TaskRun) and run.claimed_key is not None:
+            del self._owners[run.claimed_key]
+        run.set()
+
+    def workers_of(self, runner: TaskRunner) -> Workers:
+        """The workers of a task runner; equal runners share them."""
+        workers = self._workers.get(runner)
+        if workers is None:
+            with self._lock:
+                workers = self._workers.get(runner)
+                if workers is None:
+                    limit = self.settings.task_runner_max_workers
+                    workers = self._workers[runner] = runner.start_workers(self.host, limit)
+        return workers
+
+    @property
+    def async_loop(self) -> LoopThread:
+        """Where async code runs that was started from sync code."""
+        if self._async_loop is None:
+            with self._lock:
+                if self._async_loop is None:
+                    self._async_loop = LoopThread("penstock-async")
+        return self._async_loop
+
+    def keep(self, run: Run) -> None:
+        """Remember a run that no flow joins, until it has ended."""
+        self._loose.add(run)
+        run.add_callback(lambda: self._loose.discard(run))
+
+    # Its own life
+
+    def close(self) -> None:
+        """Wait for what was submitted outside of flows, and make everything durable.
+
+        Raises:
+            StoreError: something could not be written.
+        """
+        try:
+            for run in tuple(self._loose):
+                run.wait()
+        except KeyboardInterrupt:
+            for run in tuple(self._loose):
+                run.cancel()
+            raise
+        finally:
+            if self._async_loop is not None:
+                self._async_loop.stop()
+            try:
+                self.store.close()
+            finally:
+                self.host.stop()
+
+
+def _ancestors(run: Run) -> Iterator[Run]:
+    parent = run.parent
+    while parent is not None:
+        yield parent
+        parent = parent.parent
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class _Process:
+    """The runtime of this process, and the lock under which it is made."""
+
+    def __init__(self) -> None:
+        self.runtime: Runtime | None = None
+        self.lock = threading.RLock()
+        self._parents: list[Runtime] = []
+
+    def forget(self) -> None:
+        """In a forked child: the threads are gone, the files are the parent's."""
+        if self.runtime is not None:
+            # Kept alive, as closing its connections would touch the parent's files.
+            self._parents.append(self.runtime)
+        self.runtime = None
+        self.lock = threading.RLock()
+
+
+_process = _Process()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_process.forget)
+
+
+def get_runtime() -> Runtime:
+    """The runtime of this process; made, from the environment's settings, where there is none.
+
+    Raises:
+        ConfigurationError: a setting has an impossible value.
+        StoreError: the database cannot be used.
+    """
+    runtime = _process.runtime
+    if runtime is not None:
+        return runtime
+    with _process.lock:
+        if _process.runtime is None:
+            _process.runtime = Runtime(load_settings())
+        return _process.runtime
+
+
+@contextmanager
+def use_settings(settings: Settings) -> Iterator[Runtime]:
+    """A runtime of its own for the whole process while inside; closed at the end."""
+    with _process.lock:
+        before, _process.runtime = _process.runtime, Runtime(settings)
+        mine = _process.runtime
+    try:
+        yield mine
+    finally:
+        with _process.lock:
+            _process.runtime = before
+        mine.close()
+
+
+def close_runtime() -> None:
+    """Flush and close the runtime of this process; the next run makes a new one."""
+    with _process.lock:
+        runtime, _process.runtime = _process.runtime, None
+    if runtime is not None:
+        runtime.close()
+
+
+atexit.register(close_runtime)
+

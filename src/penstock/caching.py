@@ -1,0 +1,186 @@
+"""Cache keys: equal work has equal keys, in every process and after every restart.
+
+`task_input_hash` hashes a canonical form: neither the order of a dict or a set nor the identity of
+an object enters it, and values of different types differ (1, 1.0 and True are three keys).
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import inspect
+import struct
+import types
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
+
+if TYPE_CHECKING:
+    from penstock.context import TaskRunContext
+
+
+class CacheKeyFunction(Protocol):
+    """Computes the key of a task run; None: the run is not cached.
+
+    A key that is no string is turned into one.
+    """
+
+    def __call__(self, context: TaskRunContext, parameters: dict[str, Any], /) -> object: ...
+
+
+class UnhashableParameter(TypeError):
+    """An argument has no canonical form."""
+
+    def __init__(self, parameter: str, reason: BaseException) -> None:
+        super().__init__(f"parameter {parameter!r} cannot be hashed ({reason})")
+        self.parameter = parameter
+
+
+def task_input_hash(context: TaskRunContext, parameters: dict[str, Any]) -> str:
+    """A key over the task's identity, the source of its function and its arguments.
+
+    Raises:
+        UnhashableParameter: an argument has no canonical form; the task then runs uncached and a
+            warning names the parameter.
+    """
+    task = context.task
+    digest = hashlib.sha256()
+    for part in (task.task_key, source_of(task.fn), hash_parameters(parameters)):
+        digest.update(f"{len(part)}:{part}".encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()
+
+
+def hash_parameters(parameters: Mapping[str, object]) -> str:
+    """A hash of arguments by name, in hex.
+
+    Raises:
+        UnhashableParameter: an argument has no canonical form.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(parameters):
+        try:
+            part = _Canonical().digest(parameters[name])
+        except Exception as error:
+            raise UnhashableParameter(name, error) from error
+        digest.update(name.encode() + b"=" + part)
+    return digest.hexdigest()
+
+
+def source_of(function: Callable[..., object]) -> str:
+    """The source of a function; where there is none (a REPL), its compiled code as text."""
+    unwrapped = inspect.unwrap(function)
+    unwrapped = getattr(unwrapped, "__func__", unwrapped)
+    return _source(getattr(unwrapped, "__code__", unwrapped), unwrapped)
+
+
+@lru_cache(maxsize=4096)
+def _source(code: object, function: Callable[..., object]) -> str:
+    try:
+        return inspect.getsource(function)
+    except (OSError, TypeError):
+        if isinstance(code, types.CodeType):
+            return _Canonical().digest(code).hex()
+        return f"{function.__module__}.{type(function).__qualname__}"
+
+
+class _Canonical:
+    """Walks one value; each node becomes a tag and the digests or bytes of its parts."""
+
+    def __init__(self) -> None:
+        self._above: dict[int, int] = {}
+
+    def digest(self, value: object) -> bytes:
+        writer = _SCALARS.get(type(value))
+        if writer is not None:
+            return _hash(type(value).__name__, (writer(value),))
+        if id(value) in self._above:
+            # A cycle is named by how far up it leads.
+            return _hash("cycle", (str(len(self._above) - self._above[id(value)]).encode(),))
+        self._above[id(value)] = len(self._above)
+        try:
+            return self._compound(value)
+        finally:
+            del self._above[id(value)]
+
+    def _compound(self, value: object) -> bytes:
+        kind = type(value)
+        if kind in (list, tuple):
+            return _hash(kind.__name__, map(self.digest, value))  # type: ignore[call-overload]  # a list or tuple by the check before
+        if kind in (set, frozenset):
+            return _hash(kind.__name__, sorted(map(self.digest, value)))  # type: ignore[call-overload]  # a set by the check before
+        if kind is dict:
+            return _hash("dict", self._items(value))  # type: ignore[arg-type]  # a dict by the check before
+        if isinstance(value, enum.Enum):
+            return _hash("enum", (_name_of(kind), value.name.encode()))
+        if isinstance(value, types.CodeType):
+            return self._code(value)
+        if isinstance(value, types.FunctionType):
+            return self._function(value)
+        if isinstance(value, type | types.BuiltinFunctionType):
+            return _hash("named", (_name_of(value),))
+        if isinstance(value, types.ModuleType):
+            return _hash("module", (value.__name__.encode(),))
+        if isinstance(value, msgspec.Struct):
+            fields = {name: getattr(value, name) for name in value.__struct_fields__}
+            return _hash("struct", (_name_of(kind), *self._items(fields)))
+        return self._reduced(value)
+
+    def _items(self, mapping: Mapping[object, object]) -> list[bytes]:
+        return sorted(self.digest(key) + self.digest(value) for key, value in mapping.items())
+
+    def _function(self, value: types.FunctionType) -> bytes:
+        cells = [cell.cell_contents for cell in value.__closure__ or ()]
+        parts = (value.__code__, value.__defaults__, value.__kwdefaults__, cells)
+        return _hash("function", (_name_of(value), *map(self.digest, parts)))
+
+    def _code(self, code: types.CodeType) -> bytes:
+        parts = (code.co_code, code.co_consts, code.co_names, code.co_varnames, code.co_freevars)
+        return _hash("code", map(self.digest, parts))
+
+    def _reduced(self, value: object) -> bytes:
+        """Any other object, by what pickle would keep of it."""
+        reduced = value.__reduce_ex__(4)
+        if isinstance(reduced, str):
+            return _hash("global", (reduced.encode(),))
+        maker, arguments, *rest = reduced
+        state, items, pairs = (*rest, None, None, None)[:3]
+        parts = [
+            self.digest(maker),
+            self.digest(arguments),
+            self.digest(state),
+            self.digest(list(items) if items is not None else None),
+            self.digest(dict(pairs) if pairs is not None else None),
+        ]
+        return _hash("object", (_name_of(type(value)), *parts))
+
+
+def _hash(tag: str, parts: Iterable[bytes]) -> bytes:
+    digest = hashlib.blake2b(tag.encode(), digest_size=32)
+    for part in parts:
+        digest.update(b"%d:" % len(part))
+        digest.update(part)
+    return digest.digest()
+
+
+def _name_of(value: object) -> bytes:
+    module = getattr(value, "__module__", "")
+    return f"{module}.{getattr(value, '__qualname__', '')}".encode()
+
+
+def _pack_float(value: float) -> bytes:
+    return struct.pack("<d", value)
+
+
+_SCALARS: Mapping[type, Callable[[Any], bytes]] = {
+    type(None): lambda _value: b"",
+    type(...): lambda _value: b"",
+    bool: lambda value: b"1" if value else b"0",
+    int: lambda value: b"%d" % value,
+    float: _pack_float,
+    complex: lambda value: _pack_float(value.real) + _pack_float(value.imag),
+    str: lambda value: value.encode("utf-8", "surrogatepass"),
+    bytes: bytes,
+    bytearray: bytes,
+}

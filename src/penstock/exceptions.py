@@ -1,0 +1,102 @@
+"""Every error that Penstock raises, split by who is at fault.
+
+    PenstockError
+    ├── UsageError                the caller: a call that cannot be meant so
+    │   ├── ConfigurationError        an argument or a setting with an impossible value
+    │   ├── ParameterError            arguments that do not fit the flow's or the task's signature
+    │   ├── WouldDeadlock             waiting here can never end
+    │   └── NoActiveRun               asked for the current run outside of one
+    ├── RunError                  the run: it has no value to give
+    │   ├── RunFailed                 it failed, and left no exception to raise
+    │   ├── RunTimedOut               it took longer than its `timeout_seconds`
+    │   ├── RunCancelled              it was cancelled
+    │   ├── RunCrashed                its process, or the interpreter, ended under it
+    │   └── RunNotReady               it never started, as an upstream did not complete
+    │       └── RunUnfinished         it has not ended yet
+    ├── StoreError                the world: disk, file, another process
+    │   ├── NotADatabase              the file is something else
+    │   ├── SchemaTooNew              a newer Penstock wrote the file
+    │   └── ResultUnavailable         the value was never stored, is gone, or cannot be read
+    └── InternalError             us
+        └── IllegalTransition         a state that cannot follow the present one
+
+Exceptions out of the user's own functions are never wrapped.
+"""
+
+from __future__ import annotations
+
+
+class PenstockError(Exception):
+    """The root of all errors of this library."""
+
+
+class UsageError(PenstockError):
+    """A call that cannot be meant so; the message says what to do instead."""
+
+
+class ConfigurationError(UsageError, ValueError):
+    """An argument of a decorator, or a setting, has an impossible value."""
+
+
+class ParameterError(UsageError, TypeError):
+    """The arguments of a call do not fit the signature or the annotations."""
+
+
+class WouldDeadlock(UsageError, RuntimeError):
+    """Blocking this thread would stop the very work that it waits for."""
+
+
+class NoActiveRun(UsageError, RuntimeError):
+    """There is no flow run or task run here."""
+
+
+class RunError(PenstockError):
+    """The run has no value to give."""
+
+
+class RunFailed(RunError):
+    """The run failed and left no exception of its own to raise."""
+
+
+class RunTimedOut(RunError, TimeoutError):
+    """The run took longer than its `timeout_seconds`."""
+
+
+class RunCancelled(RunError):
+    """The run was cancelled before it had a result."""
+
+
+class RunCrashed(RunError):
+    """The run was ended from outside of its code."""
+
+
+class RunNotReady(RunError):
+    """The run never started, as an upstream did not complete."""
+
+
+class RunUnfinished(RunNotReady):
+    """The run has not ended yet."""
+
+
+class StoreError(PenstockError):
+    """The database or the result files cannot be read or written."""
+
+
+class NotADatabase(StoreError):
+    """The file is not a database of Penstock's."""
+
+
+class SchemaTooNew(StoreError):
+    """The database was written by a newer version of Penstock."""
+
+
+class ResultUnavailable(StoreError):
+    """The result was never stored, is gone, or cannot be read back."""
+
+
+class InternalError(PenstockError):
+    """A defect of this library; please report it."""
+
+
+class IllegalTransition(InternalError):
+    """A state was asked for that cannot follow the present one."""

@@ -1,0 +1,296 @@
+"""`@flow`: functions that call tasks and other flows, and whose runs are kept with theirs."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from datetime import timedelta
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, Self, cast, overload
+
+from typing_extensions import TypeVar
+
+from penstock._engine.current import current_run
+from penstock._engine.definitions import (
+    docstring_of,
+    flag,
+    function_key,
+    function_name,
+    function_or_refuse,
+    hash_of_defining_file,
+    is_coroutine_function,
+    make_definition,
+    name_or_default,
+    seconds_or_none,
+    tag_tuple,
+    text_or_none,
+)
+from penstock._engine.drivers import drive_async, drive_sync, run_on_engine_loop, run_on_worker
+from penstock._engine.runs import FlowRun
+from penstock._engine.runtime import get_runtime
+from penstock._engine.signature import Signature
+from penstock.exceptions import ConfigurationError, UsageError
+from penstock.logging import log_prints_from_now_on
+from penstock.records import RunKind
+from penstock.retries import retry_policy
+from penstock.states import State
+from penstock.task_runners import ConcurrentTaskRunner, TaskRunner
+
+__all__ = ["AsyncFlow", "Flow", "flow"]
+
+P = ParamSpec("P")
+Q = ParamSpec("Q")
+R = TypeVar("R")
+S = TypeVar("S")
+Instance = TypeVar("Instance")
+
+
+class _FlowBase(Generic[P, R]):
+    """What sync and async flows have in common."""
+
+    fn: Callable[..., Any]
+
+    def __init__(
+        self,
+        fn: Callable[..., Any],
+        *,
+        name: str | None = None,
+        description: str | None = None,
+        tags: Iterable[str] | None = None,
+        version: str | None = None,
+        task_runner: TaskRunner | type[TaskRunner] | None = None,
+        retries: int = 0,
+        retry_delay_seconds: float | Sequence[float] = 0,
+        timeout_seconds: float | timedelta | None = None,
+        validate_parameters: bool = True,
+        persist_result: bool = True,
+        log_prints: bool = False,
+    ) -> None:
+        functools.update_wrapper(self, function_or_refuse(fn, "flow"))
+        owner = f"flow {function_name(fn)!r}"
+        self.fn = fn
+        self.name = name_or_default(name, function_name(fn).replace("_", "-"), owner)
+        self.description = text_or_none(description, "description", owner) or docstring_of(fn)
+        self.tags = frozenset(tag_tuple(tags, owner))
+        self.version = text_or_none(version, "version", owner) or hash_of_defining_file(fn)
+        self.flow_key = function_key(fn)
+        self.is_async = is_coroutine_function(fn)
+        self.task_runner = _task_runner(task_runner, owner)
+        self.retry_policy = retry_policy(retries, retry_delay_seconds, owner)
+        self.timeout_seconds = seconds_or_none(timeout_seconds, "timeout_seconds", owner)
+        self.validate_parameters = flag(validate_parameters, "validate_parameters", owner)
+        self.persist_result = flag(persist_result, "persist_result", owner)
+        self.log_prints = flag(log_prints, "log_prints", owner)
+        if self.log_prints:
+            log_prints_from_now_on()
+        self.definition = make_definition(
+            RunKind.FLOW,
+            self.name,
+            self.flow_key,
+            self.version,
+            self.description,
+            sorted(self.tags),
+        )
+        self._signature = Signature(fn, owner)
+
+    @property
+    def retries(self) -> int:
+        """How often a failed run is tried again."""
+        return self.retry_policy.retries
+
+    def bind(self, args: Sequence[object], kwargs: Mapping[str, object]) -> dict[str, Any]:
+        """The arguments of a call by name, defaults included."""
+        return self._signature.bind(args, kwargs)
+
+    def validated(self, parameters: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+        """The arguments as the annotations want them, where they are to be validated."""
+        if self.validate_parameters:
+            parameters = self._signature.validated(parameters)
+        return self._signature.spread(parameters)
+
+    def _new_run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> FlowRun:
+        self._signature.check(args, kwargs)
+        return FlowRun(self, current_run.get(), args, kwargs)
+
+    def _bound_to(self, instance: object) -> Self:
+        bound = copy.copy(self)
+        bound.fn = self.fn.__get__(instance)
+        bound._signature = Signature(bound.fn, f"flow {self.name!r}")
+        return bound
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name!r}>"
+
+
+class Flow(_FlowBase[P, R]):
+    """A flow of a sync function; made by `@flow`.
+
+    Attributes:
+        fn: the function itself.
+        name: as given, else the function's, with dashes.
+        description: as given, else the docstring.
+        tags: as given.
+        version: as given, else a hash of the defining file; None where there is no file.
+        task_runner: where submitted tasks run.
+        timeout_seconds: how long an attempt may take.
+    """
+
+    @overload
+    def __get__(self, instance: None, owner: type, /) -> Flow[P, R]: ...
+    @overload
+    def __get__(
+        self: Flow[Concatenate[Instance, Q], S], instance: Instance, owner: type, /
+    ) -> Flow[Q, S]: ...
+    def __get__(self, instance: object, owner: type, /) -> Flow[..., Any]:
+        """The flow as a method of `instance`."""
+        return self if instance is None else self._bound_to(instance)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run here, in this thread, and return the value.
+
+        `return_state=True` returns the `State[R]` instead, whether it completed or not; see
+        `call_state` for the same with exact types.
+
+        Raises:
+            ParameterError: the arguments do not fit the signature or the annotations.
+            RunFailed: tasks failed, and their states decide (the function returned None or futures).
+            BaseException: what the function raised, after the retries.
+        """
+        if kwargs and kwargs.pop("return_state", False):
+            return cast("R", self.call_state(*args, **kwargs))
+        return cast("R", self.call_state(*args, **kwargs).result())
+
+    def call_state(self, *args: P.args, **kwargs: P.kwargs) -> State[R]:
+        """Run here, and return the final state."""
+        runtime = get_runtime()
+        return drive_sync(self._new_run(args, kwargs), runtime)
+
+    async def run_async(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run on a thread of its own while the event loop goes on; see `__call__`."""
+        return_state = kwargs.pop("return_state", False)
+        state = await run_on_worker(self._new_run(args, kwargs), get_runtime())
+        return cast("R", state if return_state else state.result())
+
+
+class AsyncFlow(_FlowBase[P, R]):
+    """A flow of an async function; made by `@flow`. Its attributes are those of `Flow`."""
+
+    @overload
+    def __get__(self, instance: None, owner: type, /) -> AsyncFlow[P, R]: ...
+    @overload
+    def __get__(
+        self: AsyncFlow[Concatenate[Instance, Q], S], instance: Instance, owner: type, /
+    ) -> AsyncFlow[Q, S]: ...
+    def __get__(self, instance: object, owner: type, /) -> AsyncFlow[..., Any]:
+        """The flow as a method of `instance`."""
+        return self if instance is None else self._bound_to(instance)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+        """Run in this task of the event loop: `await` it for the value.
+
+        `return_state=True` gives the `State[R]` instead; see `call_state` for exact types.
+
+        Raises:
+            UsageError: called from a sync flow or task, where nobody could await it.
+            ParameterError: the arguments do not fit the signature or the annotations.
+            BaseException: what the function raised, after the retries.
+        """
+        self._refuse_sync_code()
+        if kwargs and kwargs.pop("return_state", False):
+            return cast("Coroutine[Any, Any, R]", self.call_state(*args, **kwargs))
+        return self._value(args, kwargs)
+
+    async def _value(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
+        state = await drive_async(self._new_run(args, kwargs), get_runtime())
+        return cast("R", state.result())
+
+    async def call_state(self, *args: P.args, **kwargs: P.kwargs) -> State[R]:
+        """Run in this task of the event loop; the final state."""
+        return await drive_async(self._new_run(args, kwargs), get_runtime())
+
+    def run_sync(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run in the engine's own event loop and wait for the value; for scripts and notebooks.
+
+        Raises:
+            WouldDeadlock: called from code that runs in that very loop.
+            BaseException: what the function raised, after the retries.
+        """
+        return_state = kwargs.pop("return_state", False)
+        state = run_on_engine_loop(self._new_run(args, kwargs), get_runtime())
+        return cast("R", state if return_state else state.result())
+
+    def _refuse_sync_code(self) -> None:
+        run = current_run.get()
+        if run is not None and not run.options.is_async:
+            raise UsageError(
+                f"The async flow {self.name!r} was called from sync code, where it cannot be "
+                f"awaited. Use {function_name(self.fn)}.run_sync(...)."
+            )
+
+
+class FlowDecorator(Protocol):
+    """Makes flows with the options that `flow` was given."""
+
+    @overload
+    def __call__(self, fn: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncFlow[P, R]: ...
+    @overload
+    def __call__(self, fn: Callable[P, R], /) -> Flow[P, R]: ...
+
+
+@overload
+def flow(fn: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncFlow[P, R]: ...
+@overload
+def flow(fn: Callable[P, R], /) -> Flow[P, R]: ...
+@overload
+def flow(
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    tags: Iterable[str] | None = None,
+    version: str | None = None,
+    task_runner: TaskRunner | type[TaskRunner] | None = None,
+    retries: int = 0,
+    retry_delay_seconds: float | Sequence[float] = 0,
+    timeout_seconds: float | timedelta | None = None,
+    validate_parameters: bool = True,
+    persist_result: bool = True,
+    log_prints: bool = False,
+) -> FlowDecorator: ...
+def flow(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+    """Make a flow of a function, sync or async.
+
+    Args:
+        fn: the function, where the decorator is used without arguments.
+        name: default: the function's name, with dashes for underscores.
+        description: default: the docstring.
+        tags: texts to find the runs by.
+        version: of the code; default: a hash of the defining file.
+        task_runner: where submitted tasks run; default: `ConcurrentTaskRunner()`.
+        retries: how often a failed run is tried again; tasks that completed are not run again.
+        retry_delay_seconds: seconds before each retry, or a list of them, the last one repeating.
+        timeout_seconds: how long an attempt may take. Async code is cancelled then; sync code
+            runs on a thread of its own and, as no thread can be stopped, is left to itself.
+        validate_parameters: hold arguments against the annotations, and convert them (`"5"` for
+            an `int` is 5).
+        persist_result: whether the result is stored with the history.
+        log_prints: whether `print` in the flow and its tasks writes to the run's log.
+
+    Raises:
+        ConfigurationError: naming the argument that has an impossible value.
+    """
+    if fn is None:
+        return functools.partial(flow, **options) if options else flow
+    kind = AsyncFlow if is_coroutine_function(function_or_refuse(fn, "flow")) else Flow
+    return kind(fn, **options)
+
+
+def _task_runner(given: object, owner: str) -> TaskRunner:
+    runner = given() if isinstance(given, type) else given
+    if runner is None:
+        return ConcurrentTaskRunner()
+    if not isinstance(runner, TaskRunner):
+        raise ConfigurationError(
+            f"{owner}: task_runner must be a task runner such as ConcurrentTaskRunner(), "
+            f"not {given!r}."
+        )
+    return runner

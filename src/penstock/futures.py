@@ -1,0 +1,134 @@
+"""Futures: what `submit` and `map` give back at once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator
+from typing import Any, Generic, Literal, cast, overload
+from uuid import UUID
+
+from typing_extensions import TypeVar
+
+from penstock._engine.arguments import Handle
+from penstock._engine.drivers import refuse_deadlock
+from penstock.states import State
+
+R = TypeVar("R", covariant=True)
+
+
+class TaskFuture(Handle, Generic[R]):
+    """The result of a submitted task, now or later.
+
+    Pass it on as an argument to another task, which then starts when this one has ended; or ask
+    for its value: `future.result()` from sync code, `await future` from async code.
+    """
+
+    __slots__ = ()
+
+    @property
+    def task_run_id(self) -> UUID:
+        """The id of the task run (a UUID)."""
+        return self._run.id
+
+    @property
+    def state(self) -> State[R]:
+        """The present state of the run; it does not wait."""
+        return cast("State[R]", self._run.state)
+
+    def done(self) -> bool:
+        """Whether the run has ended."""
+        return self._run.is_set()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Block until the run has ended; False: `timeout` seconds came first.
+
+        Raises:
+            WouldDeadlock: in the thread of the event loop that the run needs.
+        """
+        refuse_deadlock(self._run)
+        return self._run.wait(timeout)
+
+    @overload
+    def result(
+        self, timeout: float | None = None, raise_on_failure: Literal[True] = True
+    ) -> R: ...
+    @overload
+    def result(
+        self, timeout: float | None = None, *, raise_on_failure: bool
+    ) -> R | BaseException: ...
+    def result(
+        self, timeout: float | None = None, raise_on_failure: bool = True
+    ) -> R | BaseException:
+        """The value of the run, after it has ended.
+
+        Args:
+            timeout: seconds to wait at most; None: as long as it takes.
+            raise_on_failure: False returns the exception of a run that did not complete.
+
+        Raises:
+            TimeoutError: `timeout` seconds have passed; the run goes on.
+            WouldDeadlock: in the thread of the event loop that the run needs: use `await`.
+            BaseException: what the run raised, or a `RunError` where it raised nothing.
+        """
+        if not self.wait(timeout):
+            raise TimeoutError(f"The task run has not ended within {timeout} seconds.")
+        return self.state.result(raise_on_failure)
+
+    def __await__(self) -> Generator[Any, Any, R]:
+        """Wait in an event loop; the value, or what the run raised."""
+        yield from self._run.wait_async().__await__()
+        return self.state.result()
+
+    def add_done_callback(self, callback: Callable[[TaskFuture[R]], object]) -> None:
+        """Have `callback` called with this future once the run has ended, at once where it has.
+
+        It is called in the thread in which the run ends; what it raises is logged.
+        """
+        self._run.add_callback(lambda: callback(self))
+
+    def cancel(self) -> None:
+        """End the run as Cancelled, unless it has ended.
+
+        Async code is cancelled in its loop. Sync code that runs already cannot be stopped: the
+        run ends at once, and what its code still returns is dropped.
+        """
+        self._run.cancel()
+
+    def __repr__(self) -> str:
+        name = getattr(self._run, "name", self._run.id)
+        return f"<TaskFuture of {name!r}: {self._run.state.name}>"
+
+
+class FutureList(list[TaskFuture[R]]):
+    """The futures of a `map`, in the order of its items."""
+
+    @overload
+    def result(
+        self, timeout: float | None = None, raise_on_failure: Literal[True] = True
+    ) -> list[R]: ...
+    @overload
+    def result(
+        self, timeout: float | None = None, *, raise_on_failure: bool
+    ) -> list[R | BaseException]: ...
+    def result(
+        self, timeout: float | None = None, raise_on_failure: bool = True
+    ) -> list[R] | list[R | BaseException]:
+        """The values in order; see `TaskFuture.result`. The timeout holds for all together."""
+        self.wait(timeout)
+        return [future.result(0, raise_on_failure=raise_on_failure) for future in self]
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Block until all runs have ended; False: `timeout` seconds came first."""
+        ends_at = None if timeout is None else time.monotonic() + timeout
+        for future in self:
+            left = None if ends_at is None else max(0.0, ends_at - time.monotonic())
+            if not future.wait(left):
+                return False
+        return True
+
+    def __await__(self) -> Generator[Any, Any, list[R]]:
+        """Wait in an event loop for all of them; the values in order."""
+        values = []
+        for future in self:
+            values.append((yield from future.__await__()))
+        return values

@@ -1,0 +1,307 @@
+"""The history of all runs, read from the database.
+
+All functions first wait until what this process has recorded is on disk, so that they see it.
+They are plain functions, for sync code; a page takes milliseconds.
+
+Examples:
+    The failed runs of a flow since yesterday::
+
+        for run in history.flow_runs(flow="nightly", state="FAILED", since=yesterday):
+            print(run.name, run.state.message)
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import TypeAlias
+from uuid import UUID
+
+import msgspec
+
+from penstock._engine.ids import id_time, to_uuid
+from penstock._engine.runs import task_run_name
+from penstock._engine.runtime import Runtime, get_runtime
+from penstock.exceptions import ConfigurationError
+from penstock.records import (
+    FlowRunRecord,
+    TaskRunRecord,
+    decode_parameters,
+    states_of,
+)
+from penstock.states import TYPES, StateType
+from penstock.stores import FoundFlowRun, FoundTaskRun, Pruned, Query
+
+__all__ = [
+    "FlowRunRecord",
+    "Graph",
+    "Pruned",
+    "TaskRunRecord",
+    "clear",
+    "clear_cache",
+    "flow_run",
+    "flow_runs",
+    "graph",
+    "prune",
+    "task_run",
+    "task_runs",
+]
+
+States: TypeAlias = StateType | str | Iterable[StateType | str] | None
+
+
+class Graph(msgspec.Struct, frozen=True):
+    """A flow run with all that it ran, and what each run waited for.
+
+    Attributes:
+        flow_run: the run.
+        task_runs: its task runs, in the order of their submission.
+        subflow_runs: the flow runs that it called.
+        edges: (upstream, downstream) ids of task runs.
+    """
+
+    flow_run: FlowRunRecord
+    task_runs: tuple[TaskRunRecord, ...]
+    subflow_runs: tuple[FlowRunRecord, ...]
+    edges: tuple[tuple[UUID, UUID], ...]
+
+
+def flow_runs(
+    *,
+    flow: str | None = None,
+    state: States = None,
+    tag: str | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    parent: UUID | None = None,
+    before: FlowRunRecord | UUID | None = None,
+    limit: int = 100,
+) -> list[FlowRunRecord]:
+    """The flow runs that meet all the conditions, newest first.
+
+    Args:
+        flow: the flow's name.
+        state: a state type (`"FAILED"`), a state name (`"TimedOut"`), or several.
+        tag: one of the flow's tags.
+        since: submitted then or later; a time without a zone is a local one.
+        until: submitted before.
+        parent: subflow runs called by this run.
+        before: older than this run: the last of a page gives the next page.
+        limit: how many at most.
+
+    Raises:
+        ConfigurationError: there is no such state, or the limit is below 1.
+    """
+    runtime = _flushed()
+    query = _query(flow, state, tag, since, until, before, limit)
+    query = msgspec.structs.replace(query, parent_id=parent.bytes if parent else None)
+    return [_flow_record(found, runtime) for found in runtime.store.flow_runs(query)]
+
+
+def task_runs(
+    *,
+    task: str | None = None,
+    flow_run: FlowRunRecord | UUID | None = None,
+    state: States = None,
+    tag: str | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    before: TaskRunRecord | UUID | None = None,
+    limit: int = 100,
+) -> list[TaskRunRecord]:
+    """The task runs that meet all the conditions, newest first.
+
+    Args:
+        task: the task's name.
+        flow_run: the flow run that they belong to.
+        state: a state type (`"FAILED"`), a state name (`"Cached"`), or several.
+        tag: one of the task's tags.
+        since: submitted then or later; a time without a zone is a local one.
+        until: submitted before.
+        before: older than this run: the last of a page gives the next page.
+        limit: how many at most.
+
+    Raises:
+        ConfigurationError: there is no such state, or the limit is below 1.
+    """
+    runtime = _flushed()
+    query = _query(task, state, tag, since, until, before, limit)
+    query = msgspec.structs.replace(query, flow_run_id=_bytes_of(flow_run))
+    return [_task_record(found, runtime) for found in runtime.store.task_runs(query)]
+
+
+def flow_run(run_id: UUID | str) -> FlowRunRecord | None:
+    """The flow run with this id; None: there is none."""
+    runtime = _flushed()
+    found = runtime.store.flow_runs(Query(run_id=_parsed(run_id).bytes, limit=1))
+    return _flow_record(found[0], runtime) if found else None
+
+
+def task_run(run_id: UUID | str) -> TaskRunRecord | None:
+    """The task run with this id; None: there is none."""
+    runtime = _flushed()
+    found = runtime.store.task_runs(Query(run_id=_parsed(run_id).bytes, limit=1))
+    return _task_record(found[0], runtime) if found else None
+
+
+def graph(run: FlowRunRecord | UUID | str) -> Graph | None:
+    """A flow run with all that it ran; None: there is no such run."""
+    record = run if isinstance(run, FlowRunRecord) else flow_run(run)
+    if record is None:
+        return None
+    tasks = _all_task_runs(record)
+    edges = tuple((upstream, t.id) for t in tasks for upstream in t.upstream_ids)
+    parents = [record.id, *(t.id for t in tasks)]
+    subflows = [sub for parent in parents for sub in flow_runs(parent=parent, limit=10_000)]
+    return Graph(record, tuple(tasks), tuple(sorted(subflows, key=lambda s: s.id)), edges)
+
+
+def _all_task_runs(run: FlowRunRecord) -> list[TaskRunRecord]:
+    found: list[TaskRunRecord] = []
+    page = task_runs(flow_run=run, limit=10_000)
+    while page:
+        found += page
+        page = task_runs(flow_run=run, before=page[-1], limit=10_000)
+    return found[::-1]
+
+
+def prune(
+    *, older_than: timedelta | None = None, until: datetime | None = None, keep_cache: bool = True
+) -> Pruned:
+    """Delete runs that have ended, with their stored results.
+
+    Args:
+        older_than: runs submitted longer ago than this.
+        until: or: runs submitted before this time.
+        keep_cache: keep the task runs whose results the cache still gives out.
+
+    Raises:
+        ConfigurationError: not exactly one of the two was given.
+    """
+    if (older_than is None) == (until is None):
+        raise ConfigurationError("prune() takes either older_than or until.")
+    if older_than is not None:
+        until = datetime.now(UTC) - older_than
+    return _flushed().store.prune(until, keep_cache, time.time())
+
+
+def clear() -> Pruned:
+    """Delete all runs that have ended, all stored results, and the whole cache."""
+    return _flushed().store.prune(None, False, time.time())
+
+
+def clear_cache(key: str | None = None) -> int:
+    """Forget what is cached, under one key or under all; the number of keys forgotten."""
+    return _flushed().store.clear_cache(key)
+
+
+def _flushed() -> Runtime:
+    runtime = get_runtime()
+    runtime.commit().wait()
+    runtime.store.check()
+    return runtime
+
+
+def _query(
+    name: str | None,
+    state: States,
+    tag: str | None,
+    since: datetime | None,
+    until: datetime | None,
+    before: FlowRunRecord | TaskRunRecord | UUID | None,
+    limit: int,
+) -> Query:
+    if limit < 1:
+        raise ConfigurationError(f"limit must be at least 1, not {limit!r}.")
+    return Query(
+        name=name,
+        states=_state_names(state),
+        tag=tag,
+        since=since,
+        until=until,
+        before=_bytes_of(before),
+        limit=limit,
+    )
+
+
+def _state_names(state: States) -> tuple[str, ...]:
+    if state is None:
+        return ()
+    given = (state,) if isinstance(state, str) else tuple(state)
+    names = tuple(str(getattr(one, "value", one)) for one in given)
+    for name in names:
+        # Names made by hand can be anything but a type in lower case.
+        if not name or (name.upper() in StateType.__members__ and name.islower()):
+            raise ConfigurationError(
+                f"state: there is no state {name!r}; types are {', '.join(StateType)}, names "
+                f"are {', '.join(TYPES)}."
+            )
+    return names
+
+
+def _bytes_of(run: FlowRunRecord | TaskRunRecord | UUID | None) -> bytes | None:
+    if run is None:
+        return None
+    return run.bytes if isinstance(run, UUID) else run.id.bytes
+
+
+def _parsed(run_id: UUID | str) -> UUID:
+    try:
+        return run_id if isinstance(run_id, UUID) else UUID(run_id)
+    except ValueError:
+        raise ConfigurationError(f"run_id must be a UUID, not {run_id!r}.") from None
+
+
+class _Stored:
+    """A result that is read when somebody asks for it."""
+
+    def __init__(self, payload: bytes, runtime: Runtime) -> None:
+        self._payload = payload
+        self._runtime = runtime
+
+    def load(self) -> object:
+        """The value; raises `ResultUnavailable`."""
+        return self._runtime.decode(self._payload)
+
+
+def _stored(payload: bytes | None, runtime: Runtime) -> _Stored | None:
+    return None if payload is None else _Stored(payload, runtime)
+
+
+def _flow_record(found: FoundFlowRun, runtime: Runtime) -> FlowRunRecord:
+    row, definition = found
+    return FlowRunRecord(
+        id=to_uuid(row.id),
+        name=row.name,
+        flow=definition.name,
+        version=definition.version,
+        parent_run_id=to_uuid(row.parent_id) if row.parent_id else None,
+        parameters=decode_parameters(row.parameters),
+        tags=_tags(row.tags),
+        run_count=row.run_count,
+        created_at=id_time(row.id),
+        states=states_of(row.history, _stored(row.result, runtime), None, row.id),
+    )
+
+
+def _task_record(found: FoundTaskRun, runtime: Runtime) -> TaskRunRecord:
+    row, definition = found
+    upstreams = row.upstreams or b""
+    return TaskRunRecord(
+        id=to_uuid(row.id),
+        name=task_run_name(definition, row.number),
+        task=definition.name,
+        version=definition.version,
+        flow_run_id=to_uuid(row.flow_run_id) if row.flow_run_id else None,
+        parent_run_id=to_uuid(row.parent_id) if row.parent_id else None,
+        tags=_tags(row.tags),
+        run_count=row.run_count,
+        upstream_ids=tuple(to_uuid(upstreams[i : i + 16]) for i in range(0, len(upstreams), 16)),
+        created_at=id_time(row.id),
+        states=states_of(row.history, _stored(row.result, runtime), row.id, row.flow_run_id),
+    )
+
+
+def _tags(stored: str | None) -> frozenset[str]:
+    return frozenset(msgspec.json.decode(stored, type=list[str])) if stored else frozenset()

@@ -1,0 +1,268 @@
+"""What is kept of a run: the rows that stores write and the histories that they give back.
+
+A live run hands the store a `Source`; the store asks it for a row when it writes, so that the
+thread of the run pays for nothing but the hand-over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from enum import StrEnum
+from typing import NamedTuple, Protocol, TypeAlias
+from uuid import UUID
+
+import msgspec
+
+from penstock.states import State, StateDetails, StateType, StoredValue
+
+
+class RunKind(StrEnum):
+    """The two kinds of run."""
+
+    FLOW = "flow"
+    TASK = "task"
+
+
+class Definition(msgspec.Struct, frozen=True):
+    """A flow or a task as its runs refer to it.
+
+    Attributes:
+        id: 63 bits of a hash over all that follows.
+        kind: flow or task.
+        name: as given to the decorator.
+        key: module and qualified name of the function.
+        version: as given, or the hash of the defining file.
+        description: as given, or the docstring.
+        tags: as given, sorted.
+    """
+
+    id: int
+    kind: RunKind
+    name: str
+    key: str
+    version: str | None
+    description: str | None
+    tags: tuple[str, ...]
+
+
+class Transition(msgspec.Struct, frozen=True, array_like=True):
+    """A state as the database keeps it."""
+
+    type: StateType
+    name: str
+    message: str | None
+    timestamp: datetime
+    details: StateDetails
+
+
+class FlowRow(NamedTuple):
+    """A row of `flow_run`, in the order of its columns."""
+
+    id: bytes
+    flow_id: int
+    parent_id: bytes | None
+    name: str
+    state_type: str
+    state_name: str
+    run_count: int
+    tags: str | None
+    parameters: bytes | None
+    history: bytes
+    result: bytes | None
+
+
+class TaskRow(NamedTuple):
+    """A row of `task_run`, in the order of its columns."""
+
+    id: bytes
+    task_id: int
+    flow_run_id: bytes | None
+    parent_id: bytes | None
+    number: int
+    ordinal: int
+    state_type: str
+    state_name: str
+    run_count: int
+    tags: str | None
+    upstreams: bytes | None
+    history: bytes
+    result: bytes | None
+
+
+Row: TypeAlias = FlowRow | TaskRow
+
+
+class CacheRow(NamedTuple):
+    """A row of `cache`: the run whose result the key stands for."""
+
+    key: str
+    run_id: bytes
+    created_at: float
+    expires_at: float | None
+
+
+class Source(Protocol):
+    """A live run, as a store sees it."""
+
+    run_id: bytes
+    payload: bytes | None
+    cache_row: CacheRow | None
+
+    @property
+    def definition(self) -> Definition: ...
+    @property
+    def tags(self) -> frozenset[str]: ...
+
+    def row(self, length: int, payload: bytes | None) -> Row:
+        """The run as it was after its first `length` states, its result being `payload`."""
+        ...
+
+    def is_final(self, length: int) -> bool:
+        """Whether the last of the first `length` states ended the run."""
+        ...
+
+
+class CacheHit(NamedTuple):
+    """A result found under a cache key."""
+
+    run_id: bytes
+    value: object
+    expires_at: float | None
+
+
+def encode_history(states: Sequence[State[object]]) -> bytes:
+    """The states as the database keeps them."""
+    return _encode([(s.type, s.name, s.message, s.timestamp, s.details) for s in states])
+
+
+def decode_history(history: bytes) -> list[Transition]:
+    """The inverse of `encode_history`."""
+    return _decode(history)
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(list[Transition]).decode
+
+
+def encode_parameters(parameters: dict[str, object]) -> bytes:
+    """Parameters for people to read: what msgpack cannot say is written as its `repr`."""
+    encoded = {name: _readable(value) for name, value in parameters.items()}
+    return _encode(encoded)
+
+
+def decode_parameters(parameters: bytes | None) -> dict[str, object]:
+    """The inverse of `encode_parameters`, as near as it goes."""
+    return _decode_parameters(parameters) if parameters else {}
+
+
+_PARAMETER_LIMIT = 16 * 1024
+_decode_parameters = msgspec.msgpack.Decoder(dict[str, object]).decode
+
+
+def _readable(value: object) -> msgspec.Raw:
+    try:
+        raw = msgspec.msgpack.encode(value, enc_hook=_shortened)
+    except Exception:
+        raw = msgspec.msgpack.encode(_shortened(value))
+    if len(raw) > _PARAMETER_LIMIT:
+        raw = msgspec.msgpack.encode(_shortened(value))
+    return msgspec.Raw(raw)
+
+
+def _shortened(value: object) -> str:
+    try:
+        text = repr(value)
+    except Exception as error:
+        text = f"<{type(value).__name__}: its repr raised {type(error).__name__}>"
+    clean = text.encode("utf-8", "backslashreplace").decode()
+    return clean if len(clean) <= 1000 else f"{clean[:1000]}… ({len(clean)} characters)"
+
+
+class FlowRunRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A flow run as the history gives it back.
+
+    Attributes:
+        id: the run.
+        name: such as `attentive-turaco`.
+        flow: the flow's name.
+        version: the flow's version at that time.
+        parent_run_id: the run that called it as a subflow; None: nobody.
+        parameters: its arguments; what msgpack cannot say, as its `repr`.
+        tags: of the flow.
+        run_count: attempts that it started.
+        created_at: when it was submitted (UTC, to the millisecond).
+        state: the last state; `state.result()` reads the stored value.
+        states: all its states, in order.
+    """
+
+    id: UUID
+    name: str
+    flow: str
+    version: str | None
+    parent_run_id: UUID | None
+    parameters: dict[str, object]
+    tags: frozenset[str]
+    run_count: int
+    created_at: datetime
+    states: tuple[State[object], ...]
+
+    @property
+    def state(self) -> State[object]:
+        """The last state."""
+        return self.states[-1]
+
+
+class TaskRunRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A task run as the history gives it back.
+
+    Attributes:
+        id: the run.
+        name: such as `hello_task-e97fb216-0`.
+        task: the task's name.
+        flow_run_id: the flow run that it belongs to; None: it was run on its own.
+        parent_run_id: the run, of a flow or a task, whose code called it.
+        tags: of the task.
+        run_count: attempts that it started; 0: served from the cache, or never ready.
+        upstream_ids: the runs whose futures were its arguments.
+        created_at: when it was submitted (UTC, to the millisecond).
+        states: all its states, in order.
+    """
+
+    id: UUID
+    name: str
+    task: str
+    version: str | None
+    flow_run_id: UUID | None
+    parent_run_id: UUID | None
+    tags: frozenset[str]
+    run_count: int
+    upstream_ids: tuple[UUID, ...]
+    created_at: datetime
+    states: tuple[State[object], ...]
+
+    @property
+    def state(self) -> State[object]:
+        """The last state."""
+        return self.states[-1]
+
+
+def states_of(
+    history: bytes, stored: StoredValue | None, task_run: bytes | None, flow_run: bytes | None
+) -> tuple[State[object], ...]:
+    """The states in a stored history; the last one gives the stored value."""
+    transitions = decode_history(history)
+    last = len(transitions) - 1
+    return tuple(
+        State(
+            t.type,
+            t.name,
+            t.message,
+            t.timestamp,
+            t.details,
+            _stored=stored if index == last else None,
+            _task_run=task_run,
+            _flow_run=flow_run,
+        )
+        for index, t in enumerate(transitions)
+    )

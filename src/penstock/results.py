@@ -1,0 +1,140 @@
+"""Results as bytes: what comes back has exactly the type that went in.
+
+A payload is one byte that names the form, then the value in it: msgpack for the scalars that it
+keeps apart, pickle for everything else. Only what this user's own runs wrote is ever read; the
+database and the result files are readable by their owner alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import tempfile
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from penstock.exceptions import ResultUnavailable
+
+INLINE_LIMIT: Final = 64 * 1024
+"""Payloads of this many bytes and more are kept as files."""
+
+_MSGPACK: Final = b"m"
+_PICKLE: Final = b"p"
+_FILE: Final = b"f"
+_RUN: Final = b"r"
+
+_SCALARS: Final = frozenset({type(None), bool, float, str, bytes})
+_NONE: Final = _MSGPACK + b"\xc0"
+_pack = msgspec.msgpack.Encoder().encode
+_unpack = msgspec.msgpack.Decoder().decode
+
+
+class FileReference(msgspec.Struct, frozen=True, array_like=True):
+    """Where a large payload is, relative to the local storage path."""
+
+    name: str
+    sha256: bytes
+    size: int
+
+
+_unpack_file = msgspec.msgpack.Decoder(FileReference).decode
+
+
+def encode_result(value: object) -> bytes:
+    """The payload of `value`.
+
+    Raises:
+        Exception: whatever pickling it raises; the value cannot be stored.
+    """
+    if value is None:
+        return _NONE
+    kind = type(value)
+    if kind in _SCALARS or (kind is int and -(2**63) <= value < 2**63):  # type: ignore[operator]  # an int by the check before
+        try:
+            return _MSGPACK + _pack(value)
+        except UnicodeEncodeError:  # a str with lone surrogates, as os.listdir gives
+            pass
+    return _PICKLE + pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+
+
+def decode_result(payload: bytes, storage: Path | None) -> object:
+    """The value in a payload; `storage` is the folder of the large ones.
+
+    Raises:
+        ResultUnavailable: its file is gone or damaged, or a class of it cannot be found any more.
+    """
+    form = payload[:1]
+    if form == _FILE:
+        return decode_result(_read_file(_unpack_file(payload[1:]), storage), None)
+    try:
+        return _unpack(payload[1:]) if form == _MSGPACK else pickle.loads(payload[1:])
+    except Exception as error:
+        raise ResultUnavailable(f"The stored result cannot be read back: {error!r}.") from error
+
+
+def reference_to_run(run_id: bytes) -> bytes:
+    """The payload that says: the same as the result of this run."""
+    return _RUN + run_id
+
+
+def referenced_run(payload: bytes) -> bytes | None:
+    """The run that the payload refers to; None: it is itself the value."""
+    return payload[1:] if payload[:1] == _RUN else None
+
+
+def referenced_file(payload: bytes) -> FileReference | None:
+    """The file that the payload refers to; None: it is itself the value."""
+    return _unpack_file(payload[1:]) if payload[:1] == _FILE else None
+
+
+def store_payload(payload: bytes, storage: Path, run_id: bytes) -> bytes:
+    """Write a large payload to a file of this run, durably, and return the reference to it.
+
+    Raises:
+        OSError: the storage cannot be written.
+    """
+    digest = hashlib.sha256(payload)
+    name = f"{run_id.hex()}-{digest.hexdigest()[:16]}.bin"
+    _write_durably(payload, storage / name)
+    return _FILE + _pack(FileReference(name, digest.digest(), len(payload)))
+
+
+def _write_durably(payload: bytes, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=".part-")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(payload)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    _sync_folder(target.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name == "nt":  # a folder cannot be opened there; NTFS journals the rename
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _read_file(reference: FileReference, storage: Path | None) -> bytes:
+    if storage is None:
+        raise ResultUnavailable("The stored result refers to a file within a file.")
+    path = storage / reference.name
+    try:
+        payload = path.read_bytes()
+    except OSError as error:
+        raise ResultUnavailable(f"The result file {path} cannot be read: {error}.") from error
+    if hashlib.sha256(payload).digest() != reference.sha256:
+        raise ResultUnavailable(f"The result file {path} is damaged: its checksum differs.")
+    return payload

@@ -1,0 +1,356 @@
+"""States, and the one table of what may follow what.
+
+A run is always in one state; `advance` is the only way to the next, and an event that the table
+does not list raises and changes nothing.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Generic, Literal, Protocol, cast, overload
+from uuid import UUID
+
+import msgspec
+from typing_extensions import TypeVar
+
+from penstock.exceptions import (
+    IllegalTransition,
+    ResultUnavailable,
+    RunCancelled,
+    RunCrashed,
+    RunError,
+    RunFailed,
+    RunNotReady,
+    RunTimedOut,
+    RunUnfinished,
+)
+
+R = TypeVar("R", covariant=True, default=object)
+
+
+class StateType(enum.StrEnum):
+    """What a state means; its name may say more (`Cached` is a COMPLETED state)."""
+
+    SCHEDULED = "SCHEDULED"
+    PENDING = "PENDING"
+    RUNNING = "RUNNING"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+    CRASHED = "CRASHED"
+
+
+FINAL_TYPES = frozenset(
+    {StateType.COMPLETED, StateType.FAILED, StateType.CANCELLED, StateType.CRASHED}
+)
+
+
+class Event(enum.Enum):
+    """What can happen to a run."""
+
+    SUBMIT = "submit"
+    START = "start"
+    HIT = "hit"
+    SKIP = "skip"
+    FINISH = "finish"
+    FAIL = "fail"
+    TIME_OUT = "time out"
+    CANCEL = "cancel"
+    CRASH = "crash"
+    AWAIT_RETRY = "await retry"
+    RETRY = "retry"
+
+
+# fmt: off
+TYPES: dict[str, StateType] = {
+    "Scheduled":     StateType.SCHEDULED,
+    "AwaitingRetry": StateType.SCHEDULED,
+    "Pending":       StateType.PENDING,
+    "NotReady":      StateType.PENDING,
+    "Running":       StateType.RUNNING,
+    "Retrying":      StateType.RUNNING,
+    "Completed":     StateType.COMPLETED,
+    "Cached":        StateType.COMPLETED,
+    "Failed":        StateType.FAILED,
+    "TimedOut":      StateType.FAILED,
+    "Cancelled":     StateType.CANCELLED,
+    "Crashed":       StateType.CRASHED,
+}
+
+_ENDINGS = {Event.FAIL: "Failed", Event.CANCEL: "Cancelled", Event.CRASH: "Crashed"}
+_AT_WORK = {
+    Event.FINISH: "Completed", Event.TIME_OUT: "TimedOut",
+    Event.AWAIT_RETRY: "AwaitingRetry", **_ENDINGS,
+}
+_AGAIN = {Event.SUBMIT: "Pending"}  # a retry of the flow runs this run once more
+
+TRANSITIONS: dict[str | None, dict[Event, str]] = {
+    None:            {Event.SUBMIT: "Pending"},
+    "Pending":       {Event.START: "Running", Event.HIT: "Cached", Event.SKIP: "NotReady", **_ENDINGS},
+    "Running":       _AT_WORK,
+    "AwaitingRetry": {Event.RETRY: "Retrying", Event.CANCEL: "Cancelled", Event.CRASH: "Crashed"},
+    "Retrying":      _AT_WORK,
+    "Completed":     _AGAIN,
+    "Cached":        _AGAIN,
+    "Failed":        _AGAIN,
+    "TimedOut":      _AGAIN,
+    "Cancelled":     _AGAIN,
+    "Crashed":       _AGAIN,
+    "NotReady":      _AGAIN,
+}
+# fmt: on
+
+
+def advance(phase: str | None, event: Event) -> str:
+    """The phase that `event` leads to from `phase` (None: the run is new).
+
+    Raises:
+        IllegalTransition: the table has no such step.
+    """
+    try:
+        return TRANSITIONS[phase][event]
+    except KeyError:
+        raise IllegalTransition(
+            f"A run in the state {phase or 'none'!r} cannot {event.value}."
+        ) from None
+
+
+class StateDetails(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What some states know beyond their message.
+
+    Attributes:
+        scheduled_time: when an AwaitingRetry run goes on.
+        cache_key: the key that the result is or was stored under.
+        cache_expiration: when that entry ends; None: never.
+        cached_from: the id of the task run that made a Cached result.
+        not_persisted: why the result was not stored; None: it was, or was not meant to be.
+        traceback: what the run's code raised, as text, without the frames of this library.
+    """
+
+    scheduled_time: datetime | None = None
+    cache_key: str | None = None
+    cache_expiration: datetime | None = None
+    cached_from: UUID | None = None
+    not_persisted: str | None = None
+    traceback: str | None = None
+
+
+_NO_DETAILS = StateDetails()
+
+
+class StoredValue(Protocol):
+    """A result that is read when somebody asks for it."""
+
+    def load(self) -> object:
+        """The value; raises `ResultUnavailable`."""
+
+
+class State(msgspec.Struct, Generic[R], frozen=True, eq=False, repr_omit_defaults=True):
+    """One state of a run, and with a final one, its result.
+
+    Attributes:
+        type: what it means.
+        name: how it is called; by default after its type.
+        message: for people; None where the name says it all.
+        timestamp: when the run entered it (UTC).
+        details: what some states know beyond that.
+        child_states: the states that decided this one, where a flow returned None or futures.
+    """
+
+    type: StateType
+    name: str
+    message: str | None
+    timestamp: datetime
+    details: StateDetails = _NO_DETAILS
+    child_states: tuple[State[object], ...] = ()
+    _value: object = msgspec.UNSET
+    _error: BaseException | None = None
+    _stored: StoredValue | None = None
+    _task_run: bytes | None = None
+    _flow_run: bytes | None = None
+
+    @property
+    def task_run_id(self) -> UUID | None:
+        """The task run that is in this state; None for a flow run's state."""
+        return UUID(bytes=self._task_run) if self._task_run else None
+
+    @property
+    def flow_run_id(self) -> UUID | None:
+        """The flow run that is in this state, or that the task run belongs to."""
+        return UUID(bytes=self._flow_run) if self._flow_run else None
+
+    def is_scheduled(self) -> bool:
+        """Whether it waits for a time."""
+        return self.type is StateType.SCHEDULED
+
+    def is_pending(self) -> bool:
+        """Whether it was submitted and has not started."""
+        return self.type is StateType.PENDING
+
+    def is_running(self) -> bool:
+        """Whether its code runs."""
+        return self.type is StateType.RUNNING
+
+    def is_completed(self) -> bool:
+        """Whether it ended well."""
+        return self.type is StateType.COMPLETED
+
+    def is_failed(self) -> bool:
+        """Whether it failed; a timeout is a failure."""
+        return self.type is StateType.FAILED
+
+    def is_cancelled(self) -> bool:
+        """Whether it was cancelled."""
+        return self.type is StateType.CANCELLED
+
+    def is_crashed(self) -> bool:
+        """Whether it was ended from outside of its code."""
+        return self.type is StateType.CRASHED
+
+    def is_final(self) -> bool:
+        """Whether its code has ended: COMPLETED, FAILED, CANCELLED or CRASHED."""
+        return self.type in FINAL_TYPES
+
+    @overload
+    def result(self, raise_on_failure: Literal[True] = True) -> R: ...
+    @overload
+    def result(self, raise_on_failure: bool) -> R | BaseException: ...
+    def result(self, raise_on_failure: bool = True) -> R | BaseException:
+        """The value of the run.
+
+        Args:
+            raise_on_failure: False returns the exception of a run that did not complete.
+
+        Raises:
+            ResultUnavailable: it completed, and its result was not kept or cannot be read.
+            BaseException: what the run raised, or a `RunError` where it raised nothing.
+        """
+        if self.type is StateType.COMPLETED:
+            return self._completed_value()
+        error = self._error or self._missing()
+        if raise_on_failure:
+            raise error
+        return error
+
+    def _completed_value(self) -> R:
+        if self._value is not msgspec.UNSET:
+            return cast("R", self._value)
+        if self._stored is not None:
+            return cast("R", self._stored.load())
+        reason = self.details.not_persisted or "it was not kept"
+        raise ResultUnavailable(f"The result of {self._owner()} is not available: {reason}.")
+
+    def _missing(self) -> RunError:
+        error = _ERRORS.get(self.name) or _ERRORS.get(self.type.value, RunUnfinished)
+        return error(f"{self._owner()} is in the state {self}.\n{self.details.traceback or ''}".rstrip())
+
+    def _owner(self) -> str:
+        if self._task_run:
+            return f"Task run {self.task_run_id}"
+        return f"Flow run {self.flow_run_id}" if self._flow_run else "This run"
+
+    def __str__(self) -> str:
+        shown = repr(self.message)
+        if self.name != self.type.value.capitalize():
+            shown += f", type={self.type.value}"
+        return f"{self.name}({shown})"
+
+    def __repr__(self) -> str:
+        parts = [f"message={self.message!r}", f"type={self.type.value}", *self._shown_result()]
+        if self._task_run:
+            parts.append(f"task_run_id={self.task_run_id}")
+        elif self._flow_run:
+            parts.append(f"flow_run_id={self.flow_run_id}")
+        return f"{self.name}({', '.join(parts)})"
+
+    def _shown_result(self) -> list[str]:
+        if self.child_states:
+            return [f"result={list(self.child_states)!r}"]
+        if self._error is not None:
+            return [f"result={self._error!r}"]
+        if self.type is StateType.COMPLETED and self._value is not msgspec.UNSET:
+            return [f"result={self._value!r}"]
+        return []
+
+
+_ERRORS: dict[str, type[RunError]] = {
+    "FAILED": RunFailed,
+    "CANCELLED": RunCancelled,
+    "CRASHED": RunCrashed,
+    "TimedOut": RunTimedOut,
+    "NotReady": RunNotReady,
+}
+
+
+def state_named(
+    name: str, message: str | None, timestamp: datetime, details: StateDetails | None = None
+) -> State:
+    """The state of the table with this name."""
+    return State(TYPES[name], name, message, timestamp, details or _NO_DETAILS)
+
+
+# Constructors, for functions that return a state made by hand.
+
+D = TypeVar("D", default=None)
+
+
+def _made_by_hand(name: str, message: str | None, data: object) -> State[D]:
+    error = data if isinstance(data, BaseException) else None
+    value = msgspec.UNSET if error else data
+    return State[D](
+        TYPES[name], name, message, datetime.now(UTC), _value=value, _error=error
+    )
+
+
+def _constructor(name: str, what: str) -> Constructor:
+    def construct(message: str | None = None, data: object = None) -> State[object]:
+        return _made_by_hand(name, message, data)
+
+    construct.__name__ = construct.__qualname__ = name
+    construct.__doc__ = f"{what}\n\nArgs:\n    message: for people.\n    data: its result, or its exception."
+    return cast("Constructor", construct)
+
+
+class Constructor(Protocol):
+    """Makes a state by hand."""
+
+    @overload
+    def __call__(self, message: str | None = None) -> State[None]: ...
+    @overload
+    def __call__(self, message: str | None = None, *, data: D) -> State[D]: ...
+
+
+Scheduled = _constructor("Scheduled", "A state of a run that waits for a time.")
+AwaitingRetry = _constructor("AwaitingRetry", "A state of a run between two attempts.")
+Pending = _constructor("Pending", "A state of a run that has not started.")
+Running = _constructor("Running", "A state of a run whose code runs.")
+Retrying = _constructor("Retrying", "A state of a run in its second attempt or a later one.")
+Completed = _constructor("Completed", "A state of a run that ended well.")
+Cached = _constructor("Cached", "A state of a run that took the result of an earlier one.")
+Failed = _constructor("Failed", "A state of a run that failed.")
+TimedOut = _constructor("TimedOut", "A state of a run that took too long.")
+Cancelled = _constructor("Cancelled", "A state of a run that was cancelled.")
+Crashed = _constructor("Crashed", "A state of a run ended from outside of its code.")
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """What a set of states says together."""
+
+    event: Event
+    message: str
+
+
+def verdict_of(states: Iterable[State[object]]) -> Verdict:
+    """Rule 3 of the final states: what the states of the parts say about the whole."""
+    total = completed = cancelled = 0
+    for state in states:
+        total += 1
+        completed += state.type is StateType.COMPLETED
+        cancelled += state.type is StateType.CANCELLED
+    if completed == total:
+        return Verdict(Event.FINISH, "All states completed.")
+    if cancelled:
+        return Verdict(Event.CANCEL, f"{cancelled}/{total} states cancelled.")
+    return Verdict(Event.FAIL, f"{total - completed}/{total} states failed.")

@@ -1,0 +1,123 @@
+"""Stores: where the history of runs is kept.
+
+A store takes what happens in the order in which it happens, and after a crash holds a prefix of
+it. `record` returns at once; a `barrier` is set when all that was recorded before it is durable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+from penstock._engine.latch import Latch
+from penstock.records import Definition, FlowRow, Source, TaskRow
+
+__all__ = ["FoundFlowRun", "FoundResult", "FoundTaskRun", "Pruned", "Query", "Store"]
+
+
+class FoundResult(NamedTuple):
+    """A payload found under a cache key."""
+
+    run_id: bytes
+    payload: bytes
+    expires_at: float | None
+
+
+class FoundFlowRun(NamedTuple):
+    """A row with the definition that it refers to."""
+
+    row: FlowRow
+    definition: Definition
+
+
+class FoundTaskRun(NamedTuple):
+    """A row with the definition that it refers to."""
+
+    row: TaskRow
+    definition: Definition
+
+
+class Query(msgspec.Struct, frozen=True, kw_only=True):
+    """Which runs; all conditions hold together, and the newest come first.
+
+    Attributes:
+        run_id: this one.
+        name: runs of the flow or task with this name.
+        flow_run_id: task runs of this flow run.
+        parent_id: flow runs called by this run.
+        states: state types or state names, one of them.
+        tag: runs with this tag.
+        since: submitted then or later.
+        until: submitted before.
+        before: older than the run with this id (to turn pages).
+        limit: how many at most.
+    """
+
+    run_id: bytes | None = None
+    name: str | None = None
+    flow_run_id: bytes | None = None
+    parent_id: bytes | None = None
+    states: tuple[str, ...] = ()
+    tag: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    before: bytes | None = None
+    limit: int = 100
+
+
+class Pruned(NamedTuple):
+    """How much was deleted."""
+
+    flow_runs: int
+    task_runs: int
+    cache_entries: int
+
+
+class Store(Protocol):
+    """Keeps runs; every method may be called from any thread."""
+
+    @property
+    def storage(self) -> Path | None:
+        """The folder of large results; None: there are no files."""
+
+    def record(self, source: Source, length: int) -> None:
+        """Note that the run now has `length` states; returns before that is durable."""
+
+    def relieve(self) -> Latch | None:
+        """What to wait for before recording more; None: go on. Raises `StoreError`."""
+
+    def barrier(self) -> Latch:
+        """Set when all that was recorded so far is durable, or can never be: see `check`."""
+
+    def check(self) -> None:
+        """Raise `StoreError` where something recorded could not be made durable."""
+
+    def look_up(self, key: str, now: float) -> FoundResult | None:
+        """The newest result under a cache key that has not expired; sees what `record` was told."""
+
+    def flow_runs(self, query: Query) -> Sequence[FoundFlowRun]:
+        """The flow runs that a query asks for, newest first."""
+
+    def task_runs(self, query: Query) -> Sequence[FoundTaskRun]:
+        """The task runs that a query asks for, newest first."""
+
+    def payload_of(self, run_id: bytes) -> bytes | None:
+        """The stored result of a task run; None: there is none."""
+
+    def prune(self, until: datetime | None, keep_cache: bool, now: float) -> Pruned:
+        """Delete the final runs submitted before `until` (None: all of them).
+
+        Where `keep_cache`, the runs behind cache entries that have not expired stay.
+        """
+
+    def clear_cache(self, key: str | None) -> int:
+        """Delete the entry of one cache key, or all entries; how many there were."""
+
+    def close(self) -> None:
+        """Make everything durable and let go of all files; raises `StoreError` where it cannot."""
+
+

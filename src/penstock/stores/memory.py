@@ -1,0 +1,141 @@
+"""A store in memory: everything is durable at once, and gone with the process."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from typing import TypeVar
+
+from penstock._engine.ids import id_bound
+from penstock._engine.latch import Latch
+from penstock.records import CacheRow, Definition, FlowRow, Source, TaskRow
+from penstock.states import FINAL_TYPES
+from penstock.stores import FoundFlowRun, FoundResult, FoundTaskRun, Pruned, Query
+
+F = TypeVar("F", FoundFlowRun, FoundTaskRun)
+
+
+class MemoryStore:
+    """Keeps the rows in dicts."""
+
+    storage = None
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._flow_runs: dict[bytes, FoundFlowRun] = {}
+        self._task_runs: dict[bytes, FoundTaskRun] = {}
+        self._cache: dict[str, CacheRow] = {}
+
+    def record(self, source: Source, length: int) -> None:
+        """See `Store`."""
+        final = source.is_final(length)
+        row = source.row(length, source.payload if final else None)
+        with self._lock:
+            if isinstance(row, FlowRow):
+                self._flow_runs[row.id] = FoundFlowRun(row, source.definition)
+            else:
+                self._task_runs[row.id] = FoundTaskRun(row, source.definition)
+            if final and source.cache_row is not None:
+                self._cache[source.cache_row.key] = source.cache_row
+
+    def relieve(self) -> None:
+        """See `Store`."""
+        return
+
+    def barrier(self) -> Latch:
+        """See `Store`."""
+        latch = Latch()
+        latch.set()
+        return latch
+
+    def check(self) -> None:
+        """See `Store`."""
+
+    def look_up(self, key: str, now: float) -> FoundResult | None:
+        """See `Store`."""
+        with self._lock:
+            entry = self._cache.get(key)
+            if entry is None or (entry.expires_at is not None and entry.expires_at <= now):
+                return None
+            payload = self._task_runs[entry.run_id].row.result
+        return None if payload is None else FoundResult(entry.run_id, payload, entry.expires_at)
+
+    def flow_runs(self, query: Query) -> Sequence[FoundFlowRun]:
+        """See `Store`."""
+        with self._lock:
+            found = list(self._flow_runs.values())
+        return _page(
+            (f for f in found if query.parent_id in (None, f.row.parent_id)), query
+        )
+
+    def task_runs(self, query: Query) -> Sequence[FoundTaskRun]:
+        """See `Store`."""
+        with self._lock:
+            found = list(self._task_runs.values())
+        return _page(
+            (f for f in found if query.flow_run_id in (None, f.row.flow_run_id)),
+            query,
+        )
+
+    def payload_of(self, run_id: bytes) -> bytes | None:
+        """See `Store`."""
+        found = self._task_runs.get(run_id)
+        return None if found is None else found.row.result
+
+    def prune(self, until: datetime | None, keep_cache: bool, now: float) -> Pruned:
+        """See `Store`."""
+        with self._lock:
+            kept = {
+                entry.run_id
+                for entry in self._cache.values()
+                if keep_cache and (entry.expires_at is None or entry.expires_at > now)
+            }
+            flows = _delete(self._flow_runs, lambda f: _is_old(f.row, until))
+            tasks = _delete(
+                self._task_runs, lambda f: f.row.id not in kept and _is_old(f.row, until)
+            )
+            entries = _delete(self._cache, lambda entry: entry.run_id not in self._task_runs)
+        return Pruned(flows, tasks, entries)
+
+    def clear_cache(self, key: str | None) -> int:
+        """See `Store`."""
+        with self._lock:
+            return _delete(self._cache, lambda entry: key in (None, entry.key))
+
+    def close(self) -> None:
+        """See `Store`."""
+
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+def _delete(table: dict[K, V], unwanted: Callable[[V], bool]) -> int:
+    keys = [key for key, value in table.items() if unwanted(value)]
+    for key in keys:
+        del table[key]
+    return len(keys)
+
+
+def _is_old(row: FlowRow | TaskRow, until: datetime | None) -> bool:
+    ended = row.state_type in FINAL_TYPES or row.state_name == "NotReady"
+    return ended and (until is None or row.id < id_bound(until))
+
+
+def _page(found: Iterable[F], query: Query) -> list[F]:
+    matching = (f for f in found if _matches(f.row, f.definition, query))
+    return sorted(matching, key=lambda f: f.row.id, reverse=True)[: query.limit]
+
+
+def _matches(row: FlowRow | TaskRow, definition: Definition, query: Query) -> bool:
+    return (
+        query.run_id in (None, row.id)
+        and query.name in (None, definition.name)
+        and (not query.states or bool({row.state_type, row.state_name} & set(query.states)))
+        and (query.tag is None or query.tag in json.loads(row.tags or "[]"))
+        and (query.since is None or row.id >= id_bound(query.since))
+        and (query.until is None or row.id < id_bound(query.until))
+        and (query.before is None or row.id < query.before)
+    )

@@ -1,0 +1,199 @@
+"""The tables, and how an existing file is opened: made, migrated forward, or refused."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from pathlib import Path
+from typing import Final
+
+from penstock.exceptions import NotADatabase, SchemaTooNew, StoreError
+from penstock.records import FlowRow, TaskRow
+
+APPLICATION_ID: Final = 0x50454E53  # "PENS", at byte 68 of the file
+BUSY_SECONDS: Final = 60.0
+
+_VERSION_1 = """
+CREATE TABLE definition (
+    id INTEGER PRIMARY KEY,
+    kind TEXT NOT NULL,
+    name TEXT NOT NULL,
+    key TEXT NOT NULL,
+    version TEXT,
+    description TEXT,
+    tags TEXT NOT NULL
+);
+CREATE INDEX definition_by_name ON definition (name, kind);
+
+CREATE TABLE flow_run (
+    id BLOB PRIMARY KEY,
+    flow_id INTEGER NOT NULL,
+    parent_id BLOB,
+    name TEXT NOT NULL,
+    state_type TEXT NOT NULL,
+    state_name TEXT NOT NULL,
+    run_count INTEGER NOT NULL,
+    tags TEXT,
+    parameters BLOB,
+    history BLOB NOT NULL,
+    result BLOB
+) WITHOUT ROWID;
+CREATE INDEX flow_run_by_flow ON flow_run (flow_id, id);
+CREATE INDEX flow_run_by_state ON flow_run (state_type, id);
+CREATE INDEX flow_run_by_parent ON flow_run (parent_id) WHERE parent_id IS NOT NULL;
+
+CREATE TABLE task_run (
+    id BLOB PRIMARY KEY,
+    task_id INTEGER NOT NULL,
+    flow_run_id BLOB,
+    parent_id BLOB,
+    number INTEGER NOT NULL,
+    ordinal INTEGER NOT NULL,
+    state_type TEXT NOT NULL,
+    state_name TEXT NOT NULL,
+    run_count INTEGER NOT NULL,
+    tags TEXT,
+    upstreams BLOB,
+    history BLOB NOT NULL,
+    result BLOB
+) WITHOUT ROWID;
+CREATE INDEX task_run_by_flow_run ON task_run (flow_run_id, id);
+CREATE INDEX task_run_by_task ON task_run (task_id, id);
+CREATE INDEX task_run_by_state ON task_run (state_type, id) WHERE state_type <> 'COMPLETED';
+
+CREATE TABLE tag (
+    tag TEXT NOT NULL,
+    run_id BLOB NOT NULL,
+    PRIMARY KEY (tag, run_id)
+) WITHOUT ROWID;
+CREATE INDEX tag_by_run ON tag (run_id);
+
+CREATE TABLE cache (
+    key TEXT PRIMARY KEY,
+    run_id BLOB NOT NULL,
+    created_at REAL NOT NULL,
+    expires_at REAL
+) WITHOUT ROWID;
+CREATE INDEX cache_by_run ON cache (run_id);
+"""
+
+MIGRATIONS: Final = (_VERSION_1,)
+"""One script a version; a file of version n has seen the first n."""
+
+_CHANGING = ("state_type", "state_name", "run_count", "history", "result")
+ROWS_A_STATEMENT: Final = 1000
+"""SQLite takes 32,766 values a statement; a row has at most 13."""
+
+
+def upsert(row_type: type[FlowRow] | type[TaskRow], rows: int) -> str:
+    """The statement that writes that many rows, new ones or known ones."""
+    table = "flow_run" if row_type is FlowRow else "task_run"
+    columns = row_type._fields
+    one = f"({','.join('?' * len(columns))})"
+    changes = ",".join(f"{column}=excluded.{column}" for column in _CHANGING)
+    return (
+        f"INSERT INTO {table} ({','.join(columns)}) VALUES {','.join([one] * rows)} "  # noqa: S608  # no value is part of the text
+        f"ON CONFLICT (id) DO UPDATE SET {changes}"
+    )
+
+
+def prepare_file(path: Path, synchronous: str) -> None:
+    """Make the database where there is none, and migrate an older one.
+
+    Raises:
+        NotADatabase: the file is something else.
+        SchemaTooNew: a newer Penstock wrote it.
+        StoreError: it cannot be read or written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    except OSError as error:
+        raise StoreError(_unusable(path, error)) from error
+    try:
+        connection = connect(path, synchronous)
+    except sqlite3.Error as error:
+        raise _refusal(path, error) from error
+    try:
+        _migrate(connection, path)
+    except sqlite3.Error as error:
+        raise _refusal(path, error) from error
+    finally:
+        connection.close()
+
+
+def connect(path: Path, synchronous: str) -> sqlite3.Connection:
+    """A connection that may write, with the settings that all writers share."""
+    connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
+    try:
+        _patiently(connection, "PRAGMA journal_mode=WAL")
+        connection.execute(f"PRAGMA synchronous={synchronous.upper()}")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _patiently(connection: sqlite3.Connection, statement: str) -> None:
+    """Execute what SQLite refuses at once, whatever the timeout, while another process opens."""
+    give_up_at = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            connection.execute(statement).close()
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > give_up_at:
+                raise
+            time.sleep(0.01)
+        else:
+            return
+
+
+def _migrate(connection: sqlite3.Connection, path: Path) -> None:
+    version = _version(connection, path)
+    if version == len(MIGRATIONS):
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        # Another process may have been faster.
+        for script in MIGRATIONS[_version(connection, path) :]:
+            for statement in script.split(";"):
+                connection.execute(statement)
+        connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version={len(MIGRATIONS)}")
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+
+
+def _version(connection: sqlite3.Connection, path: Path) -> int:
+    (application_id,) = connection.execute("PRAGMA application_id").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if tables and application_id != APPLICATION_ID:
+        raise NotADatabase(
+            f"{path} is a SQLite database of another application. Set PENSTOCK_DATABASE_URL to "
+            "another file."
+        )
+    if version > len(MIGRATIONS):
+        raise SchemaTooNew(
+            f"{path} has schema version {version}; this Penstock knows versions up to "
+            f"{len(MIGRATIONS)}. Upgrade Penstock, or set PENSTOCK_DATABASE_URL to another file."
+        )
+    return int(version)
+
+
+def _refusal(path: Path, error: sqlite3.Error) -> StoreError:
+    if "not a database" in str(error):
+        return NotADatabase(
+            f"{path} is not a SQLite database. Set PENSTOCK_DATABASE_URL to another file."
+        )
+    return StoreError(_unusable(path, error))
+
+
+def _unusable(path: Path, error: Exception) -> str:
+    return (
+        f"The database {path} cannot be opened: {error}. Set PENSTOCK_DATABASE_URL or "
+        "PENSTOCK_HOME to a place that can be written."
+    )

@@ -1,0 +1,470 @@
+"""A store in a SQLite file, with group commit.
+
+All that is recorded goes through one queue to one writer in the engine's loop; while one commit
+runs, the next batch gathers, and what a batch says of one run becomes one row. A barrier is set
+only after the transaction that holds all before it has been committed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import sqlite3
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Final, TypeAlias
+
+import aiosqlite
+import anyio.to_thread
+
+from penstock._engine.ids import id_bound
+from penstock._engine.latch import Latch
+from penstock._engine.loops import LoopThread
+from penstock.exceptions import StoreError
+from penstock.records import CacheRow, Definition, FlowRow, Row, RunKind, Source, TaskRow
+from penstock.results import INLINE_LIMIT, referenced_file, store_payload
+from penstock.stores import FoundFlowRun, FoundResult, FoundTaskRun, Pruned, Query
+from penstock.stores.schema import BUSY_SECONDS, ROWS_A_STATEMENT, connect, prepare_file, upsert
+
+_GATHER_SECONDS: Final = 0.003
+"""How long a woken writer waits for company; a barrier cuts it short."""
+_EVENTS_A_BATCH: Final = 4000
+_EVENTS_IN_QUEUE: Final = 50_000
+_BYTES_IN_QUEUE: Final = 64 * 1024 * 1024
+_HEAVY_BYTES: Final = 4096
+_GIVE_UP_SECONDS: Final = 10.0
+
+_Event: TypeAlias = tuple[Source, int]
+_log = logging.getLogger("penstock.store")
+
+
+class _Batch:
+    """What one transaction writes: of each run its latest row, and who waits for it."""
+
+    def __init__(self) -> None:
+        self.latest: dict[Source, int] = {}
+        self.barriers: list[Latch] = []
+        self.heavy_bytes = 0
+
+    def add(self, item: _Event | Latch) -> None:
+        if isinstance(item, Latch):
+            self.barriers.append(item)
+            return
+        source, length = item
+        self.latest[source] = length
+        payload = source.payload
+        if payload is not None and len(payload) >= _HEAVY_BYTES and source.is_final(length):
+            self.heavy_bytes += len(payload)
+
+
+class SqliteStore:
+    """Keeps the rows in a SQLite file that several processes may share.
+
+    Args:
+        path: the file; made, with its folder, where there is none.
+        storage: the folder of large results.
+        synchronous: `normal`: a commit survives a killed process; `full`: and a power loss.
+        host: the loop that the writer runs in.
+
+    Raises:
+        StoreError: the file cannot be used.
+    """
+
+    def __init__(self, path: Path, storage: Path, synchronous: str, host: LoopThread) -> None:
+        self.storage: Path = storage
+        self._path = path
+        self._synchronous = synchronous
+        self._host = host
+        self._queue: deque[_Event | Latch] = deque()
+        self._lock = threading.Lock()
+        self._heavy_bytes = 0
+        self._asleep = True
+        self._urgent = False
+        self._closing = False
+        self._relief: Latch | None = None
+        self._failure: StoreError | None = None
+        self._fresh: dict[str, tuple[CacheRow, bytes]] = {}
+        self._written_definitions: set[int] = set()
+        self._readers = threading.local()
+        self._ended = Latch()
+        prepare_file(path, synchronous)
+        self._wake = asyncio.Event()
+        host.port.call_soon(host.port.spawn, self._write_forever)
+
+    # Recording, from any thread
+
+    def record(self, source: Source, length: int) -> None:
+        """See `Store`."""
+        if source.payload is not None and source.is_final(length):
+            self._note_result(source, source.payload)
+        self._queue.append((source, length))
+        if self._asleep:
+            self._rouse()
+
+    def _note_result(self, source: Source, payload: bytes) -> None:
+        if source.cache_row is not None:
+            self._fresh[source.cache_row.key] = (source.cache_row, payload)
+        if len(payload) >= _HEAVY_BYTES:
+            with self._lock:
+                self._heavy_bytes += len(payload)
+
+    def _rouse(self) -> None:
+        self._asleep = False
+        self._host.port.call_soon(self._wake.set)
+
+    def relieve(self) -> Latch | None:
+        """See `Store`."""
+        if len(self._queue) <= _EVENTS_IN_QUEUE and self._heavy_bytes <= _BYTES_IN_QUEUE:
+            return None
+        self.check()
+        with self._lock:
+            if self._relief is None:
+                self._relief = Latch()
+            return self._relief
+
+    def barrier(self) -> Latch:
+        """See `Store`."""
+        latch = Latch()
+        self._queue.append(latch)
+        self._urgent = True
+        self._rouse()
+        if self._ended.is_set():
+            latch.set()
+        return latch
+
+    def check(self) -> None:
+        """See `Store`."""
+        if self._failure is not None:
+            raise self._failure
+
+    # The writer, in the host's loop
+
+    async def _write_forever(self) -> None:
+        try:
+            connection = await aiosqlite.connect(
+                self._path, timeout=BUSY_SECONDS, isolation_level=None
+            )
+            try:
+                await connection.execute(f"PRAGMA synchronous={self._synchronous.upper()}")
+                while await self._gathered():
+                    await self._write(connection, self._drained())
+            finally:
+                await connection.close()
+        except Exception as error:
+            self._failure = StoreError(f"The writer of {self._path} has stopped: {error!r}.")
+            _log.exception("The writer of %s has stopped", self._path)
+        finally:
+            self._ended.set()
+            self._let_go_of_all()
+
+    async def _gathered(self) -> bool:
+        """Wait for something to write; False: there is nothing more to come."""
+        while not self._queue:
+            if self._closing:
+                return False
+            self._wake.clear()
+            self._asleep = True
+            if not self._queue and not self._closing:
+                await self._wake.wait()
+                if not self._urgent:
+                    await asyncio.sleep(_GATHER_SECONDS)
+            self._asleep = False
+        return True
+
+    def _drained(self) -> _Batch:
+        batch = _Batch()
+        self._urgent = False
+        take = self._queue.popleft
+        for _ in range(min(len(self._queue), _EVENTS_A_BATCH)):
+            batch.add(take())
+        return batch
+
+    async def _write(self, connection: aiosqlite.Connection, batch: _Batch) -> None:
+        """Write a batch, trying for a while where the disk or another process is in the way."""
+        give_up_at = time.monotonic() + _GIVE_UP_SECONDS
+        if self._failure is None and batch.latest:
+            while True:
+                try:
+                    await self._transact(connection, batch)
+                    break
+                except (sqlite3.Error, OSError) as error:
+                    await connection.rollback()
+                    _log.warning("Writing to %s failed, will be tried again: %s", self._path, error)
+                    if time.monotonic() > give_up_at:
+                        self._failure = StoreError(f"{self._path} cannot be written: {error}.")
+                        _log.error("%s Its history is incomplete from here on.", self._failure)  # noqa: TRY400  # told above
+                        break
+                    await asyncio.sleep(0.2)
+        self._forget_fresh(batch)
+        self._relax(batch)
+        for latch in batch.barriers:
+            latch.set()
+
+    async def _transact(self, connection: aiosqlite.Connection, batch: _Batch) -> None:
+        flow_rows: list[Row] = []
+        task_rows: list[Row] = []
+        cache_rows: list[CacheRow] = []
+        definitions: dict[int, Definition] = {}
+        tags: list[tuple[str, bytes]] = []
+        for source, length in batch.latest.items():
+            final = source.is_final(length)
+            payload = source.payload if final else None
+            if payload is not None and len(payload) >= INLINE_LIMIT:
+                payload = await anyio.to_thread.run_sync(
+                    store_payload, payload, self.storage, source.run_id
+                )
+            row = source.row(length, payload)
+            (flow_rows if type(row) is FlowRow else task_rows).append(row)
+            definition = source.definition
+            if definition.id not in self._written_definitions:
+                definitions[definition.id] = definition
+            if final and source.cache_row is not None:
+                cache_rows.append(source.cache_row)
+            if row.tags is not None:
+                tags.extend((tag, row.id) for tag in source.tags)
+        await connection.execute("BEGIN IMMEDIATE")
+        if definitions:
+            await connection.executemany(_INSERT_DEFINITION, map(_stored, definitions.values()))
+        await _upsert(connection, FlowRow, flow_rows)
+        await _upsert(connection, TaskRow, task_rows)
+        if tags:
+            await connection.executemany("INSERT OR IGNORE INTO tag VALUES (?,?)", tags)
+        if cache_rows:
+            await connection.executemany("INSERT OR REPLACE INTO cache VALUES (?,?,?,?)", cache_rows)
+        await connection.commit()
+        self._written_definitions.update(definitions)
+
+    def _forget_fresh(self, batch: _Batch) -> None:
+        """From here on the look-ups find these results in the file."""
+        if not self._fresh:
+            return
+        for source in batch.latest:
+            row = source.cache_row
+            if row is not None:
+                fresh = self._fresh.get(row.key)
+                if fresh is not None and fresh[0] is row:
+                    del self._fresh[row.key]
+
+    def _relax(self, batch: _Batch) -> None:
+        with self._lock:
+            self._heavy_bytes -= batch.heavy_bytes
+            relief = self._relief
+            if relief is None or len(self._queue) > _EVENTS_IN_QUEUE // 2:
+                return
+            self._relief = None
+        relief.set()
+
+    def _let_go_of_all(self) -> None:
+        """Nobody may wait for a writer that has ended."""
+        while self._queue:
+            item = self._queue.popleft()
+            if isinstance(item, Latch):
+                item.set()
+        if self._relief is not None:
+            self._relief.set()
+
+    # Reading, in the caller's thread
+
+    def _reader(self) -> sqlite3.Connection:
+        reader: sqlite3.Connection | None = getattr(self._readers, "connection", None)
+        if reader is None:
+            uri = f"{self._path.absolute().as_uri()}?mode=ro"
+            reader = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
+            self._readers.connection = reader
+        return reader
+
+    def _read(self, sql: str, values: Sequence[object] = ()) -> list[tuple[object, ...]]:
+        try:
+            return self._reader().execute(sql, values).fetchall()
+        except sqlite3.Error as error:
+            raise StoreError(f"{self._path} cannot be read: {error}.") from error
+
+    def look_up(self, key: str, now: float) -> FoundResult | None:
+        """See `Store`."""
+        fresh = self._fresh.get(key)
+        if fresh is not None:
+            row, payload = fresh
+            if row.expires_at is None or row.expires_at > now:
+                return FoundResult(row.run_id, payload, row.expires_at)
+        for found in self._read(_LOOK_UP, (key, now)):
+            return FoundResult(*found)  # type: ignore[arg-type]  # the columns of _LOOK_UP
+        return None
+
+    def flow_runs(self, query: Query) -> Sequence[FoundFlowRun]:
+        """See `Store`."""
+        return [
+            FoundFlowRun(FlowRow(*row[:_FLOW_COLUMNS]), _definition(row[_FLOW_COLUMNS:]))  # type: ignore[arg-type]  # the columns of the table
+            for row in self._select("flow_run", "flow_id", "parent_id", query.parent_id, query)
+        ]
+
+    def task_runs(self, query: Query) -> Sequence[FoundTaskRun]:
+        """See `Store`."""
+        return [
+            FoundTaskRun(TaskRow(*row[:_TASK_COLUMNS]), _definition(row[_TASK_COLUMNS:]))  # type: ignore[arg-type]  # the columns of the table
+            for row in self._select(
+                "task_run", "task_id", "flow_run_id", query.flow_run_id, query
+            )
+        ]
+
+    def _select(
+        self, table: str, definition: str, owner: str, owner_id: bytes | None, query: Query
+    ) -> list[tuple[object, ...]]:
+        conditions = list(_conditions(table, definition, query))
+        if owner_id is not None:
+            conditions.append((f"r.{owner} = ?", (owner_id,)))
+        where = " AND ".join(text for text, _ in conditions) or "1"
+        sql = (
+            f"SELECT r.*, d.* FROM {table} r JOIN definition d ON d.id = r.{definition} "  # noqa: S608  # names from this module
+            f"WHERE {where} ORDER BY r.id DESC LIMIT ?"
+        )
+        values = [value for _, some in conditions for value in some]
+        return self._read(sql, [*values, query.limit])
+
+    def payload_of(self, run_id: bytes) -> bytes | None:
+        """See `Store`."""
+        for (payload,) in self._read("SELECT result FROM task_run WHERE id = ?", (run_id,)):
+            return payload  # type: ignore[return-value]  # a blob or NULL
+        return None
+
+    # Deleting, in the caller's thread
+
+    def prune(self, until: datetime | None, keep_cache: bool, now: float) -> Pruned:
+        """See `Store`."""
+        bound = b"\xff" * 16 if until is None else id_bound(until)
+        kept = _ALIVE if keep_cache else "SELECT NULL WHERE ? IS NULL"
+        old = "id < ? AND (state_type IN ('COMPLETED','FAILED','CANCELLED','CRASHED') OR state_name = 'NotReady')"
+        self._flush()
+        with _transaction(connect(self._path, self._synchronous)) as connection:
+            files = self._referenced_files(connection)
+            flows = connection.execute(f"DELETE FROM flow_run WHERE {old}", (bound,)).rowcount  # noqa: S608  # texts of this method
+            tasks = connection.execute(
+                f"DELETE FROM task_run WHERE {old} AND id NOT IN ({kept})",  # noqa: S608  # texts of this method
+                (bound, now),
+            ).rowcount
+            entries = connection.execute(
+                "DELETE FROM cache WHERE run_id NOT IN (SELECT id FROM task_run)"
+            ).rowcount
+            connection.execute(
+                "DELETE FROM tag WHERE run_id NOT IN "
+                "(SELECT id FROM task_run UNION ALL SELECT id FROM flow_run)"
+            )
+            unused = files - self._referenced_files(connection)
+        for name in unused:
+            (self.storage / name).unlink(missing_ok=True)
+        return Pruned(flows, tasks, entries)
+
+    def _referenced_files(self, connection: sqlite3.Connection) -> set[str]:
+        rows = connection.execute(
+            "SELECT result FROM task_run WHERE substr(result, 1, 1) = x'66' UNION ALL "
+            "SELECT result FROM flow_run WHERE substr(result, 1, 1) = x'66'"
+        )
+        references = (referenced_file(payload) for (payload,) in rows)
+        return {reference.name for reference in references if reference is not None}
+
+    def clear_cache(self, key: str | None) -> int:
+        """See `Store`."""
+        self._flush()
+        with _transaction(connect(self._path, self._synchronous)) as connection:
+            if key is None:
+                return connection.execute("DELETE FROM cache").rowcount
+            return connection.execute("DELETE FROM cache WHERE key = ?", (key,)).rowcount
+
+    def _flush(self) -> None:
+        self.barrier().wait()
+        self.check()
+
+    def close(self) -> None:
+        """See `Store`."""
+        self._closing = True
+        self.barrier()
+        self._ended.wait(timeout=BUSY_SECONDS)
+        self.check()
+
+
+async def _upsert(
+    connection: aiosqlite.Connection, row_type: type[FlowRow] | type[TaskRow], rows: list[Row]
+) -> None:
+    for start in range(0, len(rows), ROWS_A_STATEMENT):
+        chunk = rows[start : start + ROWS_A_STATEMENT]
+        values = [value for row in chunk for value in row]
+        await connection.execute(upsert(row_type, len(chunk)), values)
+
+
+def _conditions(
+    table: str, definition: str, query: Query
+) -> Iterable[tuple[str, Sequence[object]]]:
+    if query.run_id is not None:
+        yield "r.id = ?", (query.run_id,)
+    if query.name is not None:
+        kind = RunKind.FLOW if table == "flow_run" else RunKind.TASK
+        named = "SELECT id FROM definition WHERE kind = ? AND name = ?"
+        yield f"r.{definition} IN ({named})", (kind.value, query.name)
+    if query.states:
+        marks = ",".join("?" * len(query.states))
+        either = f"(r.state_type IN ({marks}) OR r.state_name IN ({marks}))"
+        yield either, (*query.states, *query.states)
+    if query.tag is not None:
+        yield "r.id IN (SELECT run_id FROM tag WHERE tag = ?)", (query.tag,)
+    if query.since is not None:
+        yield "r.id >= ?", (id_bound(query.since),)
+    if query.until is not None:
+        yield "r.id < ?", (id_bound(query.until),)
+    if query.before is not None:
+        yield "r.id < ?", (query.before,)
+
+
+class _transaction:  # noqa: N801  # used like a function
+    """A write transaction on a connection that is closed after it."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def __enter__(self) -> sqlite3.Connection:
+        self._connection.execute("BEGIN IMMEDIATE")
+        return self._connection
+
+    def __exit__(self, kind: object, *exc: object) -> None:
+        try:
+            self._connection.execute("COMMIT" if kind is None else "ROLLBACK")
+        finally:
+            self._connection.close()
+
+
+_FLOW_COLUMNS = len(FlowRow._fields)
+_TASK_COLUMNS = len(TaskRow._fields)
+_INSERT_DEFINITION = "INSERT OR IGNORE INTO definition VALUES (?,?,?,?,?,?,?)"
+_LOOK_UP = """
+SELECT c.run_id, t.result, c.expires_at FROM cache c JOIN task_run t ON t.id = c.run_id
+WHERE c.key = ? AND (c.expires_at IS NULL OR c.expires_at > ?) AND t.result IS NOT NULL
+"""
+_ALIVE = "SELECT run_id FROM cache WHERE expires_at IS NULL OR expires_at > ?"
+
+
+def _stored(definition: Definition) -> tuple[object, ...]:
+    return (
+        definition.id,
+        definition.kind.value,
+        definition.name,
+        definition.key,
+        definition.version,
+        definition.description,
+        json.dumps(definition.tags),
+    )
+
+
+def _definition(columns: Sequence[object]) -> Definition:
+    id_, kind, name, key, version, description, tags = columns
+    return Definition(
+        id_,  # type: ignore[arg-type]  # the columns of the table
+        RunKind(kind),
+        name,  # type: ignore[arg-type]
+        key,  # type: ignore[arg-type]
+        version,  # type: ignore[arg-type]
+        description,  # type: ignore[arg-type]
+        tuple(json.loads(tags)),  # type: ignore[arg-type]
+    )

@@ -1,0 +1,370 @@
+"""`@task`: functions whose runs are kept, retried, cached and run side by side."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import itertools
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from datetime import timedelta
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, Self, cast, overload
+
+from typing_extensions import TypeVar
+
+from penstock._engine.arguments import Handle, Upstream
+from penstock._engine.current import current_run
+from penstock._engine.definitions import (
+    docstring_of,
+    flag,
+    function_key,
+    function_name,
+    function_or_refuse,
+    is_coroutine_function,
+    make_definition,
+    name_or_default,
+    seconds_or_none,
+    tag_tuple,
+    text_or_none,
+)
+from penstock._engine.drivers import (
+    drive_async,
+    drive_sync,
+    run_on_engine_loop,
+    run_on_worker,
+    submit,
+)
+from penstock._engine.loops import current_port
+from penstock._engine.mapping import calls_of_map, unmapped
+from penstock._engine.runs import TaskRun
+from penstock._engine.runtime import get_runtime
+from penstock._engine.signature import Signature
+from penstock.caching import CacheKeyFunction, task_input_hash
+from penstock.context import TaskRunContext
+from penstock.exceptions import ConfigurationError, UsageError
+from penstock.futures import FutureList, TaskFuture
+from penstock.logging import log_prints_from_now_on
+from penstock.records import RunKind
+from penstock.retries import retry_policy
+from penstock.states import State
+
+__all__ = ["AsyncTask", "Task", "task", "task_input_hash", "unmapped"]
+
+P = ParamSpec("P")
+Q = ParamSpec("Q")
+R = TypeVar("R")
+S = TypeVar("S")
+Instance = TypeVar("Instance")
+
+
+class _TaskBase(Generic[P, R]):
+    """What sync and async tasks have in common."""
+
+    fn: Callable[..., Any]
+
+    def __init__(
+        self,
+        fn: Callable[..., Any],
+        *,
+        name: str | None = None,
+        description: str | None = None,
+        tags: Iterable[str] | None = None,
+        version: str | None = None,
+        retries: int = 0,
+        retry_delay_seconds: float | Sequence[float] = 0,
+        timeout_seconds: float | timedelta | None = None,
+        cache_key_fn: CacheKeyFunction | None = None,
+        cache_expiration: timedelta | float | None = None,
+        refresh_cache: bool = False,
+        persist_result: bool = True,
+        log_prints: bool | None = None,
+    ) -> None:
+        functools.update_wrapper(self, function_or_refuse(fn, "task"))
+        owner = f"task {function_name(fn)!r}"
+        self.fn = fn
+        self.name = name_or_default(name, function_name(fn), owner)
+        self.description = text_or_none(description, "description", owner) or docstring_of(fn)
+        self.tags = frozenset(tag_tuple(tags, owner))
+        self.version = text_or_none(version, "version", owner)
+        self.task_key = function_key(fn)
+        self.is_async = is_coroutine_function(fn)
+        self.retry_policy = retry_policy(retries, retry_delay_seconds, owner)
+        self.timeout_seconds = seconds_or_none(timeout_seconds, "timeout_seconds", owner)
+        if cache_key_fn is not None and not callable(cache_key_fn):
+            raise ConfigurationError(
+                f"{owner}: cache_key_fn must be a function of (context, parameters), "
+                f"not {cache_key_fn!r}."
+            )
+        self.cache_key_fn = cache_key_fn
+        self.cache_expiration = seconds_or_none(cache_expiration, "cache_expiration", owner)
+        self.refresh_cache = flag(refresh_cache, "refresh_cache", owner)
+        self.persist_result = flag(persist_result, "persist_result", owner)
+        if cache_key_fn is not None and not persist_result:
+            raise ConfigurationError(
+                f"{owner}: persist_result=False leaves nothing to cache; drop it or cache_key_fn."
+            )
+        self.log_prints = log_prints if log_prints is None else flag(log_prints, "log_prints", owner)
+        if self.log_prints:
+            log_prints_from_now_on()
+        self.definition = make_definition(
+            RunKind.TASK,
+            self.name,
+            self.task_key,
+            self.version,
+            self.description,
+            sorted(self.tags),
+        )
+        self._signature = Signature(fn, owner)
+        self._awaited_first: tuple[Upstream, ...] = ()
+        self.next_number = itertools.count().__next__
+
+    # What the rules ask for
+
+    @property
+    def retries(self) -> int:
+        """How often a failed run is tried again."""
+        return self.retry_policy.retries
+
+    @property
+    def is_cached(self) -> bool:
+        """Whether its runs look for an earlier result."""
+        return self.cache_key_fn is not None
+
+    def cache_key_of(self, run: TaskRun) -> object:
+        """What the cache key function says of a run."""
+        assert self.cache_key_fn is not None, "asked only where is_cached"
+        return self.cache_key_fn(TaskRunContext(run), run.parameters)
+
+    def bind(self, args: Sequence[object], kwargs: Mapping[str, object]) -> dict[str, Any]:
+        """The arguments of a call by name, defaults included."""
+        return self._signature.bind(args, kwargs)
+
+    # What the verbs have in common
+
+    def _new_run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TaskRun:
+        """A run that has not begun; takes `wait_for` out of the arguments."""
+        first = self._awaited_first
+        if kwargs and "wait_for" in kwargs:
+            first += tuple(_upstreams(kwargs.pop("wait_for")))
+        self._signature.check(args, kwargs)
+        run = TaskRun(self, current_run.get(), args, kwargs)
+        if first:
+            run.upstreams = [*run.upstreams, *first]
+        return run
+
+    def submit(self, *args: Any, **kwargs: Any) -> TaskFuture[R]:
+        """Start a run beside this code and return its future at once.
+
+        Takes the function's own arguments; any of them may be or hold futures, at any depth, and
+        the run starts when they have ended. `wait_for=[...]` names futures that it waits for
+        besides. Sync tasks run on the task runner's workers, async ones in the flow's event loop.
+
+        Raises:
+            ParameterError: the function does not take such arguments.
+        """
+        runtime = get_runtime()
+        run = self._new_run(args, kwargs)
+        submit(run, runtime)
+        return TaskFuture(run)
+
+    def map(self, *args: Any, **kwargs: Any) -> FutureList[R]:
+        """Submit one run for each item of the iterable arguments, taken together.
+
+        Text, bytes, `unmapped(...)` values and what is not iterable are the same for every run.
+
+        Raises:
+            ParameterError: nothing to map over, different lengths, or the function does not take
+                such arguments.
+        """
+        first = tuple(_upstreams(kwargs.pop("wait_for", ())))
+        waiting = self.wait_for(*first) if first else self
+        parameters = self._signature.bind(args, kwargs)
+        calls = calls_of_map(parameters, f"task {self.name!r}")
+        return FutureList(waiting.submit(*a, **k) for a, k in map(self._signature.spread, calls))
+
+    def wait_for(self, *futures: TaskFuture[Any] | State[Any]) -> Self:
+        """This task, its runs starting only after these have completed."""
+        waiting = copy.copy(self)
+        waiting._awaited_first = (*self._awaited_first, *_upstreams(futures))
+        return waiting
+
+    def _bound_to(self, instance: object) -> Self:
+        bound = copy.copy(self)
+        bound.fn = self.fn.__get__(instance)
+        bound._signature = Signature(bound.fn, f"task {self.name!r}")
+        return bound
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name!r}>"
+
+
+class Task(_TaskBase[P, R]):
+    """A task of a sync function; made by `@task`.
+
+    Attributes:
+        fn: the function itself.
+        name: as given, else the function's.
+        description: as given, else the docstring.
+        tags: as given.
+        version: as given.
+        task_key: module and qualified name of the function.
+        timeout_seconds: how long an attempt may take.
+    """
+
+    @overload
+    def __get__(self, instance: None, owner: type, /) -> Task[P, R]: ...
+    @overload
+    def __get__(
+        self: Task[Concatenate[Instance, Q], S], instance: Instance, owner: type, /
+    ) -> Task[Q, S]: ...
+    def __get__(self, instance: object, owner: type, /) -> Task[..., Any]:
+        """The task as a method of `instance`."""
+        return self if instance is None else self._bound_to(instance)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run here, in this thread, and return the value.
+
+        `return_state=True` returns the `State[R]` instead, whether it completed or not; see
+        `call_state` for the same with exact types.
+
+        Raises:
+            ParameterError: the function does not take such arguments.
+            BaseException: what the function raised, after the retries.
+        """
+        runtime = get_runtime()
+        if kwargs and kwargs.pop("return_state", False):
+            return cast("R", drive_sync(self._new_run(args, kwargs), runtime))
+        state = drive_sync(self._new_run(args, kwargs), runtime)
+        return cast("R", state.result())
+
+    def call_state(self, *args: P.args, **kwargs: P.kwargs) -> State[R]:
+        """Run here, and return the final state."""
+        return drive_sync(self._new_run(args, kwargs), get_runtime())
+
+    async def run_async(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run on a worker thread while the event loop goes on; see `__call__`."""
+        return_state = kwargs.pop("return_state", False)
+        state = await run_on_worker(self._new_run(args, kwargs), get_runtime())
+        return cast("R", state if return_state else state.result())
+
+
+class AsyncTask(_TaskBase[P, R]):
+    """A task of an async function; made by `@task`. Its attributes are those of `Task`."""
+
+    @overload
+    def __get__(self, instance: None, owner: type, /) -> AsyncTask[P, R]: ...
+    @overload
+    def __get__(
+        self: AsyncTask[Concatenate[Instance, Q], S], instance: Instance, owner: type, /
+    ) -> AsyncTask[Q, S]: ...
+    def __get__(self, instance: object, owner: type, /) -> AsyncTask[..., Any]:
+        """The task as a method of `instance`."""
+        return self if instance is None else self._bound_to(instance)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+        """Run in this task of the event loop: `await` it for the value.
+
+        `return_state=True` gives the `State[R]` instead; see `call_state` for exact types.
+
+        Raises:
+            UsageError: called from sync code, where nobody could await it.
+            BaseException: what the function raised, after the retries.
+        """
+        self._refuse_sync_code()
+        if kwargs and kwargs.pop("return_state", False):
+            return cast("Coroutine[Any, Any, R]", self.call_state(*args, **kwargs))
+        return self._value(args, kwargs)
+
+    async def _value(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
+        state = await drive_async(self._new_run(args, kwargs), get_runtime())
+        return cast("R", state.result())
+
+    async def call_state(self, *args: P.args, **kwargs: P.kwargs) -> State[R]:
+        """Run in this task of the event loop; the final state."""
+        return await drive_async(self._new_run(args, kwargs), get_runtime())
+
+    def run_sync(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run in the engine's own event loop and wait for the value; for sync code.
+
+        Raises:
+            WouldDeadlock: called from code that runs in that very loop.
+            BaseException: what the function raised, after the retries.
+        """
+        return_state = kwargs.pop("return_state", False)
+        state = run_on_engine_loop(self._new_run(args, kwargs), get_runtime())
+        return cast("R", state if return_state else state.result())
+
+    def _refuse_sync_code(self) -> None:
+        run = current_run.get()
+        if (run is not None and not run.options.is_async) or current_port() is None:
+            raise UsageError(
+                f"The async task {self.name!r} was called from sync code, where it cannot be "
+                f"awaited. Use {self.name}.run_sync(...) to wait for it, or {self.name}.submit(...) "
+                "to run it beside this code."
+            )
+
+
+class TaskDecorator(Protocol):
+    """Makes tasks with the options that `task` was given."""
+
+    @overload
+    def __call__(self, fn: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...
+    @overload
+    def __call__(self, fn: Callable[P, R], /) -> Task[P, R]: ...
+
+
+@overload
+def task(fn: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...
+@overload
+def task(fn: Callable[P, R], /) -> Task[P, R]: ...
+@overload
+def task(
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    tags: Iterable[str] | None = None,
+    version: str | None = None,
+    retries: int = 0,
+    retry_delay_seconds: float | Sequence[float] = 0,
+    timeout_seconds: float | timedelta | None = None,
+    cache_key_fn: CacheKeyFunction | None = None,
+    cache_expiration: timedelta | float | None = None,
+    refresh_cache: bool = False,
+    persist_result: bool = True,
+    log_prints: bool | None = None,
+) -> TaskDecorator: ...
+def task(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+    """Make a task of a function, sync or async.
+
+    Args:
+        fn: the function, where the decorator is used without arguments.
+        name: default: the function's name.
+        description: default: the docstring.
+        tags: texts to find the runs by.
+        version: of the code, as a text.
+        retries: how often a failed run is tried again.
+        retry_delay_seconds: seconds before each retry, or a list of them, the last one repeating.
+        timeout_seconds: how long an attempt may take. Async code is cancelled then; sync code
+            runs on a thread of its own and, as no thread can be stopped, is left to itself.
+        cache_key_fn: a function of (context, parameters); runs with the same key take the result
+            of the first one. A key that is no text is turned into one, and None means uncached;
+            where the function raises, the run is uncached and a warning says so.
+        cache_expiration: how long a result is taken; default: forever.
+        refresh_cache: compute anew, and store the result under the key.
+        persist_result: whether the result is stored with the history.
+        log_prints: whether `print` in the function writes to the run's log; default: as the flow.
+
+    Raises:
+        ConfigurationError: naming the argument that has an impossible value.
+    """
+    if fn is None:
+        return functools.partial(task, **options) if options else task
+    kind = AsyncTask if is_coroutine_function(function_or_refuse(fn, "task")) else Task
+    return kind(fn, **options)
+
+
+def _upstreams(futures: object) -> Iterable[Upstream]:
+    given = futures if isinstance(futures, Iterable) else (futures,)
+    for future in given:
+        if not isinstance(future, Handle | State):
+            raise ConfigurationError(f"wait_for takes futures and states, not {future!r}.")
+        yield future

@@ -14,7 +14,6 @@ from penstock.exceptions import ParameterError
 from penstock.states import State
 
 T = TypeVar("T", covariant=True)
-_WHOLE = (str, bytes, bytearray, io.IOBase, dict)
 
 
 class unmapped(Generic[T]):  # noqa: N801  # used like a function
@@ -28,6 +27,9 @@ class unmapped(Generic[T]):  # noqa: N801  # used like a function
 
     def __init__(self, value: T) -> None:
         self.value = value
+
+
+_WHOLE = (unmapped, str, bytes, bytearray, io.IOBase, dict)
 
 
 def calls_of_map(parameters: Mapping[str, Any], owner: str) -> Iterator[dict[str, Any]]:
@@ -67,6 +69,6 @@ def _items(value: Any) -> list[Any] | None:
         return _items(value._run.state.result())
     if isinstance(value, State):
         return _items(value.result())
-    if isinstance(value, unmapped | _WHOLE) or not isinstance(value, Iterable):
+    if isinstance(value, _WHOLE) or not isinstance(value, Iterable):
         return None
     return list(value)

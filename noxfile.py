@@ -1,0 +1,72 @@
+"""Every check of the project: `nox` runs them all, `nox -s NAME` one of them."""
+
+from __future__ import annotations
+
+import nox
+
+nox.options.default_venv_backend = "venv"
+nox.options.sessions = ["lint", "types", "tests", "docs", "bench"]
+
+PYPROJECT = nox.project.load_toml("pyproject.toml")
+PYTHONS = nox.project.python_versions(PYPROJECT)
+LOOPS = ["asyncio", "trio"]
+
+
+def _install(session: nox.Session, *groups: str) -> None:
+    session.install("-e", ".[trio]", *nox.project.dependency_groups(PYPROJECT, *groups))
+
+
+@nox.session(python=PYTHONS)
+@nox.parametrize("loop", LOOPS)
+def tests(session: nox.Session, loop: str) -> None:
+    """The test suite; what touches no loop runs with asyncio only."""
+    _install(session, "tests")
+    other = LOOPS[1 - LOOPS.index(loop)]
+    chosen = f"not {other}" if loop == LOOPS[0] else loop
+    session.run("pytest", "-k", chosen, *session.posargs)
+
+
+@nox.session(python=PYTHONS[0])
+def lowest(session: nox.Session) -> None:
+    """The test suite with the lowest allowed dependencies."""
+    _install(session, "tests")
+    pins = [
+        requirement.replace(">=", "==")
+        for requirement in [
+            *PYPROJECT["project"]["dependencies"],
+            *PYPROJECT["project"]["optional-dependencies"]["trio"],
+        ]
+    ]
+    session.install(*pins)
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """mypy and pyright, both strict, over the library and the tests."""
+    _install(session, "types")
+    session.run("mypy")
+    session.run("pyright")
+    session.run("pyright", "--verifytypes", "penstock", "--ignoreexternal")
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """ruff: rules and format."""
+    session.install(*nox.project.dependency_groups(PYPROJECT, "lint"))
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The code blocks of the documentation, run as they stand."""
+    _install(session, "tests")
+    session.run("pytest", "tests/docs", *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Times the engine against floors written by hand; prints ratios, asserts none."""
+    _install(session, "tests")
+    session.run("python", "-m", "tests.benchmarks", *session.posargs)

@@ -1,0 +1,62 @@
+"""What all tests share: both loops, and an engine of their own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Protocol, TypeVar, TypeVarTuple, Unpack
+
+import anyio
+import pytest
+
+from penstock._engine.runtime import Runtime, use_settings
+from penstock.settings import Settings, load_settings
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+
+class RunLoop(Protocol):
+    """Runs an async function in a fresh event loop."""
+
+    def __call__(
+        self, fn: Callable[[Unpack[Ts]], Awaitable[T]], *args: Unpack[Ts]
+    ) -> T: ...
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def backend(request: pytest.FixtureRequest) -> str:
+    """Each of the two event loops."""
+    return str(request.param)
+
+
+@pytest.fixture
+def run_loop(backend: str) -> RunLoop:
+    """Run an async function in a fresh loop of either kind."""
+
+    def run(fn: Callable[[Unpack[Ts]], Awaitable[T]], *args: Unpack[Ts]) -> T:
+        return anyio.run(fn, *args, backend=backend)
+
+    return run
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No test may see or write the files of the user who runs it."""
+    for name in [name for name in os.environ if name.startswith("PENSTOCK_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PENSTOCK_HOME", str(tmp_path / "home"))
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Settings of a database file in the test's own folder."""
+    return load_settings({"PENSTOCK_HOME": str(tmp_path / "home")})
+
+
+@pytest.fixture
+def engine(settings: Settings) -> Iterator[Runtime]:
+    """An engine on a fresh SQLite file; flushed and closed at the end."""
+    with use_settings(settings) as runtime:
+        yield runtime

@@ -27,7 +27,8 @@ class CacheKeyFunction(Protocol):
     A key that is no string is turned into one.
     """
 
-    def __call__(self, context: TaskRunContext, parameters: dict[str, Any], /) -> object: ...
+    def __call__(self, context: TaskRunContext, parameters: dict[str, Any], /) -> object:
+        """The key of the run with these arguments, defaults included."""
 
 
 class UnhashableParameter(TypeError):
@@ -90,6 +91,13 @@ class _Canonical:
 
     def __init__(self) -> None:
         self._above: dict[int, int] = {}
+        self._containers: Mapping[type, Callable[[Any], Iterable[bytes]]] = {
+            list: self._in_order,
+            tuple: self._in_order,
+            set: self._sorted,
+            frozenset: self._sorted,
+            dict: self._items,
+        }
 
     def digest(self, value: object) -> bytes:
         writer = _SCALARS.get(type(value))
@@ -106,14 +114,19 @@ class _Canonical:
 
     def _compound(self, value: object) -> bytes:
         kind = type(value)
-        if kind in (list, tuple):
-            return _hash(kind.__name__, map(self.digest, value))  # type: ignore[call-overload]  # a list or tuple by the check before
-        if kind in (set, frozenset):
-            return _hash(kind.__name__, sorted(map(self.digest, value)))  # type: ignore[call-overload]  # a set by the check before
-        if kind is dict:
-            return _hash("dict", self._items(value))  # type: ignore[arg-type]  # a dict by the check before
+        writer = self._containers.get(kind)
+        if writer is not None:
+            return _hash(kind.__name__, writer(value))
         if isinstance(value, enum.Enum):
             return _hash("enum", (_name_of(kind), value.name.encode()))
+        if isinstance(value, msgspec.Struct):
+            fields = {name: getattr(value, name) for name in value.__struct_fields__}
+            return _hash("struct", (_name_of(kind), *self._items(fields)))
+        named = self._named(value)
+        return self._reduced(value) if named is None else named
+
+    def _named(self, value: object) -> bytes | None:
+        """Code, and what has a name to be found by; None for anything else."""
         if isinstance(value, types.CodeType):
             return self._code(value)
         if isinstance(value, types.FunctionType):
@@ -122,12 +135,15 @@ class _Canonical:
             return _hash("named", (_name_of(value),))
         if isinstance(value, types.ModuleType):
             return _hash("module", (value.__name__.encode(),))
-        if isinstance(value, msgspec.Struct):
-            fields = {name: getattr(value, name) for name in value.__struct_fields__}
-            return _hash("struct", (_name_of(kind), *self._items(fields)))
-        return self._reduced(value)
+        return None
 
-    def _items(self, mapping: Mapping[object, object]) -> list[bytes]:
+    def _in_order(self, values: Iterable[object]) -> Iterable[bytes]:
+        return map(self.digest, values)
+
+    def _sorted(self, values: Iterable[object]) -> Iterable[bytes]:
+        return sorted(map(self.digest, values))
+
+    def _items(self, mapping: Mapping[Any, object]) -> Iterable[bytes]:
         return sorted(self.digest(key) + self.digest(value) for key, value in mapping.items())
 
     def _function(self, value: types.FunctionType) -> bytes:

@@ -66,7 +66,7 @@ class _FlowBase(Generic[P, R]):
         persist_result: bool = True,
         log_prints: bool = False,
     ) -> None:
-        functools.update_wrapper(self, function_or_refuse(fn, "flow"))
+        functools.update_wrapper(cast("Callable[..., Any]", self), function_or_refuse(fn, "flow"))
         owner = f"flow {function_name(fn)!r}"
         self.fn = fn
         self.name = name_or_default(name, function_name(fn).replace("_", "-"), owner)
@@ -153,12 +153,12 @@ class Flow(_FlowBase[P, R]):
 
         Raises:
             ParameterError: the arguments do not fit the signature or the annotations.
-            RunFailed: tasks failed, and their states decide (the function returned None or futures).
+            RunFailed: tasks failed whose states decide, as the function returned None or futures.
             BaseException: what the function raised, after the retries.
         """
         if kwargs and kwargs.pop("return_state", False):
             return cast("R", self.call_state(*args, **kwargs))
-        return cast("R", self.call_state(*args, **kwargs).result())
+        return self.call_state(*args, **kwargs).result()
 
     def call_state(self, *args: P.args, **kwargs: P.kwargs) -> State[R]:
         """Run here, and return the final state."""
@@ -232,13 +232,17 @@ class FlowDecorator(Protocol):
     """Makes flows with the options that `flow` was given."""
 
     @overload
-    def __call__(self, fn: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncFlow[P, R]: ...
+    def __call__(  # type: ignore[overload-overlap]  # the first that fits is meant
+        self, fn: Callable[P, Coroutine[Any, Any, R]], /
+    ) -> AsyncFlow[P, R]: ...
     @overload
     def __call__(self, fn: Callable[P, R], /) -> Flow[P, R]: ...
 
 
 @overload
-def flow(fn: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncFlow[P, R]: ...
+def flow(  # type: ignore[overload-overlap]  # the first that fits is meant
+    fn: Callable[P, Coroutine[Any, Any, R]], /
+) -> AsyncFlow[P, R]: ...
 @overload
 def flow(fn: Callable[P, R], /) -> Flow[P, R]: ...
 @overload
@@ -256,7 +260,7 @@ def flow(
     persist_result: bool = True,
     log_prints: bool = False,
 ) -> FlowDecorator: ...
-def flow(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+def flow(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:  # noqa: D417  # the options are those of the overload
     """Make a flow of a function, sync or async.
 
     Args:
@@ -280,7 +284,7 @@ def flow(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """
     if fn is None:
         return functools.partial(flow, **options) if options else flow
-    kind = AsyncFlow if is_coroutine_function(function_or_refuse(fn, "flow")) else Flow
+    kind: Any = AsyncFlow if is_coroutine_function(function_or_refuse(fn, "flow")) else Flow
     return kind(fn, **options)
 
 

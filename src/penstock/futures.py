@@ -14,6 +14,7 @@ from penstock._engine.drivers import refuse_deadlock
 from penstock.states import State
 
 R = TypeVar("R", covariant=True)
+T = TypeVar("T")
 
 
 class TaskFuture(Handle, Generic[R]):
@@ -49,9 +50,7 @@ class TaskFuture(Handle, Generic[R]):
         return self._run.wait(timeout)
 
     @overload
-    def result(
-        self, timeout: float | None = None, raise_on_failure: Literal[True] = True
-    ) -> R: ...
+    def result(self, timeout: float | None = None, raise_on_failure: Literal[True] = True) -> R: ...
     @overload
     def result(
         self, timeout: float | None = None, *, raise_on_failure: bool
@@ -99,20 +98,20 @@ class TaskFuture(Handle, Generic[R]):
         return f"<TaskFuture of {name!r}: {self._run.state.name}>"
 
 
-class FutureList(list[TaskFuture[R]]):
+class FutureList(list[TaskFuture[T]]):
     """The futures of a `map`, in the order of its items."""
 
     @overload
     def result(
         self, timeout: float | None = None, raise_on_failure: Literal[True] = True
-    ) -> list[R]: ...
+    ) -> list[T]: ...
     @overload
     def result(
         self, timeout: float | None = None, *, raise_on_failure: bool
-    ) -> list[R | BaseException]: ...
+    ) -> list[T | BaseException]: ...
     def result(
         self, timeout: float | None = None, raise_on_failure: bool = True
-    ) -> list[R] | list[R | BaseException]:
+    ) -> list[T] | list[T | BaseException]:
         """The values in order; see `TaskFuture.result`. The timeout holds for all together."""
         self.wait(timeout)
         return [future.result(0, raise_on_failure=raise_on_failure) for future in self]
@@ -126,9 +125,8 @@ class FutureList(list[TaskFuture[R]]):
                 return False
         return True
 
-    def __await__(self) -> Generator[Any, Any, list[R]]:
+    def __await__(self) -> Generator[Any, Any, list[T]]:
         """Wait in an event loop for all of them; the values in order."""
-        values = []
         for future in self:
-            values.append((yield from future.__await__()))
-        return values
+            yield from future._run.wait_async().__await__()
+        return [future.state.result() for future in self]

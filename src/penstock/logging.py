@@ -36,9 +36,7 @@ def get_run_logger() -> RunLogger:
     """
     run = current_run.get()
     if run is None:
-        raise NoActiveRun(
-            "There is no flow run or task run here. Use logging.getLogger(__name__) outside of runs."
-        )
+        raise NoActiveRun("There is no run here. Outside of runs, use logging.getLogger(__name__).")
     return _logger_of(run)
 
 

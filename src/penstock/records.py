@@ -110,9 +110,14 @@ class Source(Protocol):
     cache_row: CacheRow | None
 
     @property
-    def definition(self) -> Definition: ...
+    def definition(self) -> Definition:
+        """The flow or task."""
+        ...
+
     @property
-    def tags(self) -> frozenset[str]: ...
+    def tags(self) -> frozenset[str]:
+        """The tags of this run."""
+        ...
 
     def row(self, length: int, payload: bytes | None) -> Row:
         """The run as it was after its first `length` states, its result being `payload`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import msgspec
 
@@ -32,18 +33,16 @@ def retry_policy(
     Raises:
         ConfigurationError: a number is negative or none at all.
     """
-    if not isinstance(retries, int) or isinstance(retries, bool) or retries < 0:
+    if type(retries) is not int or retries < 0:
         raise ConfigurationError(f"{owner}: retries must be a whole number ≥ 0, not {retries!r}.")
-    if isinstance(retry_delay_seconds, Sequence) and not isinstance(retry_delay_seconds, str):
-        delays = tuple(retry_delay_seconds)
-    else:
-        delays = (retry_delay_seconds,)
+    given = retry_delay_seconds
+    delays = tuple(given) if isinstance(given, list | tuple) else (given,)
     if not delays or not all(_is_delay(delay) for delay in delays):
         raise ConfigurationError(
             f"{owner}: retry_delay_seconds must be a number of seconds ≥ 0, or a list of them, "
             f"not {retry_delay_seconds!r}."
         )
-    return RetryPolicy(retries, delays)
+    return RetryPolicy(retries, cast("tuple[float, ...]", delays))
 
 
 def _is_delay(value: object) -> bool:

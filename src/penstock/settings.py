@@ -3,12 +3,16 @@
 | variable | meaning | default |
 |---|---|---|
 | `PENSTOCK_HOME` | where Penstock keeps its files | `~/.penstock` |
-| `PENSTOCK_DATABASE_URL` | `sqlite:///PATH`, `sqlite+aiosqlite:///PATH`, or `memory:` | `penstock.db` in the home |
+| `PENSTOCK_DATABASE_URL` | `sqlite:///PATH` or `memory:` | `penstock.db` in the home |
 | `PENSTOCK_LOCAL_STORAGE_PATH` | the folder of large results | `storage` in the home |
-| `PENSTOCK_DURABILITY` | `relaxed`: a result may be seen moments before its row is on disk; `strict`: never | `relaxed` |
-| `PENSTOCK_SYNCHRONOUS` | `normal`: commits survive a killed process; `full`: and a power loss | `normal` |
+| `PENSTOCK_DURABILITY` | `relaxed` or `strict`, see below | `relaxed` |
+| `PENSTOCK_SYNCHRONOUS` | `normal` or `full`, see below | `normal` |
 | `PENSTOCK_LOGGING_LEVEL` | the level of a script that has not set up logging | `INFO` |
 | `PENSTOCK_TASK_RUNNER_MAX_WORKERS` | threads of the default task runner | 40 |
+
+Under `relaxed` durability a result may be seen a few milliseconds before its row is on disk; under
+`strict` never. With `normal` synchronous a commit survives a killed process; with `full` a power
+loss as well. `sqlite+aiosqlite:///PATH` is taken as `sqlite:///PATH`.
 """
 
 from __future__ import annotations
@@ -106,7 +110,9 @@ def _check(settings: Settings) -> None:
 
 
 def _unknown(name: str, known: Mapping[str, object]) -> str:
-    return f"There is no setting {PREFIX}{name.upper()}; there are " + ", ".join(_names(known)) + "."
+    return (
+        f"There is no setting {PREFIX}{name.upper()}; there are " + ", ".join(_names(known)) + "."
+    )
 
 
 def _names(known: Mapping[str, object]) -> Iterator[str]:

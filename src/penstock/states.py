@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Generic, Literal, Protocol, cast, overload
+from typing import Any, Generic, Literal, Protocol, TypeGuard, cast, overload
 from uuid import UUID
 
 import msgspec
@@ -80,6 +80,9 @@ TYPES: dict[str, StateType] = {
 }
 
 _ENDINGS = {Event.FAIL: "Failed", Event.CANCEL: "Cancelled", Event.CRASH: "Crashed"}
+_AT_DOOR = {
+    Event.START: "Running", Event.HIT: "Cached", Event.SKIP: "NotReady", **_ENDINGS,
+}
 _AT_WORK = {
     Event.FINISH: "Completed", Event.TIME_OUT: "TimedOut",
     Event.AWAIT_RETRY: "AwaitingRetry", **_ENDINGS,
@@ -88,7 +91,7 @@ _AGAIN = {Event.SUBMIT: "Pending"}  # a retry of the flow runs this run once mor
 
 TRANSITIONS: dict[str | None, dict[Event, str]] = {
     None:            {Event.SUBMIT: "Pending"},
-    "Pending":       {Event.START: "Running", Event.HIT: "Cached", Event.SKIP: "NotReady", **_ENDINGS},
+    "Pending":       _AT_DOOR,
     "Running":       _AT_WORK,
     "AwaitingRetry": {Event.RETRY: "Retrying", Event.CANCEL: "Cancelled", Event.CRASH: "Crashed"},
     "Retrying":      _AT_WORK,
@@ -244,7 +247,9 @@ class State(msgspec.Struct, Generic[R], frozen=True, eq=False, repr_omit_default
 
     def _missing(self) -> RunError:
         error = _ERRORS.get(self.name) or _ERRORS.get(self.type.value, RunUnfinished)
-        return error(f"{self._owner()} is in the state {self}.\n{self.details.traceback or ''}".rstrip())
+        return error(
+            f"{self._owner()} is in the state {self}.\n{self.details.traceback or ''}".rstrip()
+        )
 
     def _owner(self) -> str:
         if self._task_run:
@@ -275,6 +280,11 @@ class State(msgspec.Struct, Generic[R], frozen=True, eq=False, repr_omit_default
         return []
 
 
+def is_state(value: object) -> TypeGuard[State[Any]]:
+    """Whether the value is a state."""
+    return isinstance(value, State)
+
+
 _ERRORS: dict[str, type[RunError]] = {
     "FAILED": RunFailed,
     "CANCELLED": RunCancelled,
@@ -299,9 +309,7 @@ D = TypeVar("D", default=None)
 def _made_by_hand(name: str, message: str | None, data: object) -> State[D]:
     error = data if isinstance(data, BaseException) else None
     value = msgspec.UNSET if error else data
-    return State[D](
-        TYPES[name], name, message, datetime.now(UTC), _value=value, _error=error
-    )
+    return State[D](TYPES[name], name, message, datetime.now(UTC), _value=value, _error=error)
 
 
 def _constructor(name: str, what: str) -> Constructor:
@@ -309,7 +317,9 @@ def _constructor(name: str, what: str) -> Constructor:
         return _made_by_hand(name, message, data)
 
     construct.__name__ = construct.__qualname__ = name
-    construct.__doc__ = f"{what}\n\nArgs:\n    message: for people.\n    data: its result, or its exception."
+    construct.__doc__ = (
+        f"{what}\n\nArgs:\n    message: for people.\n    data: its result, or its exception."
+    )
     return cast("Constructor", construct)
 
 

@@ -78,7 +78,7 @@ class _TaskBase(Generic[P, R]):
         persist_result: bool = True,
         log_prints: bool | None = None,
     ) -> None:
-        functools.update_wrapper(self, function_or_refuse(fn, "task"))
+        functools.update_wrapper(cast("Callable[..., Any]", self), function_or_refuse(fn, "task"))
         owner = f"task {function_name(fn)!r}"
         self.fn = fn
         self.name = name_or_default(name, function_name(fn), owner)
@@ -102,7 +102,9 @@ class _TaskBase(Generic[P, R]):
             raise ConfigurationError(
                 f"{owner}: persist_result=False leaves nothing to cache; drop it or cache_key_fn."
             )
-        self.log_prints = log_prints if log_prints is None else flag(log_prints, "log_prints", owner)
+        self.log_prints = (
+            log_prints if log_prints is None else flag(log_prints, "log_prints", owner)
+        )
         if self.log_prints:
             log_prints_from_now_on()
         self.definition = make_definition(
@@ -176,15 +178,18 @@ class _TaskBase(Generic[P, R]):
                 such arguments.
         """
         first = tuple(_upstreams(kwargs.pop("wait_for", ())))
-        waiting = self.wait_for(*first) if first else self
+        waiting = self._after(first) if first else self
         parameters = self._signature.bind(args, kwargs)
         calls = calls_of_map(parameters, f"task {self.name!r}")
         return FutureList(waiting.submit(*a, **k) for a, k in map(self._signature.spread, calls))
 
     def wait_for(self, *futures: TaskFuture[Any] | State[Any]) -> Self:
         """This task, its runs starting only after these have completed."""
+        return self._after(tuple(_upstreams(futures)))
+
+    def _after(self, upstreams: tuple[Upstream, ...]) -> Self:
         waiting = copy.copy(self)
-        waiting._awaited_first = (*self._awaited_first, *_upstreams(futures))
+        waiting._awaited_first = (*self._awaited_first, *upstreams)
         return waiting
 
     def _bound_to(self, instance: object) -> Self:
@@ -298,8 +303,8 @@ class AsyncTask(_TaskBase[P, R]):
         if (run is not None and not run.options.is_async) or current_port() is None:
             raise UsageError(
                 f"The async task {self.name!r} was called from sync code, where it cannot be "
-                f"awaited. Use {self.name}.run_sync(...) to wait for it, or {self.name}.submit(...) "
-                "to run it beside this code."
+                f"awaited. Use {self.name}.run_sync(...) to wait for it, or "
+                f"{self.name}.submit(...) to run it beside this code."
             )
 
 
@@ -307,13 +312,17 @@ class TaskDecorator(Protocol):
     """Makes tasks with the options that `task` was given."""
 
     @overload
-    def __call__(self, fn: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...
+    def __call__(  # type: ignore[overload-overlap]  # the first that fits is meant
+        self, fn: Callable[P, Coroutine[Any, Any, R]], /
+    ) -> AsyncTask[P, R]: ...
     @overload
     def __call__(self, fn: Callable[P, R], /) -> Task[P, R]: ...
 
 
 @overload
-def task(fn: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...
+def task(  # type: ignore[overload-overlap]  # the first that fits is meant
+    fn: Callable[P, Coroutine[Any, Any, R]], /
+) -> AsyncTask[P, R]: ...
 @overload
 def task(fn: Callable[P, R], /) -> Task[P, R]: ...
 @overload
@@ -332,7 +341,7 @@ def task(
     persist_result: bool = True,
     log_prints: bool | None = None,
 ) -> TaskDecorator: ...
-def task(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+def task(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:  # noqa: D417  # the options are those of the overload
     """Make a task of a function, sync or async.
 
     Args:
@@ -358,13 +367,13 @@ def task(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """
     if fn is None:
         return functools.partial(task, **options) if options else task
-    kind = AsyncTask if is_coroutine_function(function_or_refuse(fn, "task")) else Task
+    kind: Any = AsyncTask if is_coroutine_function(function_or_refuse(fn, "task")) else Task
     return kind(fn, **options)
 
 
 def _upstreams(futures: object) -> Iterable[Upstream]:
-    given = futures if isinstance(futures, Iterable) else (futures,)
+    given = cast("Iterable[object]", futures if isinstance(futures, Iterable) else (futures,))
     for future in given:
         if not isinstance(future, Handle | State):
             raise ConfigurationError(f"wait_for takes futures and states, not {future!r}.")
-        yield future
+        yield cast("Upstream", future)

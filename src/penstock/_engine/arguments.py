@@ -7,8 +7,8 @@ container without a future in it is passed on as the very same object.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import msgspec
 
@@ -42,9 +42,9 @@ def upstreams_in(args: Sequence[object], kwargs: Mapping[str, object]) -> list[U
     return found
 
 
-def all_leaves(values: Sequence[object] | object) -> bool:
+def all_leaves(values: Iterable[object]) -> bool:
     """Whether none of the values can hold a future; the fast way out for plain data."""
-    return _LEAVES.issuperset(map(type, values))  # type: ignore[call-overload]  # always an iterable
+    return _LEAVES.issuperset(map(type, values))
 
 
 def _collect(value: object, found: list[Upstream], seen: set[int]) -> None:
@@ -52,7 +52,7 @@ def _collect(value: object, found: list[Upstream], seen: set[int]) -> None:
         return
     seen.add(id(value))
     if isinstance(value, Handle | State):
-        found.append(value)
+        found.append(cast("Upstream", value))
         return
     for part in _parts(value):
         _collect(part, found, seen)
@@ -61,12 +61,14 @@ def _collect(value: object, found: list[Upstream], seen: set[int]) -> None:
 def _parts(value: object) -> Iterator[object]:
     """What is directly inside a container; nothing for anything else."""
     if isinstance(value, list | tuple | set | frozenset):
-        if not all_leaves(value):
-            yield from value
-    elif isinstance(value, Mapping) and isinstance(value, dict):
-        if not all_leaves(value.values()):
-            yield from value.values()
-        yield from (key for key in value if isinstance(key, Handle))
+        items = cast("Collection[object]", value)
+        if not all_leaves(items):
+            yield from items
+    elif isinstance(value, dict):
+        mapping = cast("dict[object, object]", value)
+        if not all_leaves(mapping.values()):
+            yield from mapping.values()
+        yield from (key for key in mapping if isinstance(key, Handle))
     elif isinstance(value, msgspec.Struct):
         yield from (getattr(value, name) for name in value.__struct_fields__)
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -89,7 +91,7 @@ class _Replacement:
         if type(value) in _LEAVES:
             return value
         if isinstance(value, Handle | State):
-            return self._by(value)
+            return self._by(cast("Upstream", value))
         if id(value) not in self._done:
             self._done[id(value)] = value  # where a cycle comes back to
             self._done[id(value)] = self._rebuilt(value)
@@ -100,7 +102,7 @@ class _Replacement:
         if not before:
             return value
         if isinstance(value, dict):
-            return self._rebuilt_dict(value)
+            return self._rebuilt_dict(cast("dict[object, object]", value))
         after = [self.of(part) for part in before]
         if all(old is new for old, new in zip(before, after, strict=True)):
             return value
@@ -125,8 +127,9 @@ def _remade(value: object, parts: list[object]) -> object:
     if isinstance(value, msgspec.Struct):
         names = value.__struct_fields__
         return msgspec.structs.replace(value, **dict(zip(names, parts, strict=True)))
-    if isinstance(value, list | tuple | set | frozenset):
-        make = getattr(value, "_make", type(value))  # a named tuple takes its fields one by one
-        return make(parts)
-    names = tuple(field.name for field in dataclasses.fields(value))  # type: ignore[arg-type]  # all that is left are dataclasses
-    return dataclasses.replace(value, **dict(zip(names, parts, strict=True)))  # type: ignore[type-var]  # as above
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        names = tuple(field.name for field in dataclasses.fields(value))
+        return dataclasses.replace(value, **dict(zip(names, parts, strict=True)))
+    kind: Any = type(value)
+    make = getattr(kind, "_make", kind)  # a named tuple takes its fields one by one
+    return make(parts)

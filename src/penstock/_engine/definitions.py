@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from penstock.exceptions import ConfigurationError
 from penstock.records import Definition, RunKind
@@ -61,7 +61,8 @@ def seconds_or_none(value: object, argument: str, owner: str) -> float | None:
         value = value.total_seconds()
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e12:
         raise ConfigurationError(
-            f"{owner}: {argument} must be a time above 0, in seconds or as a timedelta, not {value!r}."
+            f"{owner}: {argument} must be a time above 0, in seconds or as a timedelta, "
+            f"not {value!r}."
         )
     return float(value)
 
@@ -76,10 +77,10 @@ def tag_tuple(tags: object, owner: str) -> tuple[str, ...]:
         return ()
     if isinstance(tags, str) or not isinstance(tags, Iterable):
         raise ConfigurationError(f"{owner}: tags must be a list of texts, not {tags!r}.")
-    given = list(tags)
+    given = list(cast("Iterable[object]", tags))
     if not all(isinstance(tag, str) and tag for tag in given):
         raise ConfigurationError(f"{owner}: tags must be a list of texts, not {given!r}.")
-    return tuple(sorted(set(given)))
+    return tuple(sorted(set(cast("list[str]", given))))
 
 
 def function_or_refuse(fn: object, decorator: str) -> Callable[..., Any]:
@@ -90,7 +91,7 @@ def function_or_refuse(fn: object, decorator: str) -> Callable[..., Any]:
     """
     if isinstance(fn, classmethod | staticmethod):
         raise ConfigurationError(
-            f"@{decorator} goes below @{type(fn).__name__}: write @{type(fn).__name__} first."
+            f"@{decorator} goes below @staticmethod or @classmethod: write those first."
         )
     if not callable(fn) or isinstance(fn, type):
         raise ConfigurationError(
@@ -101,7 +102,7 @@ def function_or_refuse(fn: object, decorator: str) -> Callable[..., Any]:
         raise ConfigurationError(
             f"@{decorator}: {getattr(fn, '__name__', fn)!r} is a generator; return a list instead."
         )
-    return fn
+    return cast("Callable[..., Any]", fn)
 
 
 def function_name(fn: Callable[..., Any]) -> str:

@@ -156,7 +156,7 @@ def _answer_sync(effect: Effect, run: Run, runtime: Runtime) -> Outcome:
     if type(effect) is Sleep:
         return _interruptible(partial(_sleep, effect.seconds))
     if type(effect) is WaitFor:
-        return _interruptible(partial(_wait_for, effect, run))
+        return _interruptible(partial(_wait_for, effect))
     if type(effect) is Join:
         assert isinstance(run, FlowRun), "only flows join"
         return _interruptible(partial(_join_sync, effect, run))
@@ -179,7 +179,7 @@ def _sleep(seconds: float) -> Outcome:
     return _DONE
 
 
-def _wait_for(effect: WaitFor, run: Run) -> Outcome:
+def _wait_for(effect: WaitFor) -> Outcome:
     for latch in effect.latches:
         if isinstance(latch, Run):
             refuse_deadlock(latch)
@@ -277,13 +277,7 @@ async def drive_async(
     """
     run.port = current_port()
     try:
-        if not isinstance(run, FlowRun):
-            state, interruption = await _drive_steps(run, runtime, steps, effect)
-        else:
-            assert run.port is not None, "an awaiting task has a loop"
-            async with anyio.create_task_group() as group:
-                run.spawner = _Loop(run.port, group)
-                state, interruption = await _drive_steps(run, runtime, steps, effect)
+        state, interruption = await _drive_steps(run, runtime, steps, effect)
     except BaseException as error:
         if not run.history or not run.is_final(len(run.history)):
             abort(run, runtime, error)
@@ -295,10 +289,25 @@ async def drive_async(
     return state
 
 
+_End: TypeAlias = tuple[State[Any], BaseException | None]
+"""The last state of a run, and what interrupted it."""
+
+
 async def _drive_steps(
     run: Run, runtime: Runtime, steps: RunSteps | None, effect: Effect | None
-) -> tuple[State[Any], BaseException | None]:
+) -> _End:
     steps = steps or steps_of(run, runtime)
+    if not isinstance(run, FlowRun):
+        return await _drive_on(run, runtime, steps, effect)
+    assert run.port is not None, "an awaiting task has a loop"
+    ends: list[_End] = []
+    async with anyio.create_task_group() as group:
+        run.spawner = _Loop(run.port, group)
+        ends.append(await _drive_on(run, runtime, steps, effect))
+    return ends[0]
+
+
+async def _drive_on(run: Run, runtime: Runtime, steps: RunSteps, effect: Effect | None) -> _End:
     outcome: Any = None
     interruption: BaseException | None = None
     while True:
@@ -399,7 +408,7 @@ async def drive_submitted(
     with anyio.CancelScope() as scope:
         port = current_port()
         assert port is not None, "an awaiting task has a loop"
-        run.cancel = partial(port.call_soon, scope.cancel)
+        run.cancel = lambda: port.call_soon(scope.cancel)
         if run.cancelled_early:
             scope.cancel()
         try:
@@ -628,5 +637,3 @@ def run_on_engine_loop(run: Run, runtime: Runtime) -> State[Any]:
         run.wait()
         raise
     return run.state
-
-

@@ -7,6 +7,7 @@ set off by the one before, needs no stack.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 import threading
@@ -89,10 +90,9 @@ class Latch:
     def discard_callback(self, callback: Callable[[], object]) -> None:
         """Forget a callback that nobody waits for any more."""
         if self._callbacks is not None and callback in self._callbacks:
-            try:
+            # The setter may be faster.
+            with contextlib.suppress(ValueError, IndexError, RuntimeError):
                 self._callbacks.remove(callback)
-            except (ValueError, IndexError, RuntimeError):  # the setter was faster
-                pass
 
     def _call_back(self) -> None:
         callbacks = self._callbacks

@@ -7,9 +7,9 @@ caching and timeouts is made here and nowhere else.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias, cast
 
 import msgspec
 
@@ -45,12 +45,12 @@ from penstock.states import (
     StateDetails,
     StateType,
     advance,
+    is_state,
     verdict_of,
 )
 
 Now: TypeAlias = Callable[[], datetime]
 Warn: TypeAlias = Callable[[Run, str, BaseException | None], None]
-T = TypeVar("T")
 
 _PLAIN = frozenset({int, float, str, bytes, bool, dict})
 
@@ -93,7 +93,7 @@ def task_steps(run: TaskRun, rules: Rulebook) -> Steps[State[Any]]:
     early = yield from _opening_steps(run, rules)
     if early is not None:
         return early
-    if run.options.is_cached:
+    if run.task.is_cached:
         hit = yield from _cache_steps(run, rules)
         if hit is not None:
             return hit
@@ -169,9 +169,9 @@ def _cache_steps(run: TaskRun, rules: Rulebook) -> Steps[State[Any] | None]:
     key = yield from _key_steps(run, rules)
     if key is None:
         return None
-    lifetime = run.options.cache_expiration
+    lifetime = run.task.cache_expiration
     run.cache_row = CacheRow(key, run.run_id, 0.0, lifetime)
-    if run.options.refresh_cache:
+    if run.task.refresh_cache:
         return None
     found = (yield LookUp(key)).value
     while found is None:
@@ -190,7 +190,7 @@ def _cache_steps(run: TaskRun, rules: Rulebook) -> Steps[State[Any] | None]:
 
 
 def _key_steps(run: TaskRun, rules: Rulebook) -> Steps[str | None]:
-    outcome = yield Invoke(lambda: run.options.cache_key_of(run))
+    outcome = yield Invoke(lambda: run.task.cache_key_of(run))
     if type(outcome) is Value:
         return None if outcome.value is None else str(outcome.value)
     if type(outcome) is Error:
@@ -248,16 +248,15 @@ def _await_retry(run: Run, rules: Rulebook, ending: Ending, attempts: int) -> St
     )
     phase = advance(run.phase, Event.AWAIT_RETRY)
     yield Record(phase, run.new_state(phase, ending.message, now, details, error=ending.error))
-    if delay:
-        outcome = yield Sleep(delay)
-        if type(outcome) is Interrupted:
-            return outcome
-    return (yield Acquire())
+    outcome: Outcome = (yield Sleep(delay)) if delay else Value()
+    if type(outcome) is not Interrupted:
+        outcome = yield Acquire()
+    return outcome
 
 
 def _settle_task(run: TaskRun, outcome: Outcome) -> Steps[Ending]:
     if type(outcome) is Value:
-        return (yield from _settle_value(run, outcome.value))
+        return (yield from _settle_value(outcome.value))
     return _settle_failure("Task", run, outcome)
 
 
@@ -274,7 +273,7 @@ def _settle_flow(run: FlowRun, outcome: Outcome) -> Steps[Ending]:
     if outcome.value is None:
         states = run.child_states()
         return _ending_of(states, None) if states else _all_completed(None)
-    return (yield from _settle_value(run, outcome.value))
+    return (yield from _settle_value(outcome.value))
 
 
 def _all_completed(value: object) -> Ending:
@@ -304,11 +303,11 @@ def _interruption(outcome: Interrupted) -> Ending:
     return Ending(Event.CANCEL, "Execution was cancelled.")
 
 
-def _settle_value(run: Run, value: object) -> Steps[Ending]:
+def _settle_value(value: object) -> Steps[Ending]:
     """Rules 2, 3 and 5 of the final states: what a returned value says."""
     if value is None or type(value) in _PLAIN:
         return Ending(Event.FINISH, None, value)
-    if isinstance(value, State):
+    if is_state(value):
         return _ending_by_hand(value)
     deciding = _deciding_parts(value)
     if not deciding:
@@ -317,9 +316,7 @@ def _settle_value(run: Run, value: object) -> Steps[Ending]:
     outcome = yield WaitFor(handles)
     if type(outcome) is Interrupted:
         return _interruption(outcome)
-    states = tuple(
-        part._run.state if isinstance(part, Handle) else part for part in deciding
-    )
+    states = tuple(part._run.state if isinstance(part, Handle) else part for part in deciding)
     return _ending_of(states, value)
 
 
@@ -341,8 +338,10 @@ def _deciding_parts(value: object) -> Sequence[Any]:
     """The futures and states that a value is, or consists of; empty for any other value."""
     if isinstance(value, Handle):
         return (value,)
-    if isinstance(value, list | tuple | set | frozenset) and value and not all_leaves(value):
-        parts = list(value)
+    if isinstance(value, list | tuple | set | frozenset):
+        parts = list(cast("Iterable[object]", value))
+        if all_leaves(parts):  # nothing in it, or plain data
+            return ()
         if all(isinstance(part, Handle | State) for part in parts):
             return parts
     return ()

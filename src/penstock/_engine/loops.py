@@ -27,7 +27,7 @@ class LoopPort(Protocol):
     def key(self) -> object:
         """The loop itself; ports with the same key lead to the same loop."""
 
-    def call_soon(self, call: Callable[[Unpack[Ts]], object], *args: Unpack[Ts]) -> None:
+    def call_soon(self, call: Callable[[Unpack[Ts]], object], *args: *Ts) -> None:
         """Run `call` soon in the loop's thread; from any thread."""
 
     def spawn(self, start: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -37,12 +37,11 @@ class LoopPort(Protocol):
 class AsyncioPort:
     """The way into an asyncio loop."""
 
-    _tasks: set[asyncio.Task[None]] = set()  # the loop itself holds its tasks only weakly
-
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.key = loop
+        self._tasks: set[asyncio.Task[None]] = set()  # the loop holds its tasks only weakly
 
-    def call_soon(self, call: Callable[[Unpack[Ts]], object], *args: Unpack[Ts]) -> None:
+    def call_soon(self, call: Callable[[Unpack[Ts]], object], *args: *Ts) -> None:
         """See `LoopPort`."""
         with contextlib.suppress(RuntimeError):  # the loop is closed
             self.key.call_soon_threadsafe(call, *args)
@@ -60,7 +59,7 @@ class TrioPort:
     def __init__(self, token: trio.lowlevel.TrioToken) -> None:
         self.key = token
 
-    def call_soon(self, call: Callable[[Unpack[Ts]], object], *args: Unpack[Ts]) -> None:
+    def call_soon(self, call: Callable[[Unpack[Ts]], object], *args: *Ts) -> None:
         """See `LoopPort`."""
         import trio
 
@@ -97,9 +96,7 @@ class LoopThread:
         asyncio.set_event_loop(self._loop)
         self._loop.run_forever()
 
-    def call_later(
-        self, seconds: float, call: Callable[[Unpack[Ts]], object], *args: Unpack[Ts]
-    ) -> None:
+    def call_later(self, seconds: float, call: Callable[[Unpack[Ts]], object], *args: *Ts) -> None:
         """Run `call` in the loop's thread after `seconds`; from any thread."""
         self.port.call_soon(self._loop.call_later, seconds, call, *args)
 

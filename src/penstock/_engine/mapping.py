@@ -11,7 +11,7 @@ from typing_extensions import TypeVar
 from penstock._engine.arguments import Handle
 from penstock._engine.drivers import refuse_deadlock
 from penstock.exceptions import ParameterError
-from penstock.states import State
+from penstock.states import is_state
 
 T = TypeVar("T", covariant=True)
 
@@ -43,7 +43,7 @@ def calls_of_map(parameters: Mapping[str, Any], owner: str) -> Iterator[dict[str
     for name, value in parameters.items():
         items = _items(value)
         if items is None:
-            constant[name] = value.value if isinstance(value, unmapped) else value
+            constant[name] = _whole(value)
         else:
             columns[name] = items
     lengths = {name: len(column) for name, column in columns.items()}
@@ -61,13 +61,17 @@ def calls_of_map(parameters: Mapping[str, Any], owner: str) -> Iterator[dict[str
     return ({**parameters, **constant, **dict(zip(columns, row, strict=True))} for row in rows)
 
 
+def _whole(value: Any) -> Any:
+    return value.value if type(value) is unmapped else value
+
+
 def _items(value: Any) -> list[Any] | None:
     """What an argument is taken apart into; None: it is the same for every run."""
     if isinstance(value, Handle):
         refuse_deadlock(value._run)
         value._run.wait()
         return _items(value._run.state.result())
-    if isinstance(value, State):
+    if is_state(value):
         return _items(value.result())
     if isinstance(value, _WHOLE) or not isinstance(value, Iterable):
         return None

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-_ADJECTIVES = (
+_ADJECTIVES = str.split(
     "amber ancient attentive azure bold brave bright brisk calm careful charming chestnut clever "
     "copper cosmic crimson curious daring dapper eager elegant fearless fluffy gentle gleaming "
     "golden graceful happy hidden holistic humble imposing indigo ivory jolly keen lively loyal "
     "lucky majestic mellow mighty modest nimble noble olive patient peaceful pristine proud quick "
     "quiet radiant rapid rustic saffron serene silent silver sincere sleek steady swift taupe "
     "tidy topaz tranquil umber upbeat vivid wise witty"
-).split()
-_ANIMALS = (
+)
+_ANIMALS = str.split(
     "ant badger bat bear beaver bee bison boar buffalo camel caribou cheetah chicken civet cobra "
     "cougar coyote crane crow deer dolphin dove duck eagle echidna eel elephant falcon ferret "
     "finch flamingo fox gazelle gecko giraffe goose grasshopper grouse hare hawk hedgehog heron "
     "horse ibex iguana jackal jaguar kestrel kiwi koala lark lemur leopard lion lizard llama loon "
-    "lynx magpie marmot marten mink mole mongoose moose mule newt ocelot octopus orca oriole osprey "
-    "otter owl ox panda panther parrot pelican penguin pheasant pigeon puffin puma quail rabbit "
+    "lynx magpie marmot marten mink mole mongoose moose mule newt ocelot octopus orca oriole "
+    "osprey otter owl ox panda panther parrot pelican penguin pheasant pigeon puffin puma quail "
+    "rabbit "
     "raccoon raven robin salmon seal shark sheep shrew sloth snail sparrow spider squid stork swan "
     "tapir tiger toad trout turaco turtle viper vulture walrus weasel whale wolf wombat wren zebra"
-).split()
+)
 
 
 def name_of_flow_run(run_id: bytes) -> str:

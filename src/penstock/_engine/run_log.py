@@ -109,9 +109,7 @@ class RunLog:
 
     def _created_task_run(self, run: TaskRun) -> None:
         flow_run = run.flow_run
-        logger, extra = (
-            (_engine, None) if flow_run is None else (flow_runs, extra_of(flow_run))
-        )
+        logger, extra = (_engine, None) if flow_run is None else (flow_runs, extra_of(flow_run))
         if flow_run is None:
             self.set_up()
         logger.info(

@@ -10,7 +10,7 @@ import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 from uuid import UUID
 
 import msgspec
@@ -24,6 +24,7 @@ from penstock.records import (
     CacheRow,
     Definition,
     FlowRow,
+    Row,
     TaskRow,
     encode_history,
     encode_parameters,
@@ -113,6 +114,9 @@ class Run(Latch):
     )
 
     options: RunOptions
+    args: Sequence[Any]
+    kwargs: Mapping[str, Any]
+    run_id: bytes
 
     def __init__(
         self, options: RunOptions, parent: Parent, args: Sequence[Any], kwargs: Mapping[str, Any]
@@ -138,7 +142,9 @@ class Run(Latch):
         flow_run = self.flow_run
         if flow_run is not None and parent is not None:
             if flow_run.is_set():
-                raise RunCancelled(f"The flow run {flow_run.name!r} has ended; nothing can join it.")
+                raise RunCancelled(
+                    f"The flow run {flow_run.name!r} has ended; nothing can join it."
+                )
             self.ordinal = parent.next_ordinal(options.definition.id)
             self.earlier = flow_run.admit(self)
         if self.earlier is None:
@@ -155,6 +161,15 @@ class Run(Latch):
     @property
     def definition(self) -> Definition:
         return self.options.definition
+
+    @property
+    def name(self) -> str:
+        """As it is shown to people."""
+        raise NotImplementedError
+
+    def row(self, length: int, payload: bytes | None) -> Row:
+        """See `Source`."""
+        raise NotImplementedError
 
     @property
     def flow_run(self) -> FlowRun | None:
@@ -218,8 +233,8 @@ class Run(Latch):
     def resolve_arguments(self) -> None:
         """Put the values of the upstreams where their futures are."""
         if self.upstreams:
-            args, kwargs = replaced((tuple(self.args), dict(self.kwargs)), _value_of)  # type: ignore[misc]  # a pair stays a pair
-            self.args, self.kwargs = args, kwargs
+            self.args = cast("Sequence[Any]", replaced(tuple(self.args), _value_of))
+            self.kwargs = cast("Mapping[str, Any]", replaced(dict(self.kwargs), _value_of))
 
     def call(self) -> Any:
         """Call the user's function."""
@@ -256,14 +271,15 @@ class Run(Latch):
 class TaskRun(Run):
     """A live task run."""
 
-    __slots__ = ("claimed_key", "flow_run_id", "number")
+    __slots__ = ("claimed_key", "flow_run_id", "number", "task")
 
-    options: TaskOptions
+    number: int
 
     def __init__(
         self, options: TaskOptions, parent: Parent, args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> None:
         super().__init__(options, parent, args, kwargs)
+        self.task = options
         self.claimed_key: str | None = None
         self.number = (
             self.earlier.number if isinstance(self.earlier, TaskRun) else options.next_number()
@@ -338,27 +354,32 @@ class FlowRun(Run):
 
     __slots__ = (
         "_earlier_members",
+        "_name",
         "encoded_parameters",
+        "flow",
         "last_submitted",
         "members",
-        "name",
         "spawner",
         "task_runner",
     )
 
-    options: FlowOptions
-
     def __init__(
         self, options: FlowOptions, parent: Parent, args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> None:
+        self.flow = options
         self.members: list[Run] = []
         self._earlier_members: dict[tuple[bytes, int, int], Run] = {}
         self.spawner: Spawner | None = None
         self.task_runner = options.task_runner
         self.last_submitted: dict[bytes, Run] = {}
         super().__init__(options, parent, args, kwargs)
-        self.name = name_of_flow_run(self.run_id)
+        self._name = name_of_flow_run(self.run_id)
         self.encoded_parameters = encode_parameters(self.parameters)  # before anyone changes them
+
+    @property
+    def name(self) -> str:
+        """Such as `attentive-turaco`."""
+        return self._name
 
     def admit(self, run: Run) -> Run | None:
         """Take a run in as a member; the run that was in its place before a retry, or None."""
@@ -388,7 +409,7 @@ class FlowRun(Run):
 
     def validate(self) -> None:
         """Hold the arguments against the annotations, and take them as coerced."""
-        self.args, self.kwargs = self.options.validated(self.parameters)
+        self.args, self.kwargs = self.flow.validated(self.parameters)
 
     def new_state(
         self,

@@ -10,7 +10,7 @@ import atexit
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
@@ -214,7 +214,7 @@ def get_runtime() -> Runtime:
 
 
 @contextmanager
-def use_settings(settings: Settings) -> Iterator[Runtime]:
+def use_settings(settings: Settings) -> Generator[Runtime]:
     """A runtime of its own for the whole process while inside; closed at the end."""
     with _process.lock:
         before, _process.runtime = _process.runtime, Runtime(settings)
@@ -236,4 +236,3 @@ def close_runtime() -> None:
 
 
 atexit.register(close_runtime)
-

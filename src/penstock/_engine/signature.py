@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import inspect
+import types
 import typing
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import PurePath
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
-from penstock._engine.arguments import all_leaves
 from penstock.exceptions import ConfigurationError, ParameterError
 
 RESERVED = frozenset({"return_state", "wait_for"})
@@ -43,9 +44,7 @@ class Signature:
                 "call itself takes that argument; choose another name."
             )
         self._positional = tuple(p.name for p in parameters if p.kind in _POSITIONAL)
-        self._required = sum(
-            p.kind in _POSITIONAL and p.default is p.empty for p in parameters
-        )
+        self._required = sum(p.kind in _POSITIONAL and p.default is p.empty for p in parameters)
         self._is_plain = len(self._positional) == len(self._signature.parameters)
 
     def check(self, args: Sequence[object], kwargs: Mapping[str, object]) -> None:
@@ -80,7 +79,7 @@ class Signature:
 
     def spread(self, parameters: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
         """The inverse of `bind`."""
-        bound = inspect.BoundArguments(self._signature, dict(parameters))  # type: ignore[arg-type]  # any dict serves
+        bound = inspect.BoundArguments(self._signature, OrderedDict(parameters))
         return list(bound.args), dict(bound.kwargs)
 
     def validated(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -94,7 +93,9 @@ class Signature:
             name: self._converted(name, value, errors) for name, value in parameters.items()
         }
         if errors:
-            raise ParameterError(f"Validation of the parameters of {self._owner} failed: " + " ".join(errors))
+            raise ParameterError(
+                f"Validation of the parameters of {self._owner} failed: " + " ".join(errors)
+            )
         return converted
 
     def _converted(self, name: str, value: Any, errors: list[str]) -> Any:
@@ -103,9 +104,9 @@ class Signature:
             return value
         kind = self._signature.parameters[name].kind
         if kind is inspect.Parameter.VAR_POSITIONAL:
-            annotation = tuple[annotation, ...]
+            annotation = types.GenericAlias(tuple, (annotation, ...))
         elif kind is inspect.Parameter.VAR_KEYWORD:
-            annotation = dict[str, annotation]  # type: ignore[valid-type]  # known only at run time
+            annotation = types.GenericAlias(dict, (str, annotation))
         try:
             return convert(value, annotation)
         except msgspec.ValidationError as error:
@@ -121,28 +122,28 @@ class Signature:
             return {}
 
 
-def convert(value: Any, annotation: Any) -> Any:
+def convert(value: object, annotation: Any) -> object:
     """`value` as the annotation wants it; the very same object where it fits already.
 
     Raises:
         msgspec.ValidationError: it cannot be converted.
     """
     if isinstance(annotation, type) and isinstance(value, annotation):
-        return value
+        return value  # pyright: ignore[reportUnknownVariableType]  # narrowed to an unknown type
     try:
-        strictly = msgspec.convert(value, annotation, dec_hook=_custom)
+        strictly = cast("object", msgspec.convert(value, annotation, dec_hook=_custom))
     except msgspec.ValidationError:
-        return msgspec.convert(value, annotation, strict=False, dec_hook=_custom)
+        return cast("object", msgspec.convert(value, annotation, strict=False, dec_hook=_custom))
     except TypeError:  # an annotation that msgspec does not know, such as a union of own classes
         return value
-    return value if type(strictly) is type(value) and not all_leaves([value]) else strictly
+    return value if type(strictly) is type(value) else strictly
 
 
-def _custom(kind: type, value: Any) -> Any:
+def _custom(kind: type[Any], value: Any) -> Any:
     """Conversions into types that msgspec does not know."""
     if isinstance(value, kind):
         return value
-    if isinstance(kind, type) and issubclass(kind, PurePath) and isinstance(value, str):
+    if issubclass(kind, PurePath) and isinstance(value, str):
         return kind(value)
     validate = getattr(kind, "model_validate", None)  # a Pydantic model
     if validate is not None and isinstance(value, dict):

@@ -1,5 +1,7 @@
-"""Threads for work that may hold one for long: a sync flow awaited from a loop, a call with a
-time limit. As many as are asked for; an idle one is used again.
+"""Threads for work that may hold one for long.
+
+That is a sync flow awaited from a loop, or a call with a time limit. There are as many as are
+asked for, and an idle one is used again.
 """
 
 from __future__ import annotations

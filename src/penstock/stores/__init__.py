@@ -83,41 +83,51 @@ class Store(Protocol):
     @property
     def storage(self) -> Path | None:
         """The folder of large results; None: there are no files."""
+        ...
 
     def record(self, source: Source, length: int) -> None:
         """Note that the run now has `length` states; returns before that is durable."""
+        ...
 
     def relieve(self) -> Latch | None:
         """What to wait for before recording more; None: go on. Raises `StoreError`."""
+        ...
 
     def barrier(self) -> Latch:
         """Set when all that was recorded so far is durable, or can never be: see `check`."""
+        ...
 
     def check(self) -> None:
         """Raise `StoreError` where something recorded could not be made durable."""
+        ...
 
     def look_up(self, key: str, now: float) -> FoundResult | None:
         """The newest result under a cache key that has not expired; sees what `record` was told."""
+        ...
 
     def flow_runs(self, query: Query) -> Sequence[FoundFlowRun]:
         """The flow runs that a query asks for, newest first."""
+        ...
 
     def task_runs(self, query: Query) -> Sequence[FoundTaskRun]:
         """The task runs that a query asks for, newest first."""
+        ...
 
     def payload_of(self, run_id: bytes) -> bytes | None:
         """The stored result of a task run; None: there is none."""
+        ...
 
     def prune(self, until: datetime | None, keep_cache: bool, now: float) -> Pruned:
         """Delete the final runs submitted before `until` (None: all of them).
 
         Where `keep_cache`, the runs behind cache entries that have not expired stay.
         """
+        ...
 
     def clear_cache(self, key: str | None) -> int:
         """Delete the entry of one cache key, or all entries; how many there were."""
+        ...
 
     def close(self) -> None:
         """Make everything durable and let go of all files; raises `StoreError` where it cannot."""
-
-
+        ...

@@ -66,9 +66,7 @@ class MemoryStore:
         """See `Store`."""
         with self._lock:
             found = list(self._flow_runs.values())
-        return _page(
-            (f for f in found if query.parent_id in (None, f.row.parent_id)), query
-        )
+        return _page((f for f in found if query.parent_id in (None, f.row.parent_id)), query)
 
     def task_runs(self, query: Query) -> Sequence[FoundTaskRun]:
         """See `Store`."""

@@ -86,7 +86,7 @@ ROWS_A_STATEMENT: Final = 1000
 """SQLite takes 32,766 values a statement; a row has at most 13."""
 
 
-def upsert(row_type: type[FlowRow] | type[TaskRow], rows: int) -> str:
+def upsert(row_type: type[FlowRow | TaskRow], rows: int) -> str:
     """The statement that writes that many rows, new ones or known ones."""
     table = "flow_run" if row_type is FlowRow else "task_run"
     columns = row_type._fields

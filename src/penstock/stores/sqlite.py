@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import aiosqlite
 import anyio.to_thread
@@ -194,10 +194,12 @@ class SqliteStore:
                     break
                 except (sqlite3.Error, OSError) as error:
                     await connection.rollback()
-                    _log.warning("Writing to %s failed, will be tried again: %s", self._path, error)
+                    _log.warning("Writing %s failed, will be tried again: %s", self._path, error)
                     if time.monotonic() > give_up_at:
                         self._failure = StoreError(f"{self._path} cannot be written: {error}.")
-                        _log.error("%s Its history is incomplete from here on.", self._failure)  # noqa: TRY400  # told above
+                        _log.error(
+                            "%s Its history is incomplete from here on.", self._failure
+                        )  # told above
                         break
                     await asyncio.sleep(0.2)
         self._forget_fresh(batch)
@@ -235,7 +237,9 @@ class SqliteStore:
         if tags:
             await connection.executemany("INSERT OR IGNORE INTO tag VALUES (?,?)", tags)
         if cache_rows:
-            await connection.executemany("INSERT OR REPLACE INTO cache VALUES (?,?,?,?)", cache_rows)
+            await connection.executemany(
+                "INSERT OR REPLACE INTO cache VALUES (?,?,?,?)", cache_rows
+            )
         await connection.commit()
         self._written_definitions.update(definitions)
 
@@ -278,7 +282,7 @@ class SqliteStore:
             self._readers.connection = reader
         return reader
 
-    def _read(self, sql: str, values: Sequence[object] = ()) -> list[tuple[object, ...]]:
+    def _read(self, sql: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         try:
             return self._reader().execute(sql, values).fetchall()
         except sqlite3.Error as error:
@@ -292,28 +296,26 @@ class SqliteStore:
             if row.expires_at is None or row.expires_at > now:
                 return FoundResult(row.run_id, payload, row.expires_at)
         for found in self._read(_LOOK_UP, (key, now)):
-            return FoundResult(*found)  # type: ignore[arg-type]  # the columns of _LOOK_UP
+            return FoundResult(*found)
         return None
 
     def flow_runs(self, query: Query) -> Sequence[FoundFlowRun]:
         """See `Store`."""
         return [
-            FoundFlowRun(FlowRow(*row[:_FLOW_COLUMNS]), _definition(row[_FLOW_COLUMNS:]))  # type: ignore[arg-type]  # the columns of the table
+            FoundFlowRun(FlowRow(*row[:_FLOW_COLUMNS]), _definition(row[_FLOW_COLUMNS:]))
             for row in self._select("flow_run", "flow_id", "parent_id", query.parent_id, query)
         ]
 
     def task_runs(self, query: Query) -> Sequence[FoundTaskRun]:
         """See `Store`."""
         return [
-            FoundTaskRun(TaskRow(*row[:_TASK_COLUMNS]), _definition(row[_TASK_COLUMNS:]))  # type: ignore[arg-type]  # the columns of the table
-            for row in self._select(
-                "task_run", "task_id", "flow_run_id", query.flow_run_id, query
-            )
+            FoundTaskRun(TaskRow(*row[:_TASK_COLUMNS]), _definition(row[_TASK_COLUMNS:]))
+            for row in self._select("task_run", "task_id", "flow_run_id", query.flow_run_id, query)
         ]
 
     def _select(
         self, table: str, definition: str, owner: str, owner_id: bytes | None, query: Query
-    ) -> list[tuple[object, ...]]:
+    ) -> list[tuple[Any, ...]]:
         conditions = list(_conditions(table, definition, query))
         if owner_id is not None:
             conditions.append((f"r.{owner} = ?", (owner_id,)))
@@ -328,7 +330,8 @@ class SqliteStore:
     def payload_of(self, run_id: bytes) -> bytes | None:
         """See `Store`."""
         for (payload,) in self._read("SELECT result FROM task_run WHERE id = ?", (run_id,)):
-            return payload  # type: ignore[return-value]  # a blob or NULL
+            found: bytes | None = payload
+            return found
         return None
 
     # Deleting, in the caller's thread
@@ -337,7 +340,7 @@ class SqliteStore:
         """See `Store`."""
         bound = b"\xff" * 16 if until is None else id_bound(until)
         kept = _ALIVE if keep_cache else "SELECT NULL WHERE ? IS NULL"
-        old = "id < ? AND (state_type IN ('COMPLETED','FAILED','CANCELLED','CRASHED') OR state_name = 'NotReady')"
+        old = f"id < ? AND ({_ENDED})"
         self._flush()
         with _transaction(connect(self._path, self._synchronous)) as connection:
             files = self._referenced_files(connection)
@@ -387,7 +390,7 @@ class SqliteStore:
 
 
 async def _upsert(
-    connection: aiosqlite.Connection, row_type: type[FlowRow] | type[TaskRow], rows: list[Row]
+    connection: aiosqlite.Connection, row_type: type[FlowRow | TaskRow], rows: list[Row]
 ) -> None:
     for start in range(0, len(rows), ROWS_A_STATEMENT):
         chunk = rows[start : start + ROWS_A_STATEMENT]
@@ -442,6 +445,7 @@ _LOOK_UP = """
 SELECT c.run_id, t.result, c.expires_at FROM cache c JOIN task_run t ON t.id = c.run_id
 WHERE c.key = ? AND (c.expires_at IS NULL OR c.expires_at > ?) AND t.result IS NOT NULL
 """
+_ENDED = "state_type IN ('COMPLETED', 'FAILED', 'CANCELLED', 'CRASHED') OR state_name = 'NotReady'"
 _ALIVE = "SELECT run_id FROM cache WHERE expires_at IS NULL OR expires_at > ?"
 
 
@@ -457,14 +461,7 @@ def _stored(definition: Definition) -> tuple[object, ...]:
     )
 
 
-def _definition(columns: Sequence[object]) -> Definition:
+def _definition(columns: Sequence[Any]) -> Definition:
     id_, kind, name, key, version, description, tags = columns
-    return Definition(
-        id_,  # type: ignore[arg-type]  # the columns of the table
-        RunKind(kind),
-        name,  # type: ignore[arg-type]
-        key,  # type: ignore[arg-type]
-        version,  # type: ignore[arg-type]
-        description,  # type: ignore[arg-type]
-        tuple(json.loads(tags)),  # type: ignore[arg-type]
-    )
+    stored_tags: list[str] = json.loads(tags)
+    return Definition(id_, RunKind(kind), name, key, version, description, tuple(stored_tags))

@@ -23,13 +23,16 @@ class TaskRunner(Protocol):
     @property
     def name(self) -> str:
         """As the logs call it."""
+        ...
 
     @property
     def is_sequential(self) -> bool:
         """Whether a task starts only after the one submitted before it has ended."""
+        ...
 
     def start_workers(self, host: LoopThread, default_max_workers: int) -> Workers:
         """Make the workers, hosted by the engine's loop."""
+        ...
 
 
 class ConcurrentTaskRunner(msgspec.Struct, frozen=True):

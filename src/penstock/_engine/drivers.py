@@ -9,11 +9,12 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Coroutine
-from contextvars import Context, copy_context
+from contextvars import Context
 from functools import partial
 from typing import Any, TypeAlias
 
 import anyio
+from anyio.abc import TaskGroup
 
 from penstock._engine.current import current_run
 from penstock._engine.effects import (
@@ -37,13 +38,14 @@ from penstock._engine.effects import (
 from penstock._engine.lanes import Workers
 from penstock._engine.latch import Latch, when_all
 from penstock._engine.lifecycle import abort_steps, flow_steps, task_steps
-from penstock._engine.loops import LoopPort, current_port
+from penstock._engine.loops import LoopPort, context_for, current_port
 from penstock._engine.runs import FlowRun, Run, Spawner, TaskRun
 from penstock._engine.runtime import Runtime
-from penstock.exceptions import WouldDeadlock
+from penstock.exceptions import RunCancelled, WouldDeadlock
 from penstock.states import State
 
 RunSteps: TypeAlias = Steps[State[Any]]
+Start: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
 _DONE = Value()
 
 
@@ -85,7 +87,7 @@ def _call_in_time(run: Run, effect: Invoke, runtime: Runtime) -> Outcome:
     assert effect.timeout is not None, "asked for only where there is a time limit"
     answers: list[Outcome] = []
     answered = Latch()
-    context = copy_context()
+    context = context_for(None)
 
     def work() -> None:
         answers.append(context.run(call_inline, run, effect))
@@ -238,32 +240,27 @@ def _needs_loop(run: Run, key: object, seen: set[Run]) -> bool:
 
 
 class _Loop:
-    """Where the async tasks of an async flow run: in the flow's own task group."""
+    """A way to run the async tasks of a flow in the loop behind a port."""
 
-    def __init__(self, port: LoopPort, group: anyio.abc.TaskGroup) -> None:
+    def __init__(self, port: LoopPort, start_soon: Callable[[Start], None]) -> None:
         self.port = port
-        self._group = group
+        self._start_soon = start_soon
 
-    def spawn(self, start: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    def spawn(self, start: Start, give_up: Callable[[BaseException | None], None]) -> None:
         """See `Spawner`."""
         here = current_port()
         if here is not None and here.key is self.port.key:
-            self._group.start_soon(start)
-        else:
-            context = copy_context()
-            self.port.call_soon(lambda: context.run(self._group.start_soon, start))
+            self._start(start, give_up)
+            return
+        context = context_for(self.port.library)
+        if not self.port.call_soon(context.run, self._start, start, give_up):
+            give_up(None)
 
-
-class EngineLoop:
-    """Where the async tasks of a sync flow run: in the engine's loop for user code."""
-
-    def __init__(self, port: LoopPort) -> None:
-        self.port = port
-
-    def spawn(self, start: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """See `Spawner`."""
-        context = copy_context()
-        self.port.call_soon(lambda: context.run(self.port.spawn, start))
+    def _start(self, start: Start, give_up: Callable[[BaseException | None], None]) -> None:
+        try:
+            self._start_soon(start)
+        except RuntimeError as error:  # the task group is closed
+            give_up(error)
 
 
 async def drive_async(
@@ -302,9 +299,13 @@ async def _drive_steps(
     assert run.port is not None, "an awaiting task has a loop"
     ends: list[_End] = []
     async with anyio.create_task_group() as group:
-        run.spawner = _Loop(run.port, group)
+        run.spawner = _Loop(run.port, lambda start: _start_in(group, start))
         ends.append(await _drive_on(run, runtime, steps, effect))
     return ends[0]
+
+
+def _start_in(group: TaskGroup, start: Start) -> None:
+    group.start_soon(start)
 
 
 async def _drive_on(run: Run, runtime: Runtime, steps: RunSteps, effect: Effect | None) -> _End:
@@ -353,23 +354,30 @@ async def _invoke_async(run: Run, effect: Invoke) -> Outcome:
         return call_inline(run, effect)
     token = current_run.set(run)  # type: ignore[arg-type]  # there are two kinds of run
     try:
-        if effect.timeout is None:
-            return Value(await effect.call())  # type: ignore[misc]  # the rule says that it awaits
-        with anyio.move_on_after(effect.timeout):
-            return Value(await effect.call())  # type: ignore[misc]  # the rule says that it awaits
-        return TimedOut()
+        outcome = await _awaited(effect)
+    except GeneratorExit:  # the coroutine is thrown away, wherever that happens
+        raise
     except Exception as error:
-        return Error(error)
+        outcome = Error(error)
     except BaseException as error:
-        return Interrupted(error)
-    finally:
-        current_run.reset(token)
+        outcome = Interrupted(error)
+    current_run.reset(token)
+    return outcome
+
+
+async def _awaited(effect: Invoke) -> Outcome:
+    call: Callable[[], Any] = effect.call
+    if effect.timeout is None:
+        return Value(await call())
+    with anyio.move_on_after(effect.timeout):
+        return Value(await call())
+    return TimedOut()
 
 
 async def _cancellable(wait: Callable[[], Coroutine[Any, Any, None]]) -> Outcome:
     try:
         await wait()
-    except Exception:
+    except (Exception, GeneratorExit):
         raise
     except BaseException as cancelled:
         return Interrupted(cancelled)
@@ -569,13 +577,11 @@ def submit(run: TaskRun, runtime: Runtime) -> None:
         _submit_async(run, runtime, flow_run)
     else:
         runner = runtime.default_task_runner if flow_run is None else flow_run.task_runner
-        ParkedRun(run, runtime, runtime.workers_of(runner), copy_context()).start()
+        ParkedRun(run, runtime, runtime.workers_of(runner), context_for(None)).start()
 
 
 def _submit_async(run: TaskRun, runtime: Runtime, flow_run: FlowRun | None) -> None:
     spawner = _spawner_of(flow_run, runtime)
-    run.port = spawner.port
-    run.cancel = run.cancel_early
     steps = steps_of(run, runtime)
     try:
         effect: Effect | None = next(steps)
@@ -585,17 +591,39 @@ def _submit_async(run: TaskRun, runtime: Runtime, flow_run: FlowRun | None) -> N
     if type(effect) is Record:  # submitted: on record at once, whenever the loop takes it up
         runtime.record(run, effect)
         effect = None
-    spawner.spawn(partial(drive_submitted, run, runtime, steps, effect))
+    _spawn(run, runtime, spawner, steps, effect)
+
+
+def _spawn(
+    run: Run,
+    runtime: Runtime,
+    spawner: Spawner,
+    steps: RunSteps | None = None,
+    effect: Effect | None = None,
+) -> None:
+    """Run in a loop, beside the code that asks for it."""
+    run.port = spawner.port
+    run.cancel = run.cancel_early
+
+    def give_up(error: BaseException | None) -> None:
+        abort(run, runtime, error or RunCancelled("The event loop of the run is closed."))
+        runtime.finish(run)
+
+    spawner.spawn(partial(drive_submitted, run, runtime, steps, effect), give_up)
 
 
 def _spawner_of(flow_run: FlowRun | None, runtime: Runtime) -> Spawner:
     if flow_run is not None and flow_run.spawner is not None:
         return flow_run.spawner
     port = current_port() if flow_run is None else None
-    spawner = EngineLoop(port or runtime.async_loop.port)
+    spawner = _engine_loop(port or runtime.async_loop.port)
     if flow_run is not None:
         flow_run.spawner = spawner
     return spawner
+
+
+def _engine_loop(port: LoopPort) -> Spawner:
+    return _Loop(port, port.spawn)
 
 
 async def run_on_worker(run: Run, runtime: Runtime) -> State[Any]:
@@ -604,7 +632,7 @@ async def run_on_worker(run: Run, runtime: Runtime) -> State[Any]:
     if isinstance(run, TaskRun):
         runner = runtime.default_task_runner if run.flow_run is None else run.flow_run.task_runner
         workers = runtime.workers_of(runner)
-    ParkedRun(run, runtime, workers, copy_context()).start()
+    ParkedRun(run, runtime, workers, context_for(None)).start()
     try:
         await run.wait_async()
     except BaseException:
@@ -628,8 +656,7 @@ def run_on_engine_loop(run: Run, runtime: Runtime) -> State[Any]:
             f"{run.definition.name}.run_sync() would block the event loop that runs this code. "
             f"Use `await {run.definition.name}(...)`."
         )
-    run.cancel = run.cancel_early
-    EngineLoop(loop.port).spawn(partial(drive_submitted, run, runtime))
+    _spawn(run, runtime, _engine_loop(loop.port))
     try:
         run.wait()
     except BaseException:

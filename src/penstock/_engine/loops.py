@@ -1,6 +1,6 @@
 """Event loops: whose thread this is, and how to reach a loop from another thread.
 
-A port outlives its loop: what is sent to a closed loop is dropped, as nobody there waits for it.
+A port outlives its loop: what is sent to a closed loop is dropped, and the sender is told.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import functools
 import sys
 import threading
 from collections.abc import Callable, Coroutine
-from contextvars import copy_context
-from typing import TYPE_CHECKING, Any, Protocol, TypeVarTuple, Unpack
+from contextvars import Context, copy_context
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVarTuple, Unpack
 
 if TYPE_CHECKING:
     import trio
@@ -27,8 +27,12 @@ class LoopPort(Protocol):
     def key(self) -> object:
         """The loop itself; ports with the same key lead to the same loop."""
 
-    def call_soon(self, call: Callable[[Unpack[Ts]], object], *args: *Ts) -> None:
-        """Run `call` soon in the loop's thread; from any thread."""
+    library: str
+    """What anyio calls the kind of the loop."""
+
+    def call_soon(self, call: Callable[[Unpack[Ts]], object], *args: *Ts) -> bool:
+        """Run `call` soon in the loop's thread; from any thread. False: the loop is closed."""
+        ...
 
     def spawn(self, start: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run a coroutine as a task of its own; only from the loop's thread."""
@@ -37,14 +41,20 @@ class LoopPort(Protocol):
 class AsyncioPort:
     """The way into an asyncio loop."""
 
+    library = "asyncio"
+    _tasks: ClassVar[set[asyncio.Task[None]]] = set()  # loops hold their tasks only weakly
+
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.key = loop
-        self._tasks: set[asyncio.Task[None]] = set()  # the loop holds its tasks only weakly
+        self._context = Context()  # calls from elsewhere see nothing of the caller's context
 
-    def call_soon(self, call: Callable[[Unpack[Ts]], object], *args: *Ts) -> None:
+    def call_soon(self, call: Callable[[Unpack[Ts]], object], *args: *Ts) -> bool:
         """See `LoopPort`."""
-        with contextlib.suppress(RuntimeError):  # the loop is closed
-            self.key.call_soon_threadsafe(call, *args)
+        try:
+            self.key.call_soon_threadsafe(call, *args, context=self._context)
+        except RuntimeError:
+            return False
+        return True
 
     def spawn(self, start: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """See `LoopPort`."""
@@ -56,15 +66,20 @@ class AsyncioPort:
 class TrioPort:
     """The way into a trio run."""
 
+    library = "trio"
+
     def __init__(self, token: trio.lowlevel.TrioToken) -> None:
         self.key = token
 
-    def call_soon(self, call: Callable[[Unpack[Ts]], object], *args: *Ts) -> None:
+    def call_soon(self, call: Callable[[Unpack[Ts]], object], *args: *Ts) -> bool:
         """See `LoopPort`."""
         import trio
 
-        with contextlib.suppress(trio.RunFinishedError):
+        try:
             self.key.run_sync_soon(functools.partial(call, *args))
+        except trio.RunFinishedError:
+            return False
+        return True
 
     def spawn(self, start: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """See `LoopPort`."""
@@ -81,6 +96,19 @@ def current_port() -> LoopPort | None:
         return TrioPort(trio.lowlevel.current_trio_token())
     loop = asyncio._get_running_loop()
     return AsyncioPort(loop) if loop is not None else None
+
+
+def context_for(library: str | None) -> Context:
+    """A copy of the present context for code that will run in another thread or loop.
+
+    `library` is the kind of that loop; None: it is a thread without one. anyio.run() notes it in
+    the context, where a copy would have it wrong.
+    """
+    context = copy_context()
+    sniffio = sys.modules.get("sniffio")
+    if sniffio is not None:
+        context.run(sniffio.current_async_library_cvar.set, library)
+    return context
 
 
 class LoopThread:

@@ -62,10 +62,11 @@ def calls_of_map(parameters: Mapping[str, Any], owner: str) -> Iterator[dict[str
 
 
 def _whole(value: Any) -> Any:
-    return value.value if type(value) is unmapped else value
+    whole: Any = value
+    return whole.value if isinstance(value, unmapped) else whole
 
 
-def _items(value: Any) -> list[Any] | None:
+def _items(value: object) -> list[Any] | None:
     """What an argument is taken apart into; None: it is the same for every run."""
     if isinstance(value, Handle):
         refuse_deadlock(value._run)
@@ -75,4 +76,5 @@ def _items(value: Any) -> list[Any] | None:
         return _items(value.result())
     if isinstance(value, _WHOLE) or not isinstance(value, Iterable):
         return None
-    return list(value)
+    items: Iterable[Any] = value
+    return list(items)

@@ -86,8 +86,10 @@ class Spawner(Protocol):
 
     port: LoopPort
 
-    def spawn(self, start: Callable[[], Any]) -> None:
-        """Run a coroutine in the flow's loop; from any thread."""
+    def spawn(
+        self, start: Callable[[], Any], give_up: Callable[[BaseException | None], None]
+    ) -> None:
+        """Run a coroutine in the flow's loop, or give up where it is closed; from any thread."""
 
 
 class Run(Latch):
@@ -134,7 +136,7 @@ class Run(Latch):
         self.cache_row: CacheRow | None = None
         self.ordinals: dict[int, itertools.count[int]] | None = None
         self.port: LoopPort | None = None
-        self.cancel: Callable[[], None] = _nothing_to_cancel
+        self.cancel: Callable[[], object] = _nothing_to_cancel
         self.cancelled_early = False
         self.after: Run | None = None
         self.ordinal = 0

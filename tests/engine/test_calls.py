@@ -1,0 +1,546 @@
+"""The table of calls: each kind of function, from each kind of code, by each verb."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from typing import Any
+
+import anyio
+import pytest
+
+from penstock import AsyncTask, Task, flow, task, unmapped
+from penstock.exceptions import ParameterError, RunNotReady, UsageError, WouldDeadlock
+from penstock.states import State
+from penstock.task_runners import ConcurrentTaskRunner, SequentialTaskRunner
+from tests.conftest import RunLoop
+
+pytestmark = pytest.mark.usefixtures("engine")
+
+
+@task
+def double(x: int) -> int:
+    return 2 * x
+
+
+@task
+async def triple(x: int) -> int:
+    await anyio.sleep(0)
+    return 3 * x
+
+
+@task
+def thread_name() -> str:
+    return threading.current_thread().name
+
+
+@task
+async def async_thread_name() -> str:
+    return threading.current_thread().name
+
+
+def here() -> str:
+    return threading.current_thread().name
+
+
+# Sync tasks
+
+
+def test_a_sync_task_called_in_a_sync_flow_runs_in_its_thread() -> None:
+    @flow
+    def f() -> tuple[int, str]:
+        return double(2), thread_name()
+
+    assert f() == (4, here())
+
+
+def test_a_sync_task_called_outside_of_flows_runs_here() -> None:
+    assert (double(2), thread_name()) == (4, here())
+
+
+def test_a_submitted_sync_task_runs_on_a_worker_thread_of_anyio() -> None:
+    @flow
+    def f() -> tuple[int, str]:
+        return double.submit(2).result(), thread_name.submit().result()
+
+    value, name = f()
+    assert value == 4
+    assert "AnyIO" in name
+
+
+def test_a_sync_task_can_be_submitted_outside_of_flows() -> None:
+    assert double.submit(2).result() == 4
+    assert double.map([1, 2, 3]).result() == [2, 4, 6]
+
+
+def test_a_sync_task_called_in_an_async_flow_runs_inline(run_loop: RunLoop) -> None:
+    @flow
+    async def f() -> tuple[int, str]:
+        return double(2), thread_name()
+
+    assert run_loop(f) == (4, here())
+
+
+def test_run_async_leaves_the_loop_free(run_loop: RunLoop) -> None:
+    @task
+    def blocks(seconds: float) -> str:
+        time.sleep(seconds)
+        return threading.current_thread().name
+
+    @flow
+    async def f() -> tuple[str, int]:
+        ticks = 0
+        async with anyio.create_task_group() as group:
+            done = anyio.Event()
+            names: list[str] = []
+
+            async def wait() -> None:
+                names.append(await blocks.run_async(0.1))
+                done.set()
+
+            group.start_soon(wait)
+            while not done.is_set():
+                ticks += 1
+                await anyio.sleep(0.01)
+        return names[0], ticks
+
+    name, ticks = run_loop(f)
+    assert "AnyIO" in name
+    assert ticks > 2
+
+
+def test_a_sync_task_submitted_in_an_async_flow_leaves_the_loop_free(run_loop: RunLoop) -> None:
+    @flow
+    async def f() -> tuple[int, str]:
+        return await double.submit(2), await thread_name.submit()
+
+    value, name = run_loop(f)
+    assert value == 4
+    assert name != here()
+
+
+# Async tasks
+
+
+def test_an_async_task_awaited_in_an_async_flow_runs_in_its_loop(run_loop: RunLoop) -> None:
+    @flow
+    async def f() -> tuple[int, str]:
+        return await triple(2), await async_thread_name()
+
+    assert run_loop(f) == (6, here())
+
+
+def test_a_submitted_async_task_runs_in_the_flows_own_loop(run_loop: RunLoop) -> None:
+    @flow
+    async def f() -> tuple[int, str, list[int]]:
+        name = async_thread_name.submit()
+        return await triple.submit(2), await name, await triple.map([1, 2])
+
+    assert run_loop(f) == (6, here(), [3, 6])
+
+
+def test_submit_does_not_run_the_task_before_the_flow_yields(run_loop: RunLoop) -> None:
+    started: list[int] = []
+
+    @task
+    async def note(x: int) -> None:
+        started.append(x)
+
+    @flow
+    async def f() -> list[int]:
+        note.submit(1)
+        return list(started)
+
+    assert run_loop(f) == []
+    assert started == [1]
+
+
+def test_an_async_task_in_a_sync_flow_runs_in_the_engines_loop() -> None:
+    @flow
+    def f() -> tuple[int, int, str]:
+        return (
+            triple.submit(2).result(),
+            triple.run_sync(3),
+            async_thread_name.submit().result(),
+        )
+
+    one, two, name = f()
+    assert (one, two) == (6, 9)
+    assert name == "penstock-async"
+
+
+def test_an_async_task_can_be_submitted_outside_of_flows(run_loop: RunLoop) -> None:
+    async def main() -> tuple[int, str]:
+        return await triple.submit(2), await async_thread_name.submit()
+
+    assert run_loop(main) == (6, here())
+    assert triple.submit(2).result() == 6
+
+
+@pytest.mark.parametrize("inside_flow", [True, False])
+def test_an_async_task_called_from_sync_code_says_what_to_do(inside_flow: bool) -> None:
+    def call() -> Any:
+        return triple(1)
+
+    caller: Any = flow(call) if inside_flow else call
+    with pytest.raises(UsageError, match=r"triple\.run_sync\(\.\.\.\).*triple\.submit\(\.\.\.\)"):
+        caller()
+
+
+def test_an_async_flow_called_from_a_sync_flow_says_what_to_do() -> None:
+    @flow
+    async def inner() -> None: ...
+
+    @flow
+    def outer() -> Any:
+        return inner()
+
+    with pytest.raises(UsageError, match=r"inner\.run_sync"):
+        outer()
+
+
+# Flows
+
+
+def test_an_async_flow_can_be_given_to_asyncio_run() -> None:
+    @flow
+    async def f(x: int) -> int:
+        return await triple(x)
+
+    assert asyncio.run(f(2)) == 6
+
+
+def test_run_sync_works_where_a_loop_runs_already() -> None:
+    @flow
+    async def f(x: int) -> int:
+        return await triple(x) + await triple.submit(x)
+
+    async def cell() -> int:
+        return f.run_sync(2)
+
+    assert asyncio.run(cell()) == 12
+    assert f.run_sync(1) == 6
+
+
+def test_a_sync_flow_works_where_a_loop_runs_already(run_loop: RunLoop) -> None:
+    @flow
+    def f(x: int) -> int:
+        return double.submit(x).result() + triple.submit(x).result()
+
+    async def cell() -> int:
+        return f(2)
+
+    assert run_loop(cell) == 10
+
+
+def test_a_sync_flow_can_be_awaited_on_a_thread_of_its_own(run_loop: RunLoop) -> None:
+    @flow
+    def f(x: int) -> tuple[int, str]:
+        return double(x) + double.submit(x).result(), here()
+
+    async def main() -> tuple[int, str]:
+        return await f.run_async(2)
+
+    value, name = run_loop(main)
+    assert value == 8
+    assert name != here()
+
+
+def test_flows_call_flows(run_loop: RunLoop) -> None:
+    @flow
+    def sync_child(x: int) -> int:
+        return double.submit(x).result()
+
+    @flow
+    async def async_child(x: int) -> int:
+        return await triple(x)
+
+    @flow
+    async def parent() -> list[int]:
+        return [sync_child(1), await sync_child.run_async(2), await async_child(3)]
+
+    @flow
+    def sync_parent() -> list[int]:
+        return [sync_child(1), async_child.run_sync(3)]
+
+    assert run_loop(parent) == [2, 4, 9]
+    assert sync_parent() == [2, 9]
+
+
+def test_tasks_call_and_submit_tasks(run_loop: RunLoop) -> None:
+    @task
+    def outer(x: int) -> int:
+        return double(x) + double.submit(x).result() + triple.submit(x).result()
+
+    @task
+    async def async_outer(x: int) -> int:
+        return double(x) + await double.submit(x) + await triple(x)
+
+    @flow
+    async def f() -> tuple[int, int]:
+        return await outer.submit(1), await async_outer.submit(1)
+
+    assert outer(1) == 7
+    assert outer.submit(1).result() == 7
+    assert run_loop(f) == (7, 7)
+
+
+class Account:
+    def __init__(self, balance: int) -> None:
+        self.balance = balance
+
+    @task
+    def after(self, amount: int) -> int:
+        return self.balance + amount
+
+    @task
+    async def after_async(self, amount: int) -> int:
+        return self.balance + amount
+
+    @flow
+    def statement(self, amount: int) -> list[int]:
+        return [self.after(amount), self.after.submit(amount).result()]
+
+    @flow
+    async def statement_async(self, amount: int) -> list[int]:
+        return [await self.after_async(amount), await self.after_async.submit(amount)]
+
+    @staticmethod
+    @task
+    def fee(amount: int) -> int:
+        return amount // 10
+
+
+def test_methods_are_tasks_and_flows(run_loop: RunLoop) -> None:
+    account = Account(5)
+    assert account.statement(1) == [6, 6]
+    assert run_loop(account.statement_async, 2) == [7, 7]
+    assert account.after.map([1, 2]).result() == [6, 7]
+    assert Account.fee(50) == Account.fee.submit(50).result() == 5
+    assert isinstance(Account.after, Task)
+    assert isinstance(Account.after_async, AsyncTask)
+
+
+# States
+
+
+def test_return_state_gives_the_state_of_every_kind_of_call(run_loop: RunLoop) -> None:
+    @task
+    def fails() -> None:
+        raise ValueError("no")
+
+    @flow
+    def f() -> int:
+        return 1
+
+    @flow
+    async def g() -> int:
+        return 2
+
+    async def main() -> list[State[Any]]:
+        options: dict[str, Any] = {"return_state": True}
+        return [
+            await g(**options),
+            await triple(1, **options),
+            await double.run_async(1, **options),
+            await f.run_async(**options),
+            await g.call_state(),
+        ]
+
+    options: dict[str, Any] = {"return_state": True}
+    states: list[Any] = [*run_loop(main), f(**options), double(1, **options), g.run_sync(**options)]
+    assert [state.result() for state in states] == [2, 3, 2, 1, 2, 1, 2, 2]
+    state = fails.call_state()
+    assert state.is_failed()
+    assert isinstance(state.result(raise_on_failure=False), ValueError)
+    with pytest.raises(ValueError, match="no"):
+        state.result()
+
+
+# Futures
+
+
+def test_futures_are_arguments_at_any_depth(run_loop: RunLoop) -> None:
+    @task
+    def total(parts: Any, more: dict[str, Any]) -> int:
+        return sum(parts[0]) + sum(parts[1]) + more["x"][0]
+
+    @flow
+    async def f() -> int:
+        one, two = double.submit(1), triple.submit(1)
+        return await total.submit([(one, 1), {two}], more={"x": [double.submit(5)]})
+
+    @flow
+    def g() -> int:
+        one, two = double.submit(1), triple.submit(1)
+        return total([(one, 1), {two}], more={"x": [double.submit(5)]})
+
+    assert run_loop(f) == g() == 16
+
+
+def test_wait_for_orders_runs_without_passing_values() -> None:
+    order: list[str] = []
+
+    @task
+    def note(name: str, seconds: float = 0) -> None:
+        time.sleep(seconds)
+        order.append(name)
+
+    @flow
+    def f() -> None:
+        slow = note.submit("first", 0.05)
+        second = note.submit("second", wait_for=[slow])
+        note.wait_for(second).submit("third")
+
+    f()
+    assert order == ["first", "second", "third"]
+
+
+def test_a_run_whose_upstream_failed_never_starts(run_loop: RunLoop) -> None:
+    started: list[int] = []
+
+    @task
+    def fails() -> int:
+        raise ValueError("no")
+
+    @task
+    def after(x: int) -> int:
+        started.append(x)
+        return x
+
+    @flow
+    async def f() -> list[str]:
+        first = fails.submit()
+        second = after.submit(first)
+        third = after.submit([second])
+        with pytest.raises(RunNotReady, match="did not complete"):
+            await third
+        return [future.state.name for future in (first, second, third)]
+
+    @flow
+    def g() -> list[str]:
+        first = fails.submit()
+        second = after.submit(first)
+        third = after.submit([second])
+        third.wait()
+        return [future.state.name for future in (first, second, third)]
+
+    assert run_loop(f) == g() == ["Failed", "NotReady", "NotReady"]
+    assert not started
+
+
+def test_map_takes_iterables_and_unmapped_values() -> None:
+    @task
+    def add(x: int, y: int, offset: list[int]) -> int:
+        return x + y + len(offset)
+
+    assert add.map([1, 2], range(2), unmapped([0, 0])).result() == [3, 5]
+    assert add.map([1, 2], 5, offset=unmapped([])).result() == [6, 7]
+    assert double.map(double.submit(1).state.result() for _ in range(0)) == []
+
+
+def test_map_refuses_what_cannot_be_mapped() -> None:
+    @task
+    def add(x: int, y: int) -> int:
+        return x + y
+
+    with pytest.raises(ParameterError, match=r"different lengths: x: 2, y: 3"):
+        add.map([1, 2], [1, 2, 3])
+    with pytest.raises(ParameterError, match=r"no iterable argument; use submit\(\)"):
+        add.map(1, 2)
+    with pytest.raises(ParameterError, match="missing a required argument: 'y'"):
+        add.map([1])
+
+
+def test_arguments_that_do_not_fit_raise_at_the_call() -> None:
+    with pytest.raises(ParameterError, match="task 'double': missing a required argument: 'x'"):
+        double.submit()
+    with pytest.raises(ParameterError, match="unexpected keyword argument 'y'"):
+        double(1, y=2)  # type: ignore[call-arg]  # the wrong call is the point
+
+
+def test_a_future_can_be_waited_for_and_called_back() -> None:
+    gate = threading.Event()
+    called: list[int] = []
+
+    @task
+    def waits() -> int:
+        gate.wait(5)
+        return 7
+
+    future = waits.submit()
+    future.add_done_callback(lambda done: called.append(done.result()))
+    assert not future.done()
+    assert not future.wait(timeout=0.01)
+    with pytest.raises(TimeoutError, match=r"0\.01 seconds"):
+        future.result(timeout=0.01)
+    gate.set()
+    assert future.result(timeout=5) == 7
+    future.add_done_callback(lambda done: called.append(done.result()))
+    deadline = time.monotonic() + 5
+    while len(called) < 2 and time.monotonic() < deadline:
+        time.sleep(0.001)
+    assert called == [7, 7]
+
+
+def test_result_that_would_deadlock_says_so(run_loop: RunLoop) -> None:
+    @flow
+    async def f() -> str:
+        direct = triple.submit(1)
+        behind = double.submit(direct)
+        messages: list[str] = []
+        for future in (direct, behind):
+            with pytest.raises(WouldDeadlock, match="await future"):
+                future.result()
+            messages.append("refused")
+        with pytest.raises(WouldDeadlock):
+            double(direct)
+        assert await behind == 6
+        assert behind.result() == 6
+        return ",".join(messages)
+
+    assert run_loop(f) == "refused,refused"
+
+
+def test_run_sync_in_the_engines_loop_says_so() -> None:
+    @task
+    async def outer() -> int:
+        return triple.run_sync(1)
+
+    with pytest.raises(WouldDeadlock, match=r"await triple"):
+        outer.run_sync()
+
+
+def test_a_bounded_pool_is_not_parked_full_by_nested_results() -> None:
+    @task
+    def nested(depth: int) -> int:
+        return 0 if depth == 0 else 1 + nested.submit(depth - 1).result()
+
+    @flow(task_runner=ConcurrentTaskRunner(max_workers=1))
+    def f() -> int:
+        return nested.submit(20).result()
+
+    @flow(task_runner=SequentialTaskRunner())
+    def g() -> int:
+        return nested.submit(20).result()
+
+    assert f() == g() == 20
+
+
+def test_flows_run_in_many_threads_of_the_user() -> None:
+    @flow
+    def f(x: int) -> int:
+        return sum(double.map(range(x)).result())
+
+    results: dict[int, int] = {}
+
+    def work(x: int) -> None:
+        results[x] = f(x)
+
+    threads = [threading.Thread(target=work, args=(x,)) for x in range(1, 9)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == {x: x * (x - 1) for x in range(1, 9)}

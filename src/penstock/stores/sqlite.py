@@ -247,9 +247,9 @@ class SqliteStore:
         """From here on the look-ups find these results in the file."""
         if not self._fresh:
             return
-        for source in batch.latest:
+        for source, length in batch.latest.items():
             row = source.cache_row
-            if row is not None:
+            if row is not None and source.is_final(length):
                 fresh = self._fresh.get(row.key)
                 if fresh is not None and fresh[0] is row:
                     del self._fresh[row.key]

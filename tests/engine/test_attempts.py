@@ -83,7 +83,8 @@ def nothing_after_a_bad_task() -> Any:
 
 
 def nothing_after_a_bad_subflow() -> Any:
-    flow(raises).call_state()
+    failing: Any = flow(raises)
+    failing.call_state()
 
 
 def value_after_a_bad_task() -> Any:
@@ -114,17 +115,19 @@ def not_ready() -> Any:
     ],
 )
 def test_final_states(function: Any, expected: str) -> None:
-    assert str(flow(function).call_state()) == expected
+    decorated: Any = flow(function)
+    assert str(decorated.call_state()) == expected
 
 
 def test_a_call_gives_the_data_and_raises_what_failed() -> None:
-    assert flow(by_hand)() == 5
+    flow_of: Any = flow
+    assert flow_of(by_hand)() == 5
     with pytest.raises(KeyError):
-        flow(raises)()
+        flow_of(raises)()
     with pytest.raises(ValueError, match="no"):
-        flow(one_bad)()
+        flow_of(one_bad)()
     with pytest.raises(RunFailed, match="by hand"):
-        flow(failed_by_hand)()
+        flow_of(failed_by_hand)()
 
 
 def test_a_flow_joins_what_it_submitted_even_after_an_exception(run_loop: RunLoop) -> None:
@@ -174,7 +177,15 @@ def test_a_failed_task_is_tried_again_with_all_transitions_on_record() -> None:
         return "ok"
 
     assert flaky() == "ok"
-    expected = "Pending Running AwaitingRetry Retrying AwaitingRetry Retrying Completed".split()
+    expected = [
+        "Pending",
+        "Running",
+        "AwaitingRetry",
+        "Retrying",
+        "AwaitingRetry",
+        "Retrying",
+        "Completed",
+    ]
     assert names_of("flaky") == expected
     run = history.task_runs(task="flaky")[0]
     assert run.run_count == 3

@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from penstock import AsyncTask, Task, flow, task, unmapped
@@ -26,7 +27,7 @@ def double(x: int) -> int:
 
 @task
 async def triple(x: int) -> int:
-    await anyio.sleep(0)
+    await anyio.lowlevel.checkpoint()
     return 3 * x
 
 

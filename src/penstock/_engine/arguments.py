@@ -130,6 +130,8 @@ def _remade(value: object, parts: list[object]) -> object:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         names = tuple(field.name for field in dataclasses.fields(value))
         return dataclasses.replace(value, **dict(zip(names, parts, strict=True)))
+    if isinstance(value, list):  # a list of futures becomes a list of values
+        return parts
     kind: Any = type(value)
     make = getattr(kind, "_make", kind)  # a named tuple takes its fields one by one
     return make(parts)

@@ -253,7 +253,7 @@ class _Loop:
             self._start(start, give_up)
             return
         context = context_for(self.port.library)
-        if not self.port.call_soon(context.run, self._start, start, give_up):
+        if not self.port.call_soon(lambda: context.run(self._start, start, give_up)):
             give_up(None)
 
     def _start(self, start: Start, give_up: Callable[[BaseException | None], None]) -> None:

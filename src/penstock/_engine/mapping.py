@@ -76,5 +76,4 @@ def _items(value: object) -> list[Any] | None:
         return _items(value.result())
     if isinstance(value, _WHOLE) or not isinstance(value, Iterable):
         return None
-    items: Iterable[Any] = value
-    return list(items)
+    return list[Any](value)

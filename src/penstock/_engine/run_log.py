@@ -11,7 +11,7 @@ import sys
 from typing import Any
 
 from penstock._engine.runs import FlowRun, Run, TaskRun
-from penstock._engine.tracebacks import format_error, users_traceback
+from penstock._engine.tracebacks import format_error
 from penstock.caching import UnhashableParameter
 from penstock.states import State
 
@@ -149,13 +149,9 @@ class RunLog:
         if isinstance(error, UnhashableParameter):
             task_runs.warning("Task '%s' %s: %s", name, what, error, extra=extra_of(run))
         elif error is not None:
-            task_runs.warning(
-                "Task '%s' %s: its cache key function raised",
-                name,
-                what,
-                exc_info=(type(error), error, users_traceback(error.__traceback__)),
-                extra=extra_of(run),
-            )
+            message = "Task '%s' %s: its cache key function raised\n%s"
+            text = format_error(error).rstrip()
+            task_runs.warning(message, name, what, text, extra=extra_of(run))
         else:
             task_runs.warning("Task '%s' %s", name, what, extra=extra_of(run))
 

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import traceback
-from types import TracebackType
+from collections.abc import Iterator
+from pathlib import Path
 
-_LIBRARY = __name__.partition(".")[0]
-
-
-def users_traceback(frames: TracebackType | None) -> TracebackType | None:
-    """A traceback from its first frame outside of this library on; whole where all is inside."""
-    first = frames
-    while first is not None:
-        if first.tb_frame.f_globals.get("__name__", "").partition(".")[0] != _LIBRARY:
-            return first
-        first = first.tb_next
-    return frames
+_LIBRARY = str(Path(__file__).parents[1])
 
 
 def format_error(error: BaseException) -> str:
-    """What was raised, as text."""
-    frames = users_traceback(error.__traceback__)
-    return "".join(traceback.format_exception(type(error), error, frames))
+    """What was raised, with its causes, as text."""
+    report = traceback.TracebackException.from_exception(error)
+    for part in _parts_of(report):
+        users = [frame for frame in part.stack if not frame.filename.startswith(_LIBRARY)]
+        if users:
+            part.stack = traceback.StackSummary.from_list(users)
+    return "".join(report.format())
+
+
+def _parts_of(report: traceback.TracebackException) -> Iterator[traceback.TracebackException]:
+    yield report
+    related = (report.__cause__, report.__context__, *(report.exceptions or ()))
+    for part in related:
+        if part is not None:
+            yield from _parts_of(part)

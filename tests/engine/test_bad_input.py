@@ -1,0 +1,137 @@
+"""Bad input gets an error that names the argument and says what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from penstock import flow, task
+from penstock.exceptions import ConfigurationError, StoreError
+from penstock.task_runners import ConcurrentTaskRunner
+
+
+def function() -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"retries": -1}, r"'function': retries must be a whole number ≥ 0, not -1"),
+        ({"retries": 1.5}, r"retries must be a whole number"),
+        ({"retries": True}, r"retries must be a whole number"),
+        ({"retry_delay_seconds": -1}, r"retry_delay_seconds must be a number of seconds ≥ 0"),
+        ({"retry_delay_seconds": []}, r"retry_delay_seconds must be a number"),
+        ({"retry_delay_seconds": "1"}, r"retry_delay_seconds must be a number"),
+        ({"timeout_seconds": 0}, r"timeout_seconds must be a time above 0"),
+        ({"timeout_seconds": "x"}, r"timeout_seconds must be a time above 0"),
+        ({"name": ""}, r"name must be a text that is not empty"),
+        ({"name": 5}, r"name must be a text"),
+        ({"description": 5}, r"description must be a text"),
+        ({"version": 5}, r"version must be a text"),
+        ({"tags": "one"}, r"tags must be a list of texts, not 'one'"),
+        ({"tags": [1]}, r"tags must be a list of texts"),
+        ({"persist_result": "yes"}, r"persist_result must be True or False"),
+        ({"log_prints": 1}, r"log_prints must be True or False"),
+    ],
+)
+@pytest.mark.parametrize("decorator", [flow, task])
+def test_the_decorators_check_every_argument(
+    decorator: Any, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        decorator(**options)(function)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"cache_key_fn": 5}, r"cache_key_fn must be a function of \(context, parameters\)"),
+        ({"cache_expiration": -5}, r"cache_expiration must be a time above 0"),
+        ({"refresh_cache": 1}, r"refresh_cache must be True or False"),
+        ({"cache_key_fn": len, "persist_result": False}, r"leaves nothing to cache"),
+    ],
+)
+def test_task_checks_its_own_arguments(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        task(**options)(function)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"task_runner": "threads"}, r"task_runner must be a task runner"),
+        ({"validate_parameters": 1}, r"validate_parameters must be True or False"),
+    ],
+)
+def test_flow_checks_its_own_arguments(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        flow(**options)(function)
+
+
+def test_an_unknown_option_is_named() -> None:
+    unknown: Any = {"retires": 3}
+    with pytest.raises(TypeError, match="retires"):
+        task(**unknown)(function)
+
+
+def test_what_cannot_be_decorated_is_refused() -> None:
+    def generates() -> Any:
+        yield 1
+
+    async def generates_too() -> Any:
+        yield 1
+
+    def reserved(return_state: bool) -> None: ...
+
+    anything: Any = task
+    for thing, message in [
+        (5, "takes a function, not 5"),
+        (int, "takes a function"),
+        (generates, "is a generator; return a list"),
+        (generates_too, "is a generator; return a list"),
+        (reserved, "cannot be called return_state"),
+        (staticmethod(function), "goes below @staticmethod"),
+    ]:
+        with pytest.raises(ConfigurationError, match=message):
+            anything(thing)
+
+
+def test_a_runner_without_workers_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="max_workers must be a whole number ≥ 1, not 0"):
+        ConcurrentTaskRunner(max_workers=0)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        ("PENSTOCK_DURABILITY", "maybe", r"PENSTOCK_DURABILITY is 'maybe'"),
+        ("PENSTOCK_DATABASE_URL", "postgres://x", r"must be 'sqlite:///PATH'"),
+        ("PENSTOCK_LOGGING_LEVEL", "LOUD", r"PENSTOCK_LOGGING_LEVEL is 'LOUD'"),
+        ("PENSTOCK_TASK_RUNNER_MAX_WORKERS", "0", r"MAX_WORKERS must be at least 1"),
+        ("PENSTOCK_TASK_RUNNER_MAX_WORKERS", "many", r"MAX_WORKERS is 'many'"),
+        ("PENSTOCK_DATABSE_URL", "x", r"There is no setting PENSTOCK_DATABSE_URL; there are"),
+    ],
+)
+def test_settings_that_cannot_be_meant_are_refused_at_the_first_run(
+    variable: str, value: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ConfigurationError, match=message):
+        flow(function)()
+
+
+def test_a_database_that_cannot_be_used_is_refused_at_the_first_run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "text.db").write_text("not a database, but long enough to be looked at " * 10)
+    (tmp_path / "file").touch()
+    for path, message in [
+        (tmp_path / "text.db", "is not a SQLite database. Set PENSTOCK_DATABASE_URL"),
+        (tmp_path, "cannot be opened: .* Set PENSTOCK_DATABASE_URL"),
+        (tmp_path / "file" / "below.db", "cannot be opened: .* Set PENSTOCK_DATABASE_URL"),
+    ]:
+        monkeypatch.setenv("PENSTOCK_DATABASE_URL", f"sqlite:///{path}")
+        with pytest.raises(StoreError, match=message):
+            flow(function)()

@@ -1,0 +1,154 @@
+"""What the runs log, and where it goes."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from penstock import flow, get_run_logger, task
+from penstock.exceptions import NoActiveRun
+
+pytestmark = pytest.mark.usefixtures("engine")
+
+
+@task
+def notes(x: int) -> int:
+    get_run_logger().info("x is %s", x)
+    return x
+
+
+@task(log_prints=True)
+def prints() -> None:
+    print("hello", 5, sep="-")
+    print("plain", file=sys.stderr)
+
+
+def messages(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records]
+
+
+def test_the_logger_of_a_run_names_it(caplog: pytest.LogCaptureFixture) -> None:
+    @flow
+    def f() -> None:
+        get_run_logger().warning("in the flow", extra={"mine": 1})
+        notes.submit(1).wait()
+
+    with caplog.at_level(logging.INFO, "penstock"):
+        f()
+    own = next(r for r in caplog.records if r.getMessage() == "in the flow")
+    assert own.name == "penstock.flow_runs"
+    assert own.__dict__["flow_name"] == "f"
+    assert own.__dict__["mine"] == 1
+    other = next(r for r in caplog.records if r.getMessage() == "x is 1")
+    assert other.name == "penstock.task_runs"
+    assert other.__dict__["task_run_name"].startswith("notes-")
+    assert other.__dict__["flow_run_name"] == own.__dict__["flow_run_name"]
+
+
+def test_outside_of_runs_there_is_no_run_logger() -> None:
+    with pytest.raises(NoActiveRun, match=r"logging\.getLogger"):
+        get_run_logger()
+
+
+def test_prints_go_to_the_log_where_asked_for(
+    caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    @task
+    def silent() -> None:
+        print("from the task")
+
+    @task(log_prints=False)
+    def printing() -> None:
+        print("printed")
+
+    @flow(log_prints=True)
+    def f() -> None:
+        print("from the flow")
+        silent()
+        printing()
+
+    with caplog.at_level(logging.INFO, "penstock"):
+        prints()
+        f()
+        print("outside")
+    assert [m for m in messages(caplog) if "from" in m or m == "hello-5"] == [
+        "hello-5",
+        "from the flow",
+        "from the task",
+    ]
+    captured = capsys.readouterr()
+    assert captured.out == "printed\noutside\n"
+    assert captured.err.endswith("plain\n")
+
+
+def test_an_exception_is_logged_with_the_users_frames_alone(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def deeper() -> None:
+        raise ValueError("no")
+
+    @task
+    def fails() -> None:
+        deeper()
+
+    with caplog.at_level(logging.INFO, "penstock"):
+        fails.call_state()
+    text = next(m for m in messages(caplog) if m.startswith("Encountered exception"))
+    assert "in fails" in text
+    assert "in deeper" in text
+    assert "penstock/_engine" not in text.replace("\\", "/")
+    assert "ValueError: no" in text
+
+
+SCRIPT = """
+    import logging, sys
+    SETUP
+    from penstock import flow, task
+    @task
+    def t(): pass
+    @flow
+    def f(): t()
+    f()
+"""
+
+
+def errors_of(script: str, tmp_path: Path, **environ: str) -> str:
+    import os
+
+    path = tmp_path / "script.py"
+    path.write_text(textwrap.dedent(script))
+    run = subprocess.run(
+        [sys.executable, str(path)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, **environ},
+        timeout=30,
+    )
+    return run.stderr
+
+
+def test_a_script_without_logging_gets_the_lines_on_stderr(tmp_path: Path) -> None:
+    lines = errors_of(SCRIPT.replace("SETUP", ""), tmp_path).splitlines()
+    assert len(lines) == 5
+    assert all(line[2] == line[5] == ":" and line[8] == "." for line in lines)
+    assert lines[0][12:].startswith(" | INFO    | penstock.engine - Created flow run '")
+
+
+def test_an_application_with_logging_gets_no_handler_of_ours(tmp_path: Path) -> None:
+    script = SCRIPT.replace("SETUP", "logging.basicConfig(format='APP %(name)s %(message)s')")
+    assert errors_of(script, tmp_path) == ""
+    script = script.replace("logging.basicConfig(", "logging.basicConfig(level='INFO', ")
+    lines = errors_of(script, tmp_path).splitlines()
+    assert len(lines) == 5
+    assert all(line.startswith("APP penstock.") for line in lines)
+
+
+def test_the_level_of_a_script_is_a_setting(tmp_path: Path) -> None:
+    script = SCRIPT.replace("SETUP", "")
+    assert errors_of(script, tmp_path, PENSTOCK_LOGGING_LEVEL="WARNING") == ""

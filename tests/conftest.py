@@ -20,9 +20,7 @@ Ts = TypeVarTuple("Ts")
 class RunLoop(Protocol):
     """Runs an async function in a fresh event loop."""
 
-    def __call__(
-        self, fn: Callable[[Unpack[Ts]], Awaitable[T]], *args: Unpack[Ts]
-    ) -> T: ...
+    def __call__(self, fn: Callable[[Unpack[Ts]], Awaitable[T]], *args: *Ts) -> T: ...
 
 
 @pytest.fixture(params=["asyncio", "trio"])
@@ -35,7 +33,7 @@ def backend(request: pytest.FixtureRequest) -> str:
 def run_loop(backend: str) -> RunLoop:
     """Run an async function in a fresh loop of either kind."""
 
-    def run(fn: Callable[[Unpack[Ts]], Awaitable[T]], *args: Unpack[Ts]) -> T:
+    def run(fn: Callable[[Unpack[Ts]], Awaitable[T]], *args: *Ts) -> T:
         return anyio.run(fn, *args, backend=backend)
 
     return run

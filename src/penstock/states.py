@@ -47,7 +47,7 @@ FINAL_TYPES = frozenset(
 )
 
 
-class Event(enum.Enum):
+class Event(enum.StrEnum):  # hashes as a str, in C
     """What can happen to a run."""
 
     SUBMIT = "submit"

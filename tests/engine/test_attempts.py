@@ -115,8 +115,8 @@ def not_ready() -> Any:
     ],
 )
 def test_final_states(function: Any, expected: str) -> None:
-    decorated: Any = flow(function)
-    assert str(decorated.call_state()) == expected
+    flow_of: Any = flow
+    assert str(flow_of(function).call_state()) == expected
 
 
 def test_a_call_gives_the_data_and_raises_what_failed() -> None:

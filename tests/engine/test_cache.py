@@ -191,7 +191,7 @@ def test_a_key_function_that_raises_runs_uncached_with_a_warning(
 
 def test_a_result_that_cannot_be_stored_is_there_in_memory_and_says_why() -> None:
     @task(cache_key_fn=task_input_hash)
-    def makes() -> Any:
+    def makes() -> object:
         return threading.Lock()
 
     state = makes.call_state()
@@ -232,7 +232,7 @@ def test_a_result_that_cannot_be_read_back_is_computed_again(
     calls: list[int] = []
 
     @task(cache_key_fn=lambda _context, _parameters: "k")
-    def compute() -> Any:
+    def compute() -> object:
         calls.append(1)
         return [Gone()] if len(calls) == 1 else 5
 

@@ -54,7 +54,7 @@ def test_a_run_is_read_with_its_graph_states_and_attempts() -> None:
     assert [run.flow for run in graph.subflow_runs] == ["child"]
     sub = graph.subflow_runs[0]
     assert sub.parent_run_id == graph.flow_run.id
-    assert (sub.version, sub.tags, sub.parameters) == ("v1", {"nightly"}, {"x": 2})
+    assert (sub.version, set(sub.tags), sub.parameters) == ("v1", {"nightly"}, {"x": 2})
     assert graph.flow_run.parameters == {"x": 5, "note": "n"}
     assert [state.name for state in first.states] == ["Pending", "Running", "Completed"]
     assert [run.run_count for run in graph.task_runs] == [1, 1, 1, 1]

@@ -33,11 +33,11 @@ class Handle:
         self._run = run
 
 
-def upstreams_in(args: Sequence[object], kwargs: Mapping[str, object]) -> list[Upstream]:
+def upstreams_in(args: Sequence[object], kwargs: Mapping[str, object]) -> Sequence[Upstream]:
     """The futures and states in the arguments of a call, each once, in order."""
-    found: list[Upstream] = []
     if all_leaves(args) and (not kwargs or all_leaves(kwargs.values())):
-        return found
+        return ()
+    found: list[Upstream] = []
     _collect((args, kwargs), found, set())
     return found
 

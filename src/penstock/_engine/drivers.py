@@ -132,6 +132,8 @@ def drive_sync(run: Run, runtime: Runtime) -> State[Any]:
                 relief = runtime.store.relieve()
                 if relief is not None:
                     relief.wait()
+            elif type(effect) is Acquire:
+                outcome = _DONE
             else:
                 outcome = _answer_sync(effect, run, runtime)
                 if type(outcome) is Interrupted:
@@ -149,8 +151,6 @@ def drive_sync(run: Run, runtime: Runtime) -> State[Any]:
 
 
 def _answer_sync(effect: Effect, run: Run, runtime: Runtime) -> Outcome:
-    if type(effect) is Acquire:
-        return _DONE
     if type(effect) is Invoke:
         if effect.timeout is None:
             return call_inline(run, effect)

@@ -76,4 +76,4 @@ def _items(value: object) -> list[Any] | None:
         return _items(value.result())
     if isinstance(value, _WHOLE) or not isinstance(value, Iterable):
         return None
-    return list[Any](value)
+    return list(value)  # pyright: ignore[reportUnknownArgumentType]  # narrowed to unknown items

@@ -93,7 +93,11 @@ class Spawner(Protocol):
 
 
 class Run(Latch):
-    """What flow runs and task runs have in common."""
+    """What flow runs and task runs have in common.
+
+    Attributes:
+        flow_run: the flow run that has to join this run; None: nobody has to.
+    """
 
     __slots__ = (
         "after",
@@ -102,6 +106,7 @@ class Run(Latch):
         "cancel",
         "cancelled_early",
         "earlier",
+        "flow_run",
         "history",
         "kwargs",
         "options",
@@ -129,7 +134,7 @@ class Run(Latch):
         self.parent = parent
         self.args = args
         self.kwargs = kwargs
-        self.upstreams: list[Upstream] = upstreams_in(args, kwargs)
+        self.upstreams: Sequence[Upstream] = upstreams_in(args, kwargs)
         self.history: list[State[Any]] = []
         self.phase: str | None = None
         self.payload: bytes | None = None
@@ -141,7 +146,7 @@ class Run(Latch):
         self.after: Run | None = None
         self.ordinal = 0
         self.earlier: Run | None = None
-        flow_run = self.flow_run
+        self.flow_run = flow_run = parent if isinstance(parent, FlowRun) else _flow_run_of(parent)
         if flow_run is not None and parent is not None:
             if flow_run.is_set():
                 raise RunCancelled(
@@ -172,12 +177,6 @@ class Run(Latch):
     def row(self, length: int, payload: bytes | None) -> Row:
         """See `Source`."""
         raise NotImplementedError
-
-    @property
-    def flow_run(self) -> FlowRun | None:
-        """The flow run that has to join this run; None: nobody has to."""
-        parent = self.parent
-        return parent if isinstance(parent, FlowRun | None) else parent.flow_run
 
     @property
     def state(self) -> State[Any]:
@@ -250,9 +249,12 @@ class Run(Latch):
     def _written(self, length: int) -> tuple[State[Any], int, bytes, str | None]:
         """Of the first `length` states: the last, how many attempts, and both as stored."""
         states = self.history[:length]
-        tags = self.tags
-        stored_tags = json.dumps(sorted(tags)) if tags else None
-        return states[-1], _attempts_in(states), encode_history(states), stored_tags
+        return states[-1], _attempts_in(states), encode_history(states), self._stored_tags
+
+    @property
+    def _stored_tags(self) -> str | None:
+        tags = self.definition.tags
+        return json.dumps(tags) if tags else None
 
     @property
     def tags(self) -> frozenset[str]:
@@ -286,8 +288,7 @@ class TaskRun(Run):
         self.number = (
             self.earlier.number if isinstance(self.earlier, TaskRun) else options.next_number()
         )
-        flow_run = self.flow_run
-        self.flow_run_id = flow_run.run_id if flow_run is not None else None
+        self.flow_run_id = None if self.flow_run is None else self.flow_run.run_id
 
     @property
     def name(self) -> str:
@@ -462,7 +463,11 @@ def task_run_name(definition: Definition, number: int) -> str:
 
 
 def _attempts_in(states: Sequence[State[Any]]) -> int:
-    return sum(state.type is StateType.RUNNING for state in states)
+    return [state.type for state in states].count(StateType.RUNNING)
+
+
+def _flow_run_of(parent: TaskRun | None) -> FlowRun | None:
+    return None if parent is None else parent.flow_run
 
 
 def _value_of(upstream: Upstream) -> object:

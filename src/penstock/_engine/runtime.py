@@ -13,6 +13,7 @@ import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 
 from penstock._engine.effects import Record
 from penstock._engine.lanes import Workers
@@ -26,6 +27,7 @@ from penstock.exceptions import ResultUnavailable
 from penstock.records import CacheHit
 from penstock.results import decode_result, referenced_run
 from penstock.settings import Settings, load_settings
+from penstock.states import StateType
 from penstock.stores import Store
 from penstock.stores.memory import MemoryStore
 from penstock.stores.sqlite import SqliteStore
@@ -48,7 +50,9 @@ class Runtime:
         self.host = LoopThread("penstock-engine")
         self.store: Store = self._new_store()
         self.threads = FreeThreads()
-        self.rules = Rulebook(_utc_now, self.log.warn, settings.durability == "strict")
+        self.rules = Rulebook(
+            partial(datetime.now, UTC), self.log.warn, settings.durability == "strict"
+        )
         self.default_task_runner: TaskRunner = ConcurrentTaskRunner()
         self._async_loop: LoopThread | None = None
         self._workers: dict[TaskRunner, Workers] = {}
@@ -74,7 +78,8 @@ class Runtime:
         """Let the run enter its new state; never waits."""
         run.enter(effect.phase, effect.state)
         self.store.record(run, len(run.history))
-        self.log.entered(run, effect.state)
+        if effect.state.type is not StateType.RUNNING:  # nothing is logged of that
+            self.log.entered(run, effect.state)
 
     def commit(self) -> Latch:
         """Set when all that was recorded is durable."""
@@ -169,10 +174,6 @@ def _ancestors(run: Run) -> Iterator[Run]:
     while parent is not None:
         yield parent
         parent = parent.parent
-
-
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
 
 
 class _Process:

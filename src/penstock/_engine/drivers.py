@@ -14,7 +14,6 @@ from functools import partial
 from typing import Any, TypeAlias
 
 import anyio
-from anyio.abc import TaskGroup
 
 from penstock._engine.current import current_run
 from penstock._engine.effects import (
@@ -39,13 +38,12 @@ from penstock._engine.lanes import Workers
 from penstock._engine.latch import Latch, when_all
 from penstock._engine.lifecycle import abort_steps, flow_steps, task_steps
 from penstock._engine.loops import LoopPort, context_for, current_port
-from penstock._engine.runs import FlowRun, Run, Spawner, TaskRun
+from penstock._engine.runs import FlowRun, Run, TaskRun
 from penstock._engine.runtime import Runtime
 from penstock.exceptions import RunCancelled, WouldDeadlock
 from penstock.states import State
 
 RunSteps: TypeAlias = Steps[State[Any]]
-Start: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
 _DONE = Value()
 
 
@@ -239,30 +237,6 @@ def _needs_loop(run: Run, key: object, seen: set[Run]) -> bool:
 # In an event loop
 
 
-class _Loop:
-    """A way to run the async tasks of a flow in the loop behind a port."""
-
-    def __init__(self, port: LoopPort, start_soon: Callable[[Start], None]) -> None:
-        self.port = port
-        self._start_soon = start_soon
-
-    def spawn(self, start: Start, give_up: Callable[[BaseException | None], None]) -> None:
-        """See `Spawner`."""
-        here = current_port()
-        if here is not None and here.key is self.port.key:
-            self._start(start, give_up)
-            return
-        context = context_for(self.port.library)
-        if not self.port.call_soon(lambda: context.run(self._start, start, give_up)):
-            give_up(None)
-
-    def _start(self, start: Start, give_up: Callable[[BaseException | None], None]) -> None:
-        try:
-            self._start_soon(start)
-        except RuntimeError as error:  # the task group is closed
-            give_up(error)
-
-
 async def drive_async(
     run: Run, runtime: Runtime, steps: RunSteps | None = None, effect: Effect | None = None
 ) -> State[Any]:
@@ -272,7 +246,10 @@ async def drive_async(
         BaseException: the loop's cancellation, KeyboardInterrupt or SystemExit, after the end was
             recorded.
     """
-    run.port = current_port()
+    if run.port is None:
+        run.port = current_port()
+    if isinstance(run, FlowRun):
+        run.loop = run.port
     try:
         state, interruption = await _drive_steps(run, runtime, steps, effect)
     except BaseException as error:
@@ -294,21 +271,6 @@ async def _drive_steps(
     run: Run, runtime: Runtime, steps: RunSteps | None, effect: Effect | None
 ) -> _End:
     steps = steps or steps_of(run, runtime)
-    if not isinstance(run, FlowRun):
-        return await _drive_on(run, runtime, steps, effect)
-    assert run.port is not None, "an awaiting task has a loop"
-    ends: list[_End] = []
-    async with anyio.create_task_group() as group:
-        run.spawner = _Loop(run.port, lambda start: _start_in(group, start))
-        ends.append(await _drive_on(run, runtime, steps, effect))
-    return ends[0]
-
-
-def _start_in(group: TaskGroup, start: Start) -> None:
-    group.start_soon(start)
-
-
-async def _drive_on(run: Run, runtime: Runtime, steps: RunSteps, effect: Effect | None) -> _End:
     outcome: Any = None
     interruption: BaseException | None = None
     while True:
@@ -410,20 +372,14 @@ async def _wait_for_members(run: FlowRun) -> None:
 
 
 async def drive_submitted(
-    run: Run, runtime: Runtime, steps: RunSteps | None = None, effect: Effect | None = None
+    run: Run, runtime: Runtime, steps: RunSteps | None, effect: Effect | None
 ) -> None:
-    """Run to the end in a task of its own; `run.cancel` cancels it."""
-    with anyio.CancelScope() as scope:
-        port = current_port()
-        assert port is not None, "an awaiting task has a loop"
-        run.cancel = lambda: port.call_soon(scope.cancel)
-        if run.cancelled_early:
-            scope.cancel()
-        try:
-            await drive_async(run, runtime, steps, effect)
-        except (Exception, KeyboardInterrupt, SystemExit) as error:
-            # On record already; whoever asks for the result gets it.
-            runtime.log.ended_by(run, error)
+    """Run to the end in a task of its own, which somebody else may cancel."""
+    try:
+        await drive_async(run, runtime, steps, effect)
+    except (Exception, KeyboardInterrupt, SystemExit) as error:
+        # On record already; whoever asks for the result gets it.
+        runtime.log.ended_by(run, error)
 
 
 # On workers
@@ -581,7 +537,7 @@ def submit(run: TaskRun, runtime: Runtime) -> None:
 
 
 def _submit_async(run: TaskRun, runtime: Runtime, flow_run: FlowRun | None) -> None:
-    spawner = _spawner_of(flow_run, runtime)
+    port = _loop_of(flow_run, runtime)
     steps = steps_of(run, runtime)
     try:
         effect: Effect | None = next(steps)
@@ -591,39 +547,49 @@ def _submit_async(run: TaskRun, runtime: Runtime, flow_run: FlowRun | None) -> N
     if type(effect) is Record:  # submitted: on record at once, whenever the loop takes it up
         runtime.record(run, effect)
         effect = None
-    _spawn(run, runtime, spawner, steps, effect)
+    _start(run, runtime, port, steps, effect)
 
 
-def _spawn(
+def _loop_of(flow_run: FlowRun | None, runtime: Runtime) -> LoopPort:
+    """The loop that the async tasks of a flow run share; outside of flows, the one that runs."""
+    if flow_run is None:
+        return current_port() or runtime.async_loop.port
+    if flow_run.loop is None:
+        flow_run.loop = runtime.async_loop.port
+    return flow_run.loop
+
+
+def _start(
     run: Run,
     runtime: Runtime,
-    spawner: Spawner,
+    port: LoopPort,
     steps: RunSteps | None = None,
     effect: Effect | None = None,
 ) -> None:
-    """Run in a loop, beside the code that asks for it."""
-    run.port = spawner.port
+    """Run in the loop behind a port, beside the code that asks for it; from any thread."""
+    run.port = port
     run.cancel = run.cancel_early
+    context = context_for(port.library)
 
-    def give_up(error: BaseException | None) -> None:
-        abort(run, runtime, error or RunCancelled("The event loop of the run is closed."))
-        runtime.finish(run)
+    def ended() -> None:
+        if not run.is_set():  # cancelled before its first step, or the loop is closed
+            abort(run, runtime, RunCancelled("The run was cancelled before it began."))
+            runtime.finish(run)
 
-    spawner.spawn(partial(drive_submitted, run, runtime, steps, effect), give_up)
+    def begin() -> None:
+        if run.cancelled_early:
+            ended()
+            return
+        start = partial(drive_submitted, run, runtime, steps, effect)
+        cancel = port.start(start, context, ended)
+        run.cancel = lambda: port.call_soon(cancel)
+        if run.cancelled_early:
+            run.cancel()
 
-
-def _spawner_of(flow_run: FlowRun | None, runtime: Runtime) -> Spawner:
-    if flow_run is not None and flow_run.spawner is not None:
-        return flow_run.spawner
-    port = current_port() if flow_run is None else None
-    spawner = _engine_loop(port or runtime.async_loop.port)
-    if flow_run is not None:
-        flow_run.spawner = spawner
-    return spawner
-
-
-def _engine_loop(port: LoopPort) -> Spawner:
-    return _Loop(port, port.spawn)
+    if port.is_here():
+        begin()
+    elif not port.call_soon(begin):
+        ended()
 
 
 async def run_on_worker(run: Run, runtime: Runtime) -> State[Any]:
@@ -656,7 +622,7 @@ def run_on_engine_loop(run: Run, runtime: Runtime) -> State[Any]:
             f"{run.definition.name}.run_sync() would block the event loop that runs this code. "
             f"Use `await {run.definition.name}(...)`."
         )
-    _spawn(run, runtime, _engine_loop(loop.port))
+    _start(run, runtime, loop.port)
     try:
         run.wait()
     except BaseException:

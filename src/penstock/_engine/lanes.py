@@ -97,7 +97,7 @@ class Lanes(BlockablePool):
             if self._idle:
                 self._idle.pop().gate.release()
                 return True
-        self._host.port.call_soon(self._host.port.spawn, self._host_lane)
+        self._host.spawn(self._host_lane)
         return True
 
     async def _host_lane(self) -> None:

@@ -16,8 +16,6 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 
-import anyio
-
 from penstock._engine.loops import current_port
 
 _creating = threading.Lock()
@@ -126,14 +124,10 @@ class Latch:
             return
         port = current_port()
         assert port is not None, "an awaiting task has a loop"
-        event = anyio.Event()
-
-        def wake() -> None:
-            port.call_soon(event.set)
-
+        parked, wake = port.parking()
         self.add_callback(wake)
         try:
-            await event.wait()
+            await parked
         finally:
             if not self._set:
                 self.discard_callback(wake)

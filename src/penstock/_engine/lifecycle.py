@@ -35,7 +35,7 @@ from penstock._engine.ids import to_uuid
 from penstock._engine.runs import FlowRun, Run, TaskRun
 from penstock._engine.tracebacks import format_error
 from penstock.caching import UnhashableParameter, hash_parameters
-from penstock.exceptions import ParameterError, RunNotReady, RunTimedOut
+from penstock.exceptions import ParameterError, RunCancelled, RunNotReady, RunTimedOut
 from penstock.records import CacheHit, CacheRow
 from penstock.results import encode_result, reference_to_run
 from penstock.states import (
@@ -368,7 +368,7 @@ def abort_steps(run: Run, rules: Rulebook, error: BaseException) -> Steps[None]:
         yield _entering(run, rules, Event.SUBMIT)
     if Event.CRASH in TRANSITIONS[run.phase]:
         ending = _interruption(Interrupted(error))
-        if isinstance(error, Exception):
+        if isinstance(error, Exception) and not isinstance(error, RunCancelled):
             ending = Ending(Event.CRASH, f"The run could not go on: {error}", error=error)
         yield from _end(run, rules, ending)
 

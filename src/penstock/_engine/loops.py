@@ -10,14 +10,17 @@ import contextlib
 import functools
 import sys
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context, copy_context
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVarTuple, Unpack
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias, TypeVarTuple, Unpack
 
 if TYPE_CHECKING:
     import trio
 
 Ts = TypeVarTuple("Ts")
+Start: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
+Parking: TypeAlias = tuple[Awaitable[object], Callable[[], object]]
+"""What to await, and what ends the wait, once, from any thread."""
 
 
 class LoopPort(Protocol):
@@ -30,12 +33,26 @@ class LoopPort(Protocol):
     library: str
     """What anyio calls the kind of the loop."""
 
+    def is_here(self) -> bool:
+        """Whether this thread runs the loop, right now."""
+        ...
+
     def call_soon(self, call: Callable[[Unpack[Ts]], object], *args: *Ts) -> bool:
         """Run `call` soon in the loop's thread; from any thread. False: the loop is closed."""
         ...
 
-    def spawn(self, start: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Run a coroutine as a task of its own; only from the loop's thread."""
+    def start(
+        self, start: Start, context: Context, ended: Callable[[], object]
+    ) -> Callable[[], object]:
+        """Run a coroutine as a task of its own; what cancels it. Both in the loop's thread.
+
+        `ended` is called there when the task is over, even if its code has never begun.
+        """
+        ...
+
+    def parking(self) -> Parking:
+        """A place to wait for another thread, or for this one."""
+        ...
 
 
 class AsyncioPort:
@@ -46,21 +63,49 @@ class AsyncioPort:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.key = loop
-        self._context = Context()  # calls from elsewhere see nothing of the caller's context
+
+    def is_here(self) -> bool:
+        """See `LoopPort`."""
+        return asyncio._get_running_loop() is self.key
 
     def call_soon(self, call: Callable[[Unpack[Ts]], object], *args: *Ts) -> bool:
         """See `LoopPort`."""
         try:
-            self.key.call_soon_threadsafe(call, *args, context=self._context)
+            # A context of its own, as the call is to see nothing of the caller's.
+            self.key.call_soon_threadsafe(call, *args, context=Context())
         except RuntimeError:
             return False
         return True
 
-    def spawn(self, start: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    def start(
+        self, start: Start, context: Context, ended: Callable[[], object]
+    ) -> Callable[[], object]:
         """See `LoopPort`."""
-        task = self.key.create_task(start())
+        task = self.key.create_task(start(), context=context)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+
+        def end(task: asyncio.Task[None]) -> None:
+            self._tasks.discard(task)
+            ended()
+
+        task.add_done_callback(end)
+        return task.cancel
+
+    def parking(self) -> Parking:
+        """See `LoopPort`."""
+        future = self.key.create_future()
+
+        def end() -> None:
+            if not future.done():
+                future.set_result(None)
+
+        def wake() -> None:
+            if self.is_here():
+                end()
+            else:
+                self.call_soon(end)
+
+        return future, wake
 
 
 class TrioPort:
@@ -70,6 +115,12 @@ class TrioPort:
 
     def __init__(self, token: trio.lowlevel.TrioToken) -> None:
         self.key = token
+
+    def is_here(self) -> bool:
+        """See `LoopPort`."""
+        import trio
+
+        return trio.lowlevel.in_trio_run() and trio.lowlevel.current_trio_token() is self.key
 
     def call_soon(self, call: Callable[[Unpack[Ts]], object], *args: *Ts) -> bool:
         """See `LoopPort`."""
@@ -81,18 +132,44 @@ class TrioPort:
             return False
         return True
 
-    def spawn(self, start: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    def start(
+        self, start: Start, context: Context, ended: Callable[[], object]
+    ) -> Callable[[], object]:
         """See `LoopPort`."""
         import trio
 
-        trio.lowlevel.spawn_system_task(start, context=copy_context())
+        scope = trio.CancelScope()
+
+        async def body() -> None:
+            try:
+                with scope:
+                    await start()
+            finally:
+                ended()
+
+        trio.lowlevel.spawn_system_task(body, context=context)
+        return scope.cancel
+
+    def parking(self) -> Parking:
+        """See `LoopPort`."""
+        import trio
+
+        event = trio.Event()
+
+        def wake() -> None:
+            if self.is_here():
+                event.set()
+            else:
+                self.call_soon(event.set)
+
+        return event.wait(), wake
 
 
 def current_port() -> LoopPort | None:
     """The port of the loop that runs in this thread right now; None: none does."""
-    # Nested (guest mode, or one loop inside a callback of the other), the inner one is trio's.
+    # Where both do (guest mode), the inner one is trio's.
     trio = sys.modules.get("trio")
-    if trio is not None and trio.lowlevel.in_trio_task():
+    if trio is not None and trio.lowlevel.in_trio_run():
         return TrioPort(trio.lowlevel.current_trio_token())
     loop = asyncio._get_running_loop()
     return AsyncioPort(loop) if loop is not None else None
@@ -106,7 +183,7 @@ def context_for(library: str | None) -> Context:
     """
     context = copy_context()
     sniffio = sys.modules.get("sniffio")
-    if sniffio is not None:
+    if sniffio is not None and sniffio.current_async_library_cvar.get() != library:
         context.run(sniffio.current_async_library_cvar.set, library)
     return context
 
@@ -123,6 +200,10 @@ class LoopThread:
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         self._loop.run_forever()
+
+    def spawn(self, start: Start) -> None:
+        """Run a coroutine in the loop; from any thread."""
+        self.port.call_soon(lambda: self.port.start(start, Context(), _nothing))
 
     def call_later(self, seconds: float, call: Callable[[Unpack[Ts]], object], *args: *Ts) -> None:
         """Run `call` in the loop's thread after `seconds`; from any thread."""
@@ -143,6 +224,9 @@ class LoopThread:
         self._thread.join(timeout=5)
         if not self._thread.is_alive():
             self._loop.close()
+
+
+def _nothing() -> None: ...
 
 
 async def _cancel_others() -> None:

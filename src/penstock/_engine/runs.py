@@ -81,17 +81,6 @@ class FlowOptions(RunOptions, Protocol):
     def validated(self, parameters: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]: ...
 
 
-class Spawner(Protocol):
-    """Where the async tasks of a flow run go."""
-
-    port: LoopPort
-
-    def spawn(
-        self, start: Callable[[], Any], give_up: Callable[[BaseException | None], None]
-    ) -> None:
-        """Run a coroutine in the flow's loop, or give up where it is closed; from any thread."""
-
-
 class Run(Latch):
     """What flow runs and task runs have in common.
 
@@ -350,7 +339,7 @@ class FlowRun(Run):
 
     Attributes:
         members: all runs submitted or called under it, its own and those of its tasks.
-        spawner: where its async tasks run; None: in the engine's own loop.
+        loop: where its async tasks run; None: not known yet.
         task_runner: where its submitted sync tasks run.
         last_submitted: the end of the queue of a sequential task runner, by parent.
     """
@@ -361,8 +350,8 @@ class FlowRun(Run):
         "encoded_parameters",
         "flow",
         "last_submitted",
+        "loop",
         "members",
-        "spawner",
         "task_runner",
     )
 
@@ -372,7 +361,7 @@ class FlowRun(Run):
         self.flow = options
         self.members: list[Run] = []
         self._earlier_members: dict[tuple[bytes, int, int], Run] = {}
-        self.spawner: Spawner | None = None
+        self.loop: LoopPort | None = None
         self.task_runner = options.task_runner
         self.last_submitted: dict[bytes, Run] = {}
         super().__init__(options, parent, args, kwargs)

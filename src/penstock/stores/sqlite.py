@@ -94,7 +94,7 @@ class SqliteStore:
         self._ended = Latch()
         prepare_file(path, synchronous)
         self._wake = asyncio.Event()
-        host.port.call_soon(host.port.spawn, self._write_forever)
+        host.spawn(self._write_forever)
 
     # Recording, from any thread
 

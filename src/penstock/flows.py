@@ -6,7 +6,7 @@ import copy
 import functools
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, Concatenate, Generic, ParamSpec, Protocol, Self, cast, overload
+from typing import Any, Concatenate, Generic, NoReturn, ParamSpec, Protocol, Self, cast, overload
 
 from typing_extensions import TypeVar
 
@@ -233,12 +233,20 @@ class FlowDecorator(Protocol):
 
     @overload
     def __call__(  # type: ignore[overload-overlap]  # the first that fits is meant
+        self, fn: Callable[P, NoReturn], /
+    ) -> Flow[P, Any]: ...
+    @overload
+    def __call__(  # type: ignore[overload-overlap]  # the first that fits is meant
         self, fn: Callable[P, Coroutine[Any, Any, R]], /
     ) -> AsyncFlow[P, R]: ...
     @overload
     def __call__(self, fn: Callable[P, R], /) -> Flow[P, R]: ...
 
 
+@overload  # for functions whose result is not annotated, or is Any: they are sync
+def flow(  # type: ignore[overload-overlap]  # the first that fits is meant
+    fn: Callable[P, NoReturn], /
+) -> Flow[P, Any]: ...
 @overload
 def flow(  # type: ignore[overload-overlap]  # the first that fits is meant
     fn: Callable[P, Coroutine[Any, Any, R]], /

@@ -256,6 +256,10 @@ class State(msgspec.Struct, Generic[R], frozen=True, eq=False, repr_omit_default
             return f"Task run {self.task_run_id}"
         return f"Flow run {self.flow_run_id}" if self._flow_run else "This run"
 
+    def is_by_hand(self) -> bool:
+        """Whether it was made by hand, and belongs to no run."""
+        return self._task_run is None and self._flow_run is None
+
     def __str__(self) -> str:
         shown = repr(self.message)
         if self.name != self.type.value.capitalize():

@@ -7,7 +7,7 @@ import functools
 import itertools
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, Concatenate, Generic, ParamSpec, Protocol, Self, cast, overload
+from typing import Any, Concatenate, Generic, NoReturn, ParamSpec, Protocol, Self, cast, overload
 
 from typing_extensions import TypeVar
 
@@ -313,12 +313,20 @@ class TaskDecorator(Protocol):
 
     @overload
     def __call__(  # type: ignore[overload-overlap]  # the first that fits is meant
+        self, fn: Callable[P, NoReturn], /
+    ) -> Task[P, Any]: ...
+    @overload
+    def __call__(  # type: ignore[overload-overlap]  # the first that fits is meant
         self, fn: Callable[P, Coroutine[Any, Any, R]], /
     ) -> AsyncTask[P, R]: ...
     @overload
     def __call__(self, fn: Callable[P, R], /) -> Task[P, R]: ...
 
 
+@overload  # for functions whose result is not annotated, or is Any: they are sync
+def task(  # type: ignore[overload-overlap]  # the first that fits is meant
+    fn: Callable[P, NoReturn], /
+) -> Task[P, Any]: ...
 @overload
 def task(  # type: ignore[overload-overlap]  # the first that fits is meant
     fn: Callable[P, Coroutine[Any, Any, R]], /

@@ -8,6 +8,7 @@ result gives its place to another lane, so a bounded pool cannot be parked full.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -34,6 +35,9 @@ class Workers(Protocol):
 
     def run_soon(self, work: Callable[[], None]) -> None:
         """Call `work` once, soon, in a worker's thread; from any thread."""
+
+    def rescue(self) -> None:
+        """Call in this thread what no worker can be started for any more."""
 
 
 class _Lane:
@@ -73,6 +77,7 @@ class Lanes(BlockablePool):
         self._awake = 0
         self._width = 1
         self._watched = False
+        self._stranded = False
         self._blocked = _Blocked(self)
 
     def run_soon(self, work: Callable[[], None]) -> None:
@@ -108,7 +113,13 @@ class Lanes(BlockablePool):
         except RuntimeError:  # no thread can be started, as at the interpreter's end
             with self._lock:
                 self._awake -= 1
-            _log.debug("No further worker thread", exc_info=True)
+            self._stranded = True
+
+    def rescue(self) -> None:
+        """See `Workers`."""
+        while self._stranded and self._queue:
+            with contextlib.suppress(IndexError):  # a lane was faster
+                self._queue.popleft()()
 
     # In a lane's thread
 

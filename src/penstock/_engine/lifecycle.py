@@ -307,7 +307,7 @@ def _settle_value(value: object) -> Steps[Ending]:
     """Rules 2, 3 and 5 of the final states: what a returned value says."""
     if value is None or type(value) in _PLAIN:
         return Ending(Event.FINISH, None, value)
-    if is_state(value):
+    if is_state(value) and value.is_by_hand():
         return _ending_by_hand(value)
     deciding = _deciding_parts(value)
     if not deciding:
@@ -336,7 +336,7 @@ def _ending_by_hand(state: State[Any]) -> Ending:
 
 def _deciding_parts(value: object) -> Sequence[Any]:
     """The futures and states that a value is, or consists of; empty for any other value."""
-    if isinstance(value, Handle):
+    if isinstance(value, Handle) or is_state(value):
         return (value,)
     if isinstance(value, list | tuple | set | frozenset):
         parts = list(cast("Iterable[object]", value))

@@ -33,6 +33,8 @@ from penstock.stores.memory import MemoryStore
 from penstock.stores.sqlite import SqliteStore
 from penstock.task_runners import ConcurrentTaskRunner, TaskRunner
 
+_PATIENCE_SECONDS = 0.05
+
 
 class Runtime:
     """What the drivers need to do what the rules ask for.
@@ -155,7 +157,9 @@ class Runtime:
         """
         try:
             for run in tuple(self._loose):
-                run.wait()
+                while not run.wait(_PATIENCE_SECONDS):
+                    for workers in self._workers.values():
+                        workers.rescue()
         except KeyboardInterrupt:
             for run in tuple(self._loose):
                 run.cancel()

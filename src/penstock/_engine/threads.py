@@ -67,3 +67,6 @@ class FreeThreads:
         except IndexError:
             thread = _Thread(self._idle, f"penstock-thread-{next(self._numbers)}")
         thread.give(work)
+
+    def rescue(self) -> None:
+        """See `Workers`: a thread that cannot be started is told to who asks for it."""

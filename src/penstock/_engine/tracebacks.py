@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
-_LIBRARY = str(Path(__file__).parents[1])
+_LIBRARY = f"{Path(__file__).parents[1]}{os.sep}"
 
 
 def format_error(error: BaseException) -> str:

@@ -91,10 +91,14 @@ class SqliteStore:
         self._fresh: dict[str, tuple[CacheRow, bytes]] = {}
         self._written_definitions: set[int] = set()
         self._readers = threading.local()
+        self._opened = Latch()
         self._ended = Latch()
         prepare_file(path, synchronous)
         self._wake = asyncio.Event()
         host.spawn(self._write_forever)
+        # A script may end right away, and then no thread can be started for the connection.
+        self._opened.wait(gives_up_place=False)
+        self.check()
 
     # Recording, from any thread
 
@@ -151,6 +155,7 @@ class SqliteStore:
             )
             try:
                 await connection.execute(f"PRAGMA synchronous={self._synchronous.upper()}")
+                self._opened.set()
                 while await self._gathered():
                     await self._write(connection, self._drained())
             finally:
@@ -159,6 +164,7 @@ class SqliteStore:
             self._failure = StoreError(f"The writer of {self._path} has stopped: {error!r}.")
             _log.exception("The writer of %s has stopped", self._path)
         finally:
+            self._opened.set()
             self._ended.set()
             self._let_go_of_all()
 
@@ -274,17 +280,12 @@ class SqliteStore:
 
     # Reading, in the caller's thread
 
-    def _reader(self) -> sqlite3.Connection:
-        reader: sqlite3.Connection | None = getattr(self._readers, "connection", None)
-        if reader is None:
-            uri = f"{self._path.absolute().as_uri()}?mode=ro"
-            reader = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
-            self._readers.connection = reader
-        return reader
-
     def _read(self, sql: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         try:
-            return self._reader().execute(sql, values).fetchall()
+            reader: _Reader | None = getattr(self._readers, "reader", None)
+            if reader is None:
+                reader = self._readers.reader = _Reader(self._path)
+            return reader.connection.execute(sql, values).fetchall()
         except sqlite3.Error as error:
             raise StoreError(f"{self._path} cannot be read: {error}.") from error
 
@@ -384,6 +385,7 @@ class SqliteStore:
     def close(self) -> None:
         """See `Store`."""
         self._closing = True
+        self._readers = threading.local()  # closed first, so that the writer can fold the WAL in
         self.barrier()
         self._ended.wait(timeout=BUSY_SECONDS)
         self.check()
@@ -419,6 +421,22 @@ def _conditions(
         yield "r.id < ?", (id_bound(query.until),)
     if query.before is not None:
         yield "r.id < ?", (query.before,)
+
+
+class _Reader:
+    """The read-only connection of one thread; closed when the thread ends."""
+
+    def __init__(self, path: Path) -> None:
+        self.connection = sqlite3.connect(
+            f"{path.absolute().as_uri()}?mode=ro",
+            uri=True,
+            timeout=BUSY_SECONDS,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+
+    def __del__(self) -> None:
+        self.connection.close()
 
 
 class _transaction:  # noqa: N801  # used like a function

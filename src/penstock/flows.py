@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import timedelta
@@ -13,6 +12,7 @@ from typing_extensions import TypeVar
 from penstock._engine.current import current_run
 from penstock._engine.definitions import (
     docstring_of,
+    duplicate,
     flag,
     function_key,
     function_name,
@@ -113,10 +113,14 @@ class _FlowBase(Generic[P, R]):
         return FlowRun(self, current_run.get(), args, kwargs)
 
     def _bound_to(self, instance: object) -> Self:
-        bound = copy.copy(self)
+        bound = duplicate(self)
         bound.fn = self.fn.__get__(instance)
         bound._signature = Signature(bound.fn, f"flow {self.name!r}")
         return bound
+
+    def __reduce__(self) -> str:
+        """Pickled by name, as functions are; so other processes can be given it."""
+        return self.fn.__qualname__
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r}>"

@@ -127,6 +127,9 @@ class Source(Protocol):
         """Whether the last of the first `length` states ended the run."""
         ...
 
+    def settle(self) -> None:
+        """The run has ended and is stored: let go of what only the store needed."""
+
 
 class CacheHit(NamedTuple):
     """A result found under a cache key."""

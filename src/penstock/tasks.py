@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 import itertools
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
@@ -15,6 +14,7 @@ from penstock._engine.arguments import Handle, Upstream
 from penstock._engine.current import current_run
 from penstock._engine.definitions import (
     docstring_of,
+    duplicate,
     flag,
     function_key,
     function_name,
@@ -188,15 +188,19 @@ class _TaskBase(Generic[P, R]):
         return self._after(tuple(_upstreams(futures)))
 
     def _after(self, upstreams: tuple[Upstream, ...]) -> Self:
-        waiting = copy.copy(self)
+        waiting = duplicate(self)
         waiting._awaited_first = (*self._awaited_first, *upstreams)
         return waiting
 
     def _bound_to(self, instance: object) -> Self:
-        bound = copy.copy(self)
+        bound = duplicate(self)
         bound.fn = self.fn.__get__(instance)
         bound._signature = Signature(bound.fn, f"task {self.name!r}")
         return bound
+
+    def __reduce__(self) -> str:
+        """Pickled by name, as functions are; so other processes can be given it."""
+        return self.fn.__qualname__
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r}>"

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Callable, Coroutine
 from contextvars import Context
@@ -388,20 +387,19 @@ async def drive_submitted(
 class ParkedRun:
     """Drives a run of sync code piece by piece, on whatever thread brings it further.
 
-    The rules are held by at most one thread. Whoever wants to go on takes them out of
-    `_suspended` under the number of the suspension that it knows; a timer, a callback or a worker
-    that comes too late finds nothing there, and what it brings is dropped.
+    The rules are held by at most one thread. While the run waits, they lie in a ticket, a list of
+    one; whoever wants to go on takes them out of the ticket that it was given. A timer, a callback
+    or a worker that comes too late finds its ticket empty, and what it brings is dropped.
     """
 
-    __slots__ = ("_context", "_numbers", "_runtime", "_suspended", "_wanted_end", "_workers", "run")
+    __slots__ = ("_context", "_runtime", "_ticket", "_wanted_end", "_workers", "run")
 
-    def __init__(self, run: Run, runtime: Runtime, workers: Workers, context: Context) -> None:
+    def __init__(self, run: Run, runtime: Runtime, workers: Workers) -> None:
         self.run = run
         self._runtime = runtime
         self._workers = workers
-        self._context: Context | None = context
-        self._suspended: dict[int, RunSteps] = {}
-        self._numbers = itertools.count()
+        self._context: Context | None = context_for(None)
+        self._ticket: list[RunSteps] = []
         self._wanted_end = False
         run.cancel = self.cancel
 
@@ -412,13 +410,14 @@ class ParkedRun:
     def cancel(self) -> None:
         """End the run now, whatever its code does."""
         self._wanted_end = True
-        for number in tuple(self._suspended):
-            self._resume(number, Interrupted())
+        self._resume(self._ticket, Interrupted())
 
-    def _resume(self, number: int, outcome: Outcome, on_worker: bool = False) -> None:
-        steps = self._suspended.pop(number, None)
-        if steps is not None:
-            self._go_on(steps, outcome, on_worker)
+    def _resume(self, ticket: list[RunSteps], outcome: Outcome, on_worker: bool = False) -> None:
+        try:
+            steps = ticket.pop()
+        except IndexError:
+            return
+        self._go_on(steps, outcome, on_worker)
 
     def _go_on(self, steps: RunSteps, outcome: Any, on_worker: bool) -> None:
         """Drive the rules until they have to wait for something."""
@@ -431,10 +430,12 @@ class ParkedRun:
                     outcome = None
                     self._slow_down()
                 elif type(effect) is Invoke:
-                    number = self._suspend(steps)
+                    self._ticket = ticket = [steps]
                     outcome = self._call(effect)
-                    if self._suspended.pop(number, None) is None:
-                        return  # cancelled meanwhile; what the code gave is dropped
+                    try:
+                        ticket.pop()
+                    except IndexError:  # cancelled meanwhile; what the code gave is dropped
+                        return
                 elif type(effect) is Acquire and on_worker:
                     outcome = _DONE
                 elif type(effect) is LookUp or type(effect) is Claim:
@@ -450,31 +451,27 @@ class ParkedRun:
         self._context = None
         runtime.finish(run)
 
-    def _suspend(self, steps: RunSteps) -> int:
-        number = next(self._numbers)
-        self._suspended[number] = steps
-        return number
-
     def _park(self, steps: RunSteps, effect: Effect) -> None:
         """Leave the rules until what they asked for has come about."""
         runtime = self._runtime
-        number = self._suspend(steps)
-        go_on = partial(self._resume, number, _DONE)
+        ticket = [steps]
+        go_on = partial(self._resume, ticket, _DONE)
+        if type(effect) is Join:  # a join that cancels is not cancelled itself
+            self._join(effect, go_on)
+            return
+        if type(effect) is Commit:  # what is being written cannot be taken back
+            runtime.commit().add_callback(go_on)
+            return
+        self._ticket = ticket
         if type(effect) is Acquire:
-            self._workers.run_soon(partial(self._resume, number, _DONE, on_worker=True))
+            self._workers.run_soon(partial(self._resume, ticket, _DONE, on_worker=True))
         elif type(effect) is Sleep:
             runtime.host.call_later(effect.seconds, go_on)
-        elif type(effect) is WaitFor:
-            when_all(effect.latches, go_on)
-        elif type(effect) is Join:
-            self._join(effect, go_on)
-            return  # a join that cancels is not cancelled itself
         else:
-            assert type(effect) is Commit, f"no driver knows {effect!r}"
-            runtime.commit().add_callback(go_on)
-            return  # what is being written cannot be taken back
+            assert type(effect) is WaitFor, f"no driver knows {effect!r}"
+            when_all(effect.latches, go_on)
         if self._wanted_end:
-            self._resume(number, Interrupted())
+            self._resume(ticket, Interrupted())
 
     def _call(self, effect: Invoke) -> Outcome:
         context = self._context
@@ -533,7 +530,7 @@ def submit(run: TaskRun, runtime: Runtime) -> None:
         _submit_async(run, runtime, flow_run)
     else:
         runner = runtime.default_task_runner if flow_run is None else flow_run.task_runner
-        ParkedRun(run, runtime, runtime.workers_of(runner), context_for(None)).start()
+        ParkedRun(run, runtime, runtime.workers_of(runner)).start()
 
 
 def _submit_async(run: TaskRun, runtime: Runtime, flow_run: FlowRun | None) -> None:
@@ -598,7 +595,7 @@ async def run_on_worker(run: Run, runtime: Runtime) -> State[Any]:
     if isinstance(run, TaskRun):
         runner = runtime.default_task_runner if run.flow_run is None else run.flow_run.task_runner
         workers = runtime.workers_of(runner)
-    ParkedRun(run, runtime, workers, context_for(None)).start()
+    ParkedRun(run, runtime, workers).start()
     try:
         await run.wait_async()
     except BaseException:

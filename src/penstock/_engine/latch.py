@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import sys
 import threading
 import time
@@ -63,7 +64,7 @@ class Latch:
 
     def __init__(self) -> None:
         self._set = False
-        self._callbacks: deque[Callable[[], object]] | None = None
+        self._callbacks: list[Callable[[], object]] | None = None
 
     def is_set(self) -> bool:
         """Whether it happened."""
@@ -80,7 +81,7 @@ class Latch:
         if self._callbacks is None:
             with _creating:
                 if self._callbacks is None:
-                    self._callbacks = deque()
+                    self._callbacks = []
         self._callbacks.append(callback)
         if self._set:
             self._call_back()
@@ -96,7 +97,7 @@ class Latch:
         callbacks = self._callbacks
         while callbacks:
             try:
-                callback = callbacks.popleft()
+                callback = callbacks.pop(0)
             except IndexError:  # another thread was faster
                 return
             _trampoline.call(callback)
@@ -172,6 +173,17 @@ class _NotAWorker:
 _NOT_A_WORKER = _NotAWorker()
 occupation = Worker()
 """The pool that this thread works for."""
+
+
+def _begin_anew_in_a_forked_child() -> None:
+    """The threads are gone, with whatever they held."""
+    global _creating  # noqa: PLW0603  # a lock cannot be let go of for another thread
+    _creating = threading.Lock()
+    occupation.pool = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew_in_a_forked_child)
 
 
 def when_all(latches: Iterable[Latch], callback: Callable[[], object]) -> None:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 Parent: TypeAlias = "FlowRun | TaskRun | None"
 _NO_DETAILS = StateDetails()
+_NO_KWARGS: Mapping[str, Any] = {}
 
 
 class RunOptions(Protocol):
@@ -219,6 +220,26 @@ class Run(Latch):
     ) -> State[Any]:
         """A state of this run."""
         raise NotImplementedError
+
+    @property
+    def _may_run_again(self) -> bool:
+        """Whether a retry of the flow may ask what this run was."""
+        flow_run = self.flow_run
+        return flow_run is not None and flow_run.options.retry_policy.retries > 0
+
+    def end(self) -> None:
+        """Let go of what only the running code needed, and let everybody know."""
+        self.cancel = _nothing_to_cancel
+        if not self._may_run_again:
+            self.args, self.kwargs = (), _NO_KWARGS
+        self.set()
+
+    def settle(self) -> None:
+        """See `Source`."""
+        self.payload = None
+        self.upstreams = ()
+        if not self._may_run_again:
+            self.history = self.history[-1:]
 
     def resolve_arguments(self) -> None:
         """Put the values of the upstreams where their futures are."""

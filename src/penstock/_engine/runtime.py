@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import sys
 import threading
 import time
 from collections.abc import Generator, Iterator
@@ -120,7 +121,7 @@ class Runtime:
         """Let everybody know that the run has ended."""
         if isinstance(run, TaskRun) and run.claimed_key is not None:
             del self._owners[run.claimed_key]
-        run.set()
+        run.end()
 
     def workers_of(self, runner: TaskRunner) -> Workers:
         """The workers of a task runner; equal runners share them."""
@@ -215,7 +216,17 @@ def get_runtime() -> Runtime:
     with _process.lock:
         if _process.runtime is None:
             _process.runtime = Runtime(load_settings())
+            _close_at_the_end_of_a_worker_process()
         return _process.runtime
+
+
+def _close_at_the_end_of_a_worker_process() -> None:
+    """Processes that multiprocessing has started end without calling what atexit knows."""
+    process = sys.modules.get("multiprocessing.process")
+    if process is not None and process.parent_process() is not None:
+        from multiprocessing.util import Finalize
+
+        Finalize(None, close_runtime, exitpriority=0)
 
 
 @contextmanager

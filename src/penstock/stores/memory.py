@@ -39,6 +39,8 @@ class MemoryStore:
                 self._task_runs[row.id] = FoundTaskRun(row, source.definition)
             if final and source.cache_row is not None:
                 self._cache[source.cache_row.key] = source.cache_row
+        if final:
+            source.settle()
 
     def relieve(self) -> None:
         """See `Store`."""

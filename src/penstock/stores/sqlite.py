@@ -208,7 +208,7 @@ class SqliteStore:
                         )  # told above
                         break
                     await asyncio.sleep(0.2)
-        self._forget_fresh(batch)
+        self._settle(batch)
         self._relax(batch)
         for latch in batch.barriers:
             latch.set()
@@ -249,16 +249,17 @@ class SqliteStore:
         await connection.commit()
         self._written_definitions.update(definitions)
 
-    def _forget_fresh(self, batch: _Batch) -> None:
-        """From here on the look-ups find these results in the file."""
-        if not self._fresh:
-            return
+    def _settle(self, batch: _Batch) -> None:
+        """From here on, what has ended is found in the file."""
         for source, length in batch.latest.items():
+            if not source.is_final(length):
+                continue
             row = source.cache_row
-            if row is not None and source.is_final(length):
+            if row is not None:
                 fresh = self._fresh.get(row.key)
                 if fresh is not None and fresh[0] is row:
                     del self._fresh[row.key]
+            source.settle()
 
     def _relax(self, batch: _Batch) -> None:
         with self._lock:

@@ -1,0 +1,89 @@
+"""`python -m tests.benchmarks`: time the engine against floors written by hand.
+
+It prints medians, ranges and ratios, and asserts nothing of them. What it does insist on is that
+every side of a case has left the same rows on disk.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from tests.benchmarks.cases import Case, Reference
+from tests.benchmarks.process import Reading, read
+from tests.benchmarks.registry import CASES, PENSTOCK
+from tests.benchmarks.report import CaseReport, figures_of, report_on, table, whole_report
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure the chosen cases, then print the table."""
+    options = _parser().parse_args(arguments)
+    repeat: int = options.repeat or (1 if options.quick else 3)
+    cases: list[CaseReport] = []
+    with tempfile.TemporaryDirectory() as bytecode:
+        bench = Bench(quick=options.quick, repeat=repeat, bytecode=Path(bytecode))
+        for name in options.only or CASES:
+            began = time.perf_counter()
+            cases.append(bench.measure(CASES[name]))
+            sys.stderr.write(f"{name}: {time.perf_counter() - began:.1f} s\n")
+    report = whole_report(cases, quick=options.quick, repeat=repeat)
+    if options.json is not None:
+        options.json.write_bytes(msgspec.json.format(msgspec.json.encode(report)))
+    sys.stdout.write(f"{table(report)}\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
+    parser.add_argument("--only", nargs="+", metavar="NAME", choices=CASES, help=", ".join(CASES))
+    parser.add_argument(
+        "--repeat",
+        type=int,
+        choices=range(1, 100),
+        metavar="N",
+        help="repetitions, interleaved (default: 3, quick: 1)",
+    )
+    parser.add_argument("--quick", action="store_true", help="fewer tasks, for a look")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all readings to FILE")
+    return parser
+
+
+class Bench(msgspec.Struct, frozen=True, kw_only=True):
+    """How cases are measured in this run."""
+
+    quick: bool
+    repeat: int
+    bytecode: Path
+
+    def measure(self, case: Case) -> CaseReport:
+        """All sides of a case in turn, as often as is to be repeated."""
+        count = case.quick_count if self.quick else case.count
+        readings: dict[str, list[Reading]] = {PENSTOCK: []}
+        for _ in range(self.repeat):
+            mine = read(case.name, PENSTOCK, count, self.bytecode)
+            readings[PENSTOCK].append(mine)
+            for reference in case.references():
+                fewer = max(1, count // reference.divisor)
+                other = read(case.name, reference.name, fewer, self.bytecode)
+                _insist_on_equal_rows(case, reference, mine, other)
+                readings.setdefault(reference.name, []).append(other)
+        sides = {name: figures_of(side) for name, side in readings.items()}
+        return report_on(case, count, sides)
+
+
+def _insist_on_equal_rows(case: Case, reference: Reference, mine: Reading, other: Reading) -> None:
+    """Rows written by hand must be as long as Penstock's; those of a flow run are the margin."""
+    if mine.rows and other.rows and abs(mine.row_bytes - other.row_bytes) > 3:
+        raise RuntimeError(
+            f"{case.name}: rows have {mine.row_bytes:.1f} bytes, "
+            f"but {other.row_bytes:.1f} where the reference is {reference.name!r}"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""What a benchmark is: a case measures Penstock and its references on the same work.
+
+Every side of a case runs in a process of its own, on a database of its own, and says how many rows
+it must have left behind: the figures of a side whose rows are not there are not printed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
+
+
+class Sample(NamedTuple):
+    """What one side says after its work.
+
+    Attributes:
+        value: in the case's unit, a task.
+        task_runs: completed task runs that the database must hold now, warm-up included.
+        flow_runs: completed flow runs that it must hold now, warm-up included.
+    """
+
+    value: float
+    task_runs: int = 0
+    flow_runs: int = 0
+
+
+class Side(Protocol):
+    """Does the work for `count` tasks, everything flushed to disk, and measures it."""
+
+    def __call__(self, count: int, /) -> Sample: ...
+
+
+class Reference(NamedTuple):
+    """What Penstock is held against.
+
+    Attributes:
+        name: as the table calls it.
+        measure: the same work, done so.
+        at_most: the goal: Penstock's figure by this one; None: there is none.
+        divisor: the reference does the work for so many times fewer tasks.
+    """
+
+    name: str
+    measure: Side
+    at_most: float | None = None
+    divisor: int = 1
+
+
+class Case(Protocol):
+    """A piece of work.
+
+    Attributes:
+        name: as `--only` takes it.
+        what: one line for the table.
+        count: tasks of a full run.
+        quick_count: tasks of a quick run.
+        unit: of all its values.
+        limit: the goal for Penstock's own figure, in the unit; None: there is none.
+    """
+
+    name: str
+    what: str
+    count: int
+    quick_count: int
+    unit: str = "µs"
+    limit: float | None = None
+
+    def penstock(self, count: int, /) -> Sample:
+        """Do the work with Penstock; see `Side`."""
+        ...
+
+    def references(self) -> Sequence[Reference]:
+        """What Penstock is held against, if anything."""
+        return ()
+
+
+def microseconds_a_task(work: Callable[[], object], tasks: int) -> float:
+    """Do the work once, by the clock."""
+    began = time.perf_counter()
+    work()
+    return (time.perf_counter() - began) / tasks * 1e6

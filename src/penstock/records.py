@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias, cast
 from uuid import UUID
 
 import msgspec
@@ -141,7 +141,28 @@ class CacheHit(NamedTuple):
 
 def encode_history(states: Sequence[State[object]]) -> bytes:
     """The states as the database keeps them."""
-    return _encode([(s.type, s.name, s.message, s.timestamp, s.details) for s in states])
+    transitions = [(s.type, s.name, s.message, s.timestamp, s.details) for s in states]
+    try:
+        return _encode(transitions)
+    except UnicodeEncodeError:
+        return _encode(_storable(transitions))
+
+
+def storable_text(text: str) -> str:
+    """The text in valid Unicode: lone surrogates, as in odd file names, are written out."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _storable(value: Any) -> Any:
+    """Plain data with all its texts storable."""
+    plain: Any = msgspec.to_builtins(value, builtin_types=(bytes, datetime, UUID))
+    if isinstance(plain, str):
+        return storable_text(plain)
+    if isinstance(plain, dict):
+        return {key: _storable(item) for key, item in cast("dict[str, Any]", plain).items()}
+    if isinstance(plain, list | tuple):
+        return [_storable(item) for item in cast("Sequence[Any]", plain)]
+    return plain
 
 
 def decode_history(history: bytes) -> list[Transition]:
@@ -183,7 +204,7 @@ def _shortened(value: object) -> str:
         text = repr(value)
     except Exception as error:
         text = f"<{type(value).__name__}: its repr raised {type(error).__name__}>"
-    clean = text.encode("utf-8", "backslashreplace").decode()
+    clean = storable_text(text)
     return clean if len(clean) <= 1000 else f"{clean[:1000]}… ({len(clean)} characters)"
 
 

@@ -460,7 +460,8 @@ class ParkedRun:
             self._join(effect, go_on)
             return
         if type(effect) is Commit:  # what is being written cannot be taken back
-            runtime.commit().add_callback(go_on)
+            # From the loop that writes back to a worker: what follows may call the user's code.
+            runtime.commit().add_callback(partial(self._workers.run_soon, go_on))
             return
         self._ticket = ticket
         if type(effect) is Acquire:

@@ -36,7 +36,7 @@ from penstock._engine.runs import FlowRun, Run, TaskRun
 from penstock._engine.tracebacks import format_error
 from penstock.caching import UnhashableParameter, hash_parameters
 from penstock.exceptions import ParameterError, RunCancelled, RunNotReady, RunTimedOut
-from penstock.records import CacheHit, CacheRow
+from penstock.records import CacheHit, CacheRow, storable_text
 from penstock.results import encode_result, reference_to_run
 from penstock.states import (
     TRANSITIONS,
@@ -192,7 +192,7 @@ def _cache_steps(run: TaskRun, rules: Rulebook) -> Steps[State[Any] | None]:
 def _key_steps(run: TaskRun, rules: Rulebook) -> Steps[str | None]:
     outcome = yield Invoke(lambda: run.task.cache_key_of(run))
     if type(outcome) is Value:
-        return None if outcome.value is None else str(outcome.value)
+        return None if outcome.value is None else storable_text(str(outcome.value))
     if type(outcome) is Error:
         rules.warn(run, "runs uncached", outcome.exception)
     return None

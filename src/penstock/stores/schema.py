@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
+from contextlib import closing
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -81,21 +83,35 @@ CREATE INDEX cache_by_run ON cache (run_id);
 MIGRATIONS: Final = (_VERSION_1,)
 """One script a version; a file of version n has seen the first n."""
 
+STATEMENT_SIZES: Final = (1000, 100)
+"""Rows of one statement, largest first; SQLite takes 32,766 values, and a row has at most 13."""
+DEFINITION_COLUMNS: Final = ("id", "kind", "name", "key", "version", "description", "tags")
+TAG_COLUMNS: Final = ("tag", "run_id")
 _CHANGING = ("state_type", "state_name", "run_count", "history", "result")
-ROWS_A_STATEMENT: Final = 1000
-"""SQLite takes 32,766 values a statement; a row has at most 13."""
 
 
+@lru_cache(maxsize=1024)
 def upsert(row_type: type[FlowRow | TaskRow], rows: int) -> str:
-    """The statement that writes that many rows, new ones or known ones."""
+    """The statement that writes that many runs, new ones or known ones."""
     table = "flow_run" if row_type is FlowRow else "task_run"
-    columns = row_type._fields
-    one = f"({','.join('?' * len(columns))})"
     changes = ",".join(f"{column}=excluded.{column}" for column in _CHANGING)
-    return (
-        f"INSERT INTO {table} ({','.join(columns)}) VALUES {','.join([one] * rows)} "  # noqa: S608  # no value is part of the text
-        f"ON CONFLICT (id) DO UPDATE SET {changes}"
-    )
+    inserted = _insert("INSERT", table, row_type._fields, rows)
+    return f"{inserted} ON CONFLICT (id) DO UPDATE SET {changes}"
+
+
+def insert(table: str, columns: tuple[str, ...], rows: int) -> str:
+    """The statement that writes that many rows, leaving known ones alone."""
+    return _insert("INSERT OR IGNORE", table, columns, rows)
+
+
+def replace(table: str, columns: tuple[str, ...], rows: int) -> str:
+    """The statement that writes that many rows in place of known ones."""
+    return _insert("INSERT OR REPLACE", table, columns, rows)
+
+
+def _insert(verb: str, table: str, columns: tuple[str, ...], rows: int) -> str:
+    one = f"({','.join('?' * len(columns))})"
+    return f"{verb} INTO {table} ({','.join(columns)}) VALUES {','.join([one] * rows)}"
 
 
 def prepare_file(path: Path, synchronous: str) -> None:
@@ -112,15 +128,12 @@ def prepare_file(path: Path, synchronous: str) -> None:
     except OSError as error:
         raise StoreError(_unusable(path, error)) from error
     try:
-        connection = connect(path, synchronous)
+        with closing(sqlite3.connect(path, timeout=BUSY_SECONDS)) as connection:
+            _version(connection, path)  # a file that is not ours is left as it is
+        with closing(connect(path, synchronous)) as connection:
+            _migrate(connection, path)
     except sqlite3.Error as error:
         raise _refusal(path, error) from error
-    try:
-        _migrate(connection, path)
-    except sqlite3.Error as error:
-        raise _refusal(path, error) from error
-    finally:
-        connection.close()
 
 
 def connect(path: Path, synchronous: str) -> sqlite3.Connection:
@@ -133,6 +146,17 @@ def connect(path: Path, synchronous: str) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def connect_to_read(path: Path) -> sqlite3.Connection:
+    """A connection that cannot write; any thread may close it."""
+    return sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=ro",
+        uri=True,
+        timeout=BUSY_SECONDS,
+        isolation_level=None,
+        check_same_thread=False,
+    )
 
 
 def _patiently(connection: sqlite3.Connection, statement: str) -> None:

@@ -14,8 +14,9 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -26,10 +27,30 @@ from penstock._engine.ids import id_bound
 from penstock._engine.latch import Latch
 from penstock._engine.loops import LoopThread
 from penstock.exceptions import StoreError
-from penstock.records import CacheRow, Definition, FlowRow, Row, RunKind, Source, TaskRow
+from penstock.records import (
+    CacheRow,
+    Definition,
+    FlowRow,
+    Row,
+    RunKind,
+    Source,
+    TaskRow,
+    storable_text,
+)
 from penstock.results import INLINE_LIMIT, referenced_file, store_payload
 from penstock.stores import FoundFlowRun, FoundResult, FoundTaskRun, Pruned, Query
-from penstock.stores.schema import BUSY_SECONDS, ROWS_A_STATEMENT, connect, prepare_file, upsert
+from penstock.stores.schema import (
+    BUSY_SECONDS,
+    DEFINITION_COLUMNS,
+    STATEMENT_SIZES,
+    TAG_COLUMNS,
+    connect,
+    connect_to_read,
+    insert,
+    prepare_file,
+    replace,
+    upsert,
+)
 
 _GATHER_SECONDS: Final = 0.003
 """How long a woken writer waits for company; a barrier cuts it short."""
@@ -56,10 +77,69 @@ class _Batch:
             self.barriers.append(item)
             return
         source, length = item
+        # At the end, so that of two results under one key the later one is written last.
+        self.latest.pop(source, None)
         self.latest[source] = length
         payload = source.payload
         if payload is not None and len(payload) >= _HEAVY_BYTES and source.is_final(length):
             self.heavy_bytes += len(payload)
+
+
+_Statement: TypeAlias = tuple[str, list[Any]]
+
+
+class _Rows:
+    """The rows of a batch, by table."""
+
+    def __init__(self) -> None:
+        self.definitions: dict[int, Definition] = {}
+        self._flow_runs: list[Row] = []
+        self._task_runs: list[Row] = []
+        self._cache: list[CacheRow] = []
+        self._tags: list[tuple[str, bytes]] = []
+
+    def add(self, source: Source, length: int, payload: bytes | None) -> None:
+        """Take what a run was after its first `length` states."""
+        row = source.row(length, payload)
+        (self._flow_runs if type(row) is FlowRow else self._task_runs).append(row)
+        definition = source.definition
+        self.definitions[definition.id] = definition
+        if source.cache_row is not None and source.is_final(length):
+            self._cache.append(source.cache_row)
+        if row.tags is not None:
+            self._tags += [(tag, row.id) for tag in source.tags]
+
+    def statements(self) -> Iterator[_Statement]:
+        """What writes them."""
+        definitions = list(map(_stored, self.definitions.values()))
+        yield from _in_chunks(definitions, partial(insert, "definition", DEFINITION_COLUMNS))
+        yield from _in_chunks(self._flow_runs, partial(upsert, FlowRow))
+        yield from _in_chunks(self._task_runs, partial(upsert, TaskRow))
+        yield from _in_chunks(self._tags, partial(insert, "tag", TAG_COLUMNS))
+        yield from _in_chunks(self._cache, partial(replace, "cache", CacheRow._fields))
+
+
+def _in_chunks(rows: Sequence[Sequence[Any]], sql: Callable[[int], str]) -> Iterator[_Statement]:
+    """Few sizes, as SQLite compiles each text once: 1000s, 100s, and the rest."""
+    start = 0
+    while start < len(rows):
+        left = len(rows) - start
+        size = next((size for size in STATEMENT_SIZES if size <= left), left)
+        chunk = rows[start : start + size]
+        # sqlite3 looks for an adapter for each bytes, which takes longer than binding it; it knows
+        # that a bytearray has none.
+        yield (
+            sql(size),
+            [bytearray(value) if type(value) is bytes else value for row in chunk for value in row],
+        )
+        start += size
+
+
+def _storable(statements: list[_Statement]) -> list[_Statement]:
+    return [
+        (sql, [storable_text(value) if isinstance(value, str) else value for value in values])
+        for sql, values in statements
+    ]
 
 
 class SqliteStore:
@@ -76,7 +156,8 @@ class SqliteStore:
     """
 
     def __init__(self, path: Path, storage: Path, synchronous: str, host: LoopThread) -> None:
-        self.storage: Path = storage
+        path = path.absolute()  # the process may change its folder
+        self.storage: Path = storage.absolute()
         self._path = path
         self._synchronous = synchronous
         self._host = host
@@ -84,7 +165,6 @@ class SqliteStore:
         self._lock = threading.Lock()
         self._heavy_bytes = 0
         self._asleep = True
-        self._urgent = False
         self._closing = False
         self._relief: Latch | None = None
         self._failure: StoreError | None = None
@@ -95,6 +175,7 @@ class SqliteStore:
         self._ended = Latch()
         prepare_file(path, synchronous)
         self._wake = asyncio.Event()
+        self._hurry = asyncio.Event()
         host.spawn(self._write_forever)
         # A script may end right away, and then no thread can be started for the connection.
         self._opened.wait(gives_up_place=False)
@@ -121,22 +202,30 @@ class SqliteStore:
         self._asleep = False
         self._host.port.call_soon(self._wake.set)
 
+    def _hasten(self) -> None:
+        self._wake.set()
+        self._hurry.set()
+
     def relieve(self) -> Latch | None:
         """See `Store`."""
-        if len(self._queue) <= _EVENTS_IN_QUEUE and self._heavy_bytes <= _BYTES_IN_QUEUE:
+        if not self._is_full():
             return None
         self.check()
         with self._lock:
+            if not self._is_full():  # the writer was faster
+                return None
             if self._relief is None:
                 self._relief = Latch()
             return self._relief
+
+    def _is_full(self) -> bool:
+        return len(self._queue) > _EVENTS_IN_QUEUE or self._heavy_bytes > _BYTES_IN_QUEUE
 
     def barrier(self) -> Latch:
         """See `Store`."""
         latch = Latch()
         self._queue.append(latch)
-        self._urgent = True
-        self._rouse()
+        self._host.port.call_soon(self._hasten)
         if self._ended.is_set():
             latch.set()
         return latch
@@ -151,7 +240,10 @@ class SqliteStore:
     async def _write_forever(self) -> None:
         try:
             connection = await aiosqlite.connect(
-                self._path, timeout=BUSY_SECONDS, isolation_level=None
+                self._path,
+                timeout=BUSY_SECONDS,
+                isolation_level=None,
+                cached_statements=5 * STATEMENT_SIZES[-1],
             )
             try:
                 await connection.execute(f"PRAGMA synchronous={self._synchronous.upper()}")
@@ -174,80 +266,75 @@ class SqliteStore:
             if self._closing:
                 return False
             self._wake.clear()
+            self._hurry.clear()
             self._asleep = True
             if not self._queue and not self._closing:
                 await self._wake.wait()
-                if not self._urgent:
-                    await asyncio.sleep(_GATHER_SECONDS)
+                self._host.call_later(_GATHER_SECONDS, self._hurry.set)
+                await self._hurry.wait()
             self._asleep = False
         return True
 
     def _drained(self) -> _Batch:
         batch = _Batch()
-        self._urgent = False
         take = self._queue.popleft
         for _ in range(min(len(self._queue), _EVENTS_A_BATCH)):
             batch.add(take())
         return batch
 
     async def _write(self, connection: aiosqlite.Connection, batch: _Batch) -> None:
-        """Write a batch, trying for a while where the disk or another process is in the way."""
+        """Write a batch, and let everybody know who waits for it, whatever comes of it."""
+        try:
+            if self._failure is None and batch.latest:
+                await self._write_patiently(connection, batch)
+        finally:
+            self._settle(batch)
+            self._relax(batch)
+            for latch in batch.barriers:
+                latch.set()
+
+    async def _write_patiently(self, connection: aiosqlite.Connection, batch: _Batch) -> None:
+        """Try for a while where the disk or another process is in the way."""
         give_up_at = time.monotonic() + _GIVE_UP_SECONDS
-        if self._failure is None and batch.latest:
-            while True:
-                try:
-                    await self._transact(connection, batch)
-                    break
-                except (sqlite3.Error, OSError) as error:
-                    await connection.rollback()
-                    _log.warning("Writing %s failed, will be tried again: %s", self._path, error)
-                    if time.monotonic() > give_up_at:
-                        self._failure = StoreError(f"{self._path} cannot be written: {error}.")
-                        _log.error(
-                            "%s Its history is incomplete from here on.", self._failure
-                        )  # told above
-                        break
-                    await asyncio.sleep(0.2)
-        self._settle(batch)
-        self._relax(batch)
-        for latch in batch.barriers:
-            latch.set()
+        while True:
+            try:
+                await self._transact(connection, batch)
+            except (sqlite3.Error, OSError) as error:
+                await connection.rollback()
+                _log.warning("Writing %s failed, will be tried again: %s", self._path, error)
+                if time.monotonic() > give_up_at:
+                    self._failure = StoreError(f"{self._path} cannot be written: {error}.")
+                    _log.critical("%s Its history is incomplete from here on.", self._failure)
+                    return
+                await asyncio.sleep(0.2)
+            else:
+                return
 
     async def _transact(self, connection: aiosqlite.Connection, batch: _Batch) -> None:
-        flow_rows: list[Row] = []
-        task_rows: list[Row] = []
-        cache_rows: list[CacheRow] = []
-        definitions: dict[int, Definition] = {}
-        tags: list[tuple[str, bytes]] = []
+        rows = _Rows()
         for source, length in batch.latest.items():
-            final = source.is_final(length)
-            payload = source.payload if final else None
-            if payload is not None and len(payload) >= INLINE_LIMIT:
-                payload = await anyio.to_thread.run_sync(
-                    store_payload, payload, self.storage, source.run_id
-                )
-            row = source.row(length, payload)
-            (flow_rows if type(row) is FlowRow else task_rows).append(row)
-            definition = source.definition
-            if definition.id not in self._written_definitions:
-                definitions[definition.id] = definition
-            if final and source.cache_row is not None:
-                cache_rows.append(source.cache_row)
-            if row.tags is not None:
-                tags.extend((tag, row.id) for tag in source.tags)
-        await connection.execute("BEGIN IMMEDIATE")
-        if definitions:
-            await connection.executemany(_INSERT_DEFINITION, map(_stored, definitions.values()))
-        await _upsert(connection, FlowRow, flow_rows)
-        await _upsert(connection, TaskRow, task_rows)
-        if tags:
-            await connection.executemany("INSERT OR IGNORE INTO tag VALUES (?,?)", tags)
-        if cache_rows:
-            await connection.executemany(
-                "INSERT OR REPLACE INTO cache VALUES (?,?,?,?)", cache_rows
-            )
-        await connection.commit()
-        self._written_definitions.update(definitions)
+            rows.add(source, length, await self._stored_payload(source, length))
+        rows.definitions = {
+            id_: definition
+            for id_, definition in rows.definitions.items()
+            if id_ not in self._written_definitions
+        }
+        statements = list(rows.statements())
+        try:
+            await _execute(connection, statements)
+        except UnicodeEncodeError:
+            await connection.rollback()
+            await _execute(connection, _storable(statements))
+        self._written_definitions.update(rows.definitions)
+
+    async def _stored_payload(self, source: Source, length: int) -> bytes | None:
+        """The result as its row holds it: large ones are written to a file first."""
+        payload = source.payload
+        if payload is None or not source.is_final(length):
+            return None
+        if len(payload) < INLINE_LIMIT:
+            return payload
+        return await anyio.to_thread.run_sync(store_payload, payload, self.storage, source.run_id)
 
     def _settle(self, batch: _Batch) -> None:
         """From here on, what has ended is found in the file."""
@@ -285,7 +372,7 @@ class SqliteStore:
         try:
             reader: _Reader | None = getattr(self._readers, "reader", None)
             if reader is None:
-                reader = self._readers.reader = _Reader(self._path)
+                reader = self._readers.reader = _Reader(connect_to_read(self._path))
             return reader.connection.execute(sql, values).fetchall()
         except sqlite3.Error as error:
             raise StoreError(f"{self._path} cannot be read: {error}.") from error
@@ -295,8 +382,8 @@ class SqliteStore:
         fresh = self._fresh.get(key)
         if fresh is not None:
             row, payload = fresh
-            if row.expires_at is None or row.expires_at > now:
-                return FoundResult(row.run_id, payload, row.expires_at)
+            alive = row.expires_at is None or row.expires_at > now
+            return FoundResult(row.run_id, payload, row.expires_at) if alive else None
         for found in self._read(_LOOK_UP, (key, now)):
             return FoundResult(*found)
         return None
@@ -392,15 +479,6 @@ class SqliteStore:
         self.check()
 
 
-async def _upsert(
-    connection: aiosqlite.Connection, row_type: type[FlowRow | TaskRow], rows: list[Row]
-) -> None:
-    for start in range(0, len(rows), ROWS_A_STATEMENT):
-        chunk = rows[start : start + ROWS_A_STATEMENT]
-        values = [value for row in chunk for value in row]
-        await connection.execute(upsert(row_type, len(chunk)), values)
-
-
 def _conditions(
     table: str, definition: str, query: Query
 ) -> Iterable[tuple[str, Sequence[object]]]:
@@ -424,17 +502,21 @@ def _conditions(
         yield "r.id < ?", (query.before,)
 
 
+async def _execute(connection: aiosqlite.Connection, statements: Sequence[_Statement]) -> None:
+    if len(statements) == 1:  # a transaction of its own, in one hop to the thread
+        await connection.execute(*statements[0])
+        return
+    await connection.execute("BEGIN IMMEDIATE")
+    for sql, values in statements:
+        await connection.execute(sql, values)
+    await connection.commit()
+
+
 class _Reader:
     """The read-only connection of one thread; closed when the thread ends."""
 
-    def __init__(self, path: Path) -> None:
-        self.connection = sqlite3.connect(
-            f"{path.absolute().as_uri()}?mode=ro",
-            uri=True,
-            timeout=BUSY_SECONDS,
-            isolation_level=None,
-            check_same_thread=False,
-        )
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
 
     def __del__(self) -> None:
         self.connection.close()
@@ -459,7 +541,6 @@ class _transaction:  # noqa: N801  # used like a function
 
 _FLOW_COLUMNS = len(FlowRow._fields)
 _TASK_COLUMNS = len(TaskRow._fields)
-_INSERT_DEFINITION = "INSERT OR IGNORE INTO definition VALUES (?,?,?,?,?,?,?)"
 _LOOK_UP = """
 SELECT c.run_id, t.result, c.expires_at FROM cache c JOIN task_run t ON t.id = c.run_id
 WHERE c.key = ? AND (c.expires_at IS NULL OR c.expires_at > ?) AND t.result IS NOT NULL

@@ -1,0 +1,337 @@
+"""Plays the rules with scripted outcomes and a fake clock: no loop, no thread, no sleep.
+
+A `Stage` is the world around the runs of one test. It answers what the rules ask for as a driver
+and a store would, unless the test has scripted another answer; and with each state that a run
+enters it checks what holds for all of them.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeAlias, cast
+
+from penstock import Flow, Task
+from penstock._engine.effects import (
+    Acquire,
+    Claim,
+    Commit,
+    Effect,
+    Error,
+    Interrupted,
+    Invoke,
+    Join,
+    LookUp,
+    Outcome,
+    Record,
+    Sleep,
+    Steps,
+    TimedOut,
+    Value,
+    WaitFor,
+)
+from penstock._engine.latch import Latch
+from penstock._engine.lifecycle import Rulebook, abort_steps, flow_steps, task_steps
+from penstock._engine.runs import FlowOptions, FlowRun, Parent, Run, TaskOptions, TaskRun
+from penstock.futures import TaskFuture
+from penstock.records import CacheHit, CacheRow
+from penstock.results import decode_result
+from penstock.states import TRANSITIONS, TYPES, State
+
+Answer: TypeAlias = Outcome | Callable[[], object] | None
+"""An outcome, or a function that does something and may give one; None: as a driver would."""
+
+
+def then(act: Callable[[], object], outcome: Outcome) -> Answer:
+    """First this happens; then the answer is this."""
+
+    def answer() -> Outcome:
+        act()
+        return outcome
+
+    return answer
+
+
+START = datetime(2024, 2, 29, 12, 0, tzinfo=UTC)
+BAD_CODE = ValueError("bad code")
+
+_LABELS: dict[type[Effect], str] = {
+    Acquire: "acquire",
+    Invoke: "invoke",
+    Sleep: "sleep",
+    WaitFor: "wait",
+    LookUp: "look up",
+    Claim: "claim",
+    Join: "join",
+    Commit: "commit",
+}
+_INTERRUPTIBLE = frozenset({"acquire", "invoke", "sleep", "wait", "join"})
+
+
+class Clock:
+    """A time that passes only when somebody says so."""
+
+    def __init__(self) -> None:
+        self._time = START
+
+    def now(self) -> datetime:
+        return self._time
+
+    def advance(self, seconds: float) -> None:
+        self._time += timedelta(seconds=seconds)
+
+
+class Script:
+    """The answers to the effects of one play, by label, in order."""
+
+    def __init__(self, **answers: Iterable[Answer]) -> None:
+        given = {name.replace("_", " "): deque(answers) for name, answers in answers.items()}
+        unknown = given.keys() - set(_LABELS.values())
+        assert not unknown, f"no effect is called {unknown}"
+        self._answers = given
+
+    def answer(self, effect: Effect) -> Answer:
+        """The next answer to such an effect; None: as a driver would."""
+        answers = self._answers.get(_LABELS[type(effect)])
+        return answers.popleft() if answers else None
+
+    def check_used_up(self) -> None:
+        left = {label: list(answers) for label, answers in self._answers.items() if answers}
+        assert not left, f"the rules never asked for {left}"
+
+
+class Played:
+    """What a play came to."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.effects: list[Effect] = []
+
+    @property
+    def state(self) -> State[Any]:
+        """The last state."""
+        return self.run.state
+
+    @property
+    def steps(self) -> list[str]:
+        """The effects in order: a state by its name, anything else in lower case."""
+        return [_shown(effect) for effect in self.effects]
+
+    def effects_of(self, kind: type[Effect]) -> list[Any]:
+        return [effect for effect in self.effects if type(effect) is kind]
+
+
+def _shown(effect: Effect) -> str:
+    if type(effect) is Record:
+        return effect.state.name
+    if type(effect) is Sleep:
+        return f"sleep {effect.seconds:g}"
+    return _LABELS[type(effect)] + (" cancelled" if effect == Join(cancel=True) else "")
+
+
+class Stage:
+    """The world around the runs of one test.
+
+    Args:
+        strict: whether a result may be seen only once it is on disk.
+    """
+
+    def __init__(self, *, strict: bool = False) -> None:
+        self.clock = Clock()
+        self.warnings: list[tuple[str, BaseException | None]] = []
+        self.rules = Rulebook(self.clock.now, self._warn, strict)
+        self.cache: dict[str, tuple[CacheRow, bytes]] = {}
+        self._owners: dict[str, TaskRun] = {}
+
+    def _warn(self, _run: Run, what: str, error: BaseException | None) -> None:
+        self.warnings.append((what, error))
+
+    def play(self, run: Run, **answers: Iterable[Answer]) -> Played:
+        """Drive the rules of a run to their end."""
+        script = Script(**answers)
+        played = self.play_with(run, script.answer)
+        script.check_used_up()
+        return played
+
+    def play_with(self, run: Run, answer: Callable[[Effect], Answer]) -> Played:
+        """Drive the rules of a run to their end, asking `answer` before each effect."""
+        played = Played(run)
+        state = self._drive(_steps_of(run, self.rules), played, answer)
+        assert state is run.state, "the rules return the state that they recorded last"
+        self._finish(run)
+        return played
+
+    def abort(self, run: Run, error: BaseException) -> Played:
+        """Drive the rules that end a run from outside."""
+        played = Played(run)
+        self._drive(abort_steps(run, self.rules, error), played, lambda _effect: None)
+        return played
+
+    def _drive(
+        self, steps: Steps[Any], played: Played, answer: Callable[[Effect], Answer]
+    ) -> object:
+        outcome: Outcome | None = None
+        while True:
+            try:
+                effect = steps.send(outcome)
+            except StopIteration as stop:
+                return cast("object", stop.value)
+            played.effects.append(effect)
+            if type(effect) is Record:
+                self._record(played.run, effect)
+                outcome = None
+            else:
+                outcome = self._outcome(played.run, effect, answer(effect))
+
+    def _outcome(self, run: Run, effect: Effect, answer: Answer) -> Outcome:
+        outcome = answer() if callable(answer) else answer
+        if type(outcome) is Interrupted:
+            assert _LABELS[type(effect)] in _INTERRUPTIBLE, f"{effect} is never interrupted"
+        if isinstance(outcome, Value | Error | TimedOut | Interrupted):
+            return outcome
+        return self._as_a_driver(run, effect)
+
+    def _record(self, run: Run, effect: Record) -> None:
+        state = effect.state
+        assert effect.phase in TRANSITIONS[run.phase].values(), "every step is in the table"
+        assert state.type is TYPES[effect.phase], "the phase says what the state means"
+        assert state.timestamp == self.clock.now()
+        run.enter(effect.phase, state)
+        if state.is_completed() and run.cache_row is not None:
+            assert run.payload is not None, "what is found by a key has a result"
+            self.cache[run.cache_row.key] = (run.cache_row, run.payload)
+
+    def _finish(self, run: Run) -> None:
+        assert run.phase is not None
+        assert run.is_final(len(run.history)), "the rules end when the run has"
+        for key in [key for key, owner in self._owners.items() if owner is run]:
+            del self._owners[key]
+        run.set()
+
+    # As the drivers do it
+
+    def _as_a_driver(self, run: Run, effect: Effect) -> Outcome:
+        if type(effect) is Invoke:
+            return _called(effect)
+        if type(effect) is Sleep:
+            self.clock.advance(effect.seconds)
+        elif type(effect) is WaitFor:
+            assert all(latch.is_set() for latch in effect.latches), "nobody would end this wait"
+        elif type(effect) is Join:
+            _join(run, effect)
+        elif type(effect) is LookUp:
+            return Value(self._look_up(effect.key))
+        elif type(effect) is Claim:
+            return Value(self._claim(effect.key, run))
+        return Value()
+
+    def _look_up(self, key: str) -> CacheHit | None:
+        row, payload = self.cache.get(key, (None, b""))
+        if row is None:
+            return None
+        if row.expires_at is not None and row.expires_at <= self.clock.now().timestamp():
+            return None
+        return CacheHit(row.run_id, decode_result(payload, None), row.expires_at)
+
+    def _claim(self, key: str, run: Run) -> Latch | None:
+        assert isinstance(run, TaskRun)
+        owner = self._owners.setdefault(key, run)
+        return None if owner is run else owner
+
+    # Runs that have ended
+
+    def ended(self, name: str, parent: Parent = None, value: object = 1) -> TaskRun:
+        """A task run that has ended in the state of this name."""
+        if name == "Cached":
+            first, run = (task_run(CACHED, parent=of) for of in (None, parent))
+            self.play(first, invoke=[None, Value(value)])
+        elif name == "NotReady":
+            run = task_run(WORK, future("Failed", self), parent=parent)
+        else:
+            run = task_run(WORK, parent=parent)
+        script = Script(invoke=[_ATTEMPTS[name](value)]) if name in _ATTEMPTS else Script()
+        self.play_with(run, script.answer)
+        assert run.state.name == name
+        return run
+
+
+_ATTEMPTS: dict[str, Callable[[object], Outcome]] = {
+    "Completed": Value,
+    "Failed": lambda _value: Error(BAD_CODE),
+    "TimedOut": lambda _value: TimedOut(),
+    "Cancelled": lambda _value: Interrupted(),
+    "Crashed": lambda _value: Interrupted(SystemExit(3)),
+}
+
+
+def _steps_of(run: Run, rules: Rulebook) -> Steps[State[Any]]:
+    if isinstance(run, TaskRun):
+        return task_steps(run, rules)
+    assert isinstance(run, FlowRun)
+    return flow_steps(run, rules)
+
+
+def _called(effect: Invoke) -> Outcome:
+    try:
+        value = effect.call()
+        return Value(_awaited(cast("Coroutine[Any, Any, Any]", value)) if effect.awaits else value)
+    except Exception as error:
+        return Error(error)
+    except BaseException as error:
+        return Interrupted(error)
+
+
+def _awaited(coroutine: Coroutine[Any, Any, Any]) -> object:
+    try:
+        coroutine.send(None)
+    except StopIteration as stop:
+        return cast("object", stop.value)
+    raise AssertionError("code under play has no loop to wait in")
+
+
+def _join(run: Run, effect: Join) -> None:
+    assert isinstance(run, FlowRun)
+    if effect.cancel:
+        for member in run.members:
+            if not member.is_set():
+                member.cancel()
+    assert all(member.is_set() for member in run.members), "nobody would end this join"
+
+
+# What is played
+
+
+def work(*args: object) -> object:
+    """The function of tasks whose attempts are scripted."""
+    return args
+
+
+WORK = Task[..., Any](work)
+FLOW = Flow[..., Any](work)
+CACHED = Task[..., Any](work, cache_key_fn=lambda _context, _parameters: "the key")
+
+
+def task_run(task: TaskOptions, *args: object, parent: Parent = None, **kwargs: object) -> TaskRun:
+    """A task run that has not begun."""
+    return TaskRun(task, parent, args, kwargs)
+
+
+def flow_run(flow: FlowOptions, *args: object, parent: Parent = None, **kwargs: object) -> FlowRun:
+    """A flow run that has not begun."""
+    return FlowRun(flow, parent, args, kwargs)
+
+
+def future(name: str, stage: Stage, parent: Parent = None, value: object = 1) -> TaskFuture[Any]:
+    """The future of a task run that has ended in the state of this name."""
+    return future_of(stage.ended(name, parent, value))
+
+
+def future_of(run: Run) -> TaskFuture[Any]:
+    """The future of a run, whatever its state."""
+    return TaskFuture(run)
+
+
+def names(run: Run) -> list[str]:
+    """The names of all states of a run."""
+    return [state.name for state in run.history]

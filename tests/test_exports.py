@@ -1,0 +1,195 @@
+"""What the package offers: its names, their docstrings, their types, and the cost of its import."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.metadata
+import importlib.resources
+import inspect
+import json
+import pkgutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import penstock
+
+PUBLIC_MODULES = sorted(
+    module.name
+    for module in pkgutil.walk_packages(penstock.__path__, "penstock.")
+    if "._" not in module.name
+)
+NEEDED = {"aiosqlite", "anyio", "idna", "msgspec", "sniffio", "typing_extensions"}
+"""The dependencies, and what they need themselves."""
+
+
+# Names
+
+
+def test_all_is_what_the_package_imports_and_nothing_else() -> None:
+    body = ast.parse(inspect.getsource(penstock)).body
+    bound = {a.asname or a.name for s in body if isinstance(s, ast.ImportFrom) for a in s.names}
+    assert {*bound, "__version__"} == set(penstock.__all__)
+
+
+def test_what_the_package_holds_is_in_all_or_one_of_its_modules() -> None:
+    names = {name for name in vars(penstock) if not name.startswith("_")}
+    others = names - set(penstock.__all__)
+    assert {f"penstock.{name}" for name in others} <= set(PUBLIC_MODULES)
+
+
+def test_all_is_sorted_and_names_each_thing_once() -> None:
+    assert penstock.__all__ == sorted(set(penstock.__all__))
+
+
+@pytest.mark.parametrize("name", PUBLIC_MODULES)
+def test_what_a_module_lists_it_has(name: str) -> None:
+    module = importlib.import_module(name)
+    listed: list[str] = getattr(module, "__all__", [])
+    assert [entry for entry in listed if not hasattr(module, entry)] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "home"),
+    [
+        ("ConcurrentTaskRunner", "penstock.task_runners"),
+        ("SequentialTaskRunner", "penstock.task_runners"),
+        ("task_input_hash", "penstock.tasks"),
+        ("Completed", "penstock.states"),
+        ("WouldDeadlock", "penstock.exceptions"),
+        ("flow_runs", "penstock.history"),
+        ("RunFormatter", "penstock.logging"),
+    ],
+)
+def test_names_that_the_documentation_imports_are_where_it_says(name: str, home: str) -> None:
+    assert getattr(importlib.import_module(home), name).__doc__
+
+
+# Docstrings
+
+
+def undocumented(module: ModuleType) -> Iterator[str]:
+    """The public classes, functions, methods and properties of a module without a docstring."""
+    if not module.__doc__:
+        yield module.__name__
+    for name, thing in vars(module).items():
+        if name.startswith("_") or getattr(thing, "__module__", "") != module.__name__:
+            continue
+        if isinstance(thing, type):
+            yield from (f"{module.__name__}.{name}{member}" for member in undocumented_in(thing))
+        elif inspect.isfunction(thing) and not thing.__doc__:
+            yield f"{module.__name__}.{name}"
+
+
+def undocumented_in(kind: type) -> Iterator[str]:
+    """The same of a class; what it inherits is documented where it comes from."""
+    if not kind.__doc__:
+        yield ""
+    for name, member in vars(kind).items():
+        is_code = inspect.isfunction(member) or isinstance(member, property | classmethod)
+        if is_code and not name.startswith("_") and not member.__doc__:
+            yield f".{name}"
+
+
+@pytest.mark.parametrize("name", ["penstock", *PUBLIC_MODULES])
+def test_every_public_object_has_a_docstring(name: str) -> None:
+    assert list(undocumented(importlib.import_module(name))) == []
+
+
+def test_what_has_no_docstring_is_found() -> None:
+    module = ModuleType("example", "A module.")
+    source = """
+def documented(): "What it does."
+def bare(): ...
+def _private(): ...
+class Thing:
+    'A thing.'
+    def bare(self): ...
+    @property
+    def value(self): ...
+    def _private(self): ...
+class Bare: ...
+"""
+    exec(source, vars(module) | {"__name__": "example"}, vars(module))
+    assert list(undocumented(module)) == [
+        "example.bare",
+        "example.Thing.bare",
+        "example.Thing.value",
+        "example.Bare",
+    ]
+
+
+# Types
+
+
+def test_the_package_says_that_it_is_typed() -> None:
+    assert importlib.resources.files("penstock").joinpath("py.typed").is_file()
+    classifiers = importlib.metadata.metadata("penstock").get_all("Classifier") or []
+    assert "Typing :: Typed" in classifiers
+
+
+# The cost of the import
+
+
+PROBE = """
+import json, sys, threading
+before = set(sys.modules)
+import {module}
+loaded = sys.modules.keys() - before
+third_party = sorted(
+    name for name in loaded
+    if "." not in name and "site-packages" in (getattr(sys.modules[name], "__file__", "") or "")
+)
+print(json.dumps([third_party, threading.active_count()]))
+"""
+
+
+def probe(module: str) -> tuple[set[str], int]:
+    """The third-party modules that an import loads, and the threads that are there then."""
+    process = subprocess.run(
+        [sys.executable, "-c", PROBE.format(module=module)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    third_party, threads = json.loads(process.stdout)
+    return set(third_party), int(threads)
+
+
+@pytest.mark.parametrize("names", [["penstock"], PUBLIC_MODULES], ids=["package", "all modules"])
+def test_an_import_loads_what_is_needed_starts_no_thread_and_makes_no_file(
+    names: list[str], tmp_path: Path
+) -> None:
+    loaded, threads = probe(", ".join(names))
+    assert "msgspec" in loaded
+    assert loaded <= NEEDED
+    assert threads == 1
+    assert not (tmp_path / "home").exists()
+
+
+def test_the_probe_sees_what_is_loaded() -> None:
+    loaded, _ = probe("penstock, trio, pytest")
+    assert {"trio", "pytest", "anyio"} <= loaded
+
+
+def test_decorating_starts_no_engine() -> None:
+    code = """
+import threading
+from penstock import flow, task
+
+@task(retries=2, cache_key_fn=lambda context, parameters: "key")
+def work() -> int:
+    return 1
+
+@flow(log_prints=True)
+def works() -> int:
+    return work()
+
+assert threading.active_count() == 1, threading.enumerate()
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -158,7 +158,7 @@ def _answer_sync(effect: Effect, run: Run, runtime: Runtime) -> Outcome:
         return _interruptible(partial(_wait_for, effect))
     if type(effect) is Join:
         assert isinstance(run, FlowRun), "only flows join"
-        return _interruptible(partial(_join_sync, effect, run))
+        return _interruptible(partial(_join_sync, effect, run, runtime))
     if type(effect) is Commit:
         runtime.commit().wait()
         runtime.store.check()
@@ -186,7 +186,9 @@ def _wait_for(effect: WaitFor) -> Outcome:
     return _DONE
 
 
-def _join_sync(effect: Join, run: FlowRun) -> Outcome:
+def _join_sync(effect: Join, run: FlowRun, runtime: Runtime) -> Outcome:
+    if runtime.left_behind:  # in a forked child; the members are the parent's
+        return _DONE
     if effect.cancel:
         cancel_members(run)
     while unfinished := unfinished_members(run):
@@ -215,22 +217,26 @@ def refuse_deadlock(run: Run) -> None:
     if run.is_set():
         return
     port = current_port()
-    if port is not None and _needs_loop(run, port.key, set()):
+    if port is not None and _needs_loop(run, port.key):
         raise WouldDeadlock(
             f"Waiting for {getattr(run, 'name', 'this run')!r} here would block the event loop "
             "that it needs to finish. Use `await future` instead of `future.result()`."
         )
 
 
-def _needs_loop(run: Run, key: object, seen: set[Run]) -> bool:
-    if run.is_set() or run in seen:
-        return False
-    seen.add(run)
-    if run.port is not None and run.port.key is key:
-        return True
-    members = run.members if isinstance(run, FlowRun) else ()
-    others = (*run.upstream_runs, *run.predecessors, *members)
-    return any(_needs_loop(other, key, seen) for other in others)
+def _needs_loop(run: Run, key: object) -> bool:
+    seen: set[Run] = set()
+    ahead = [run]
+    while ahead:
+        run = ahead.pop()
+        if run.is_set() or run in seen:
+            continue
+        seen.add(run)
+        if run.port is not None and run.port.key is key:
+            return True
+        members = run.members if isinstance(run, FlowRun) else ()
+        ahead += (*run.upstream_runs, *run.predecessors, *members)
+    return False
 
 
 # In an event loop
@@ -304,6 +310,7 @@ async def _answer_async(effect: Effect, run: Run, runtime: Runtime) -> Outcome:
         assert isinstance(run, FlowRun), "only flows join"
         return await _join_async(run, effect.cancel)
     if type(effect) is Commit:
+        run.cancel = _too_late  # what is being written cannot be taken back
         await _shielded(runtime.commit())
         runtime.store.check()
         return _DONE
@@ -348,6 +355,9 @@ async def _cancellable(wait: Callable[[], Coroutine[Any, Any, None]]) -> Outcome
 async def _wait_for_async(effect: WaitFor) -> None:
     for latch in effect.latches:
         await latch.wait_async()
+
+
+def _too_late() -> None: ...
 
 
 async def _shielded(latch: Latch) -> None:
@@ -431,7 +441,7 @@ class ParkedRun:
                     self._slow_down()
                 elif type(effect) is Invoke:
                     self._ticket = ticket = [steps]
-                    outcome = self._call(effect)
+                    outcome = Interrupted() if self._wanted_end else self._call(effect)
                     try:
                         ticket.pop()
                     except IndexError:  # cancelled meanwhile; what the code gave is dropped
@@ -536,6 +546,7 @@ def submit(run: TaskRun, runtime: Runtime) -> None:
 
 def _submit_async(run: TaskRun, runtime: Runtime, flow_run: FlowRun | None) -> None:
     port = _loop_of(flow_run, runtime)
+    run.cancel = run.cancel_early
     steps = steps_of(run, runtime)
     try:
         effect: Effect | None = next(steps)
@@ -550,11 +561,8 @@ def _submit_async(run: TaskRun, runtime: Runtime, flow_run: FlowRun | None) -> N
 
 def _loop_of(flow_run: FlowRun | None, runtime: Runtime) -> LoopPort:
     """The loop that the async tasks of a flow run share; outside of flows, the one that runs."""
-    if flow_run is None:
-        return current_port() or runtime.async_loop.port
-    if flow_run.loop is None:
-        flow_run.loop = runtime.async_loop.port
-    return flow_run.loop
+    own = current_port() if flow_run is None else flow_run.loop
+    return own or runtime.async_loop.port
 
 
 def _start(

@@ -74,6 +74,7 @@ class Lanes(BlockablePool):
         self._lock = threading.Lock()
         self._lanes: set[_Lane] = set()
         self._idle: list[_Lane] = []
+        self._returning: deque[threading.Lock] = deque()
         self._awake = 0
         self._width = 1
         self._watched = False
@@ -138,7 +139,7 @@ class Lanes(BlockablePool):
         """Take items while there are any; False: this lane should rest."""
         clock, take = time.perf_counter, self._queue.popleft
         began = clock()
-        while self._awake <= self._width:
+        while self._awake <= self._width and not self._returning:
             try:
                 work = take()
             except IndexError:
@@ -161,12 +162,20 @@ class Lanes(BlockablePool):
     def _rest(self, lane: _Lane) -> bool:
         """Sleep until there is work; False: for too long, the thread may go."""
         with self._lock:
-            self._awake -= 1
-            if self._queue and self._awake < self._width:
+            if not self._give_up_place() and self._queue and self._awake < self._width:
                 self._awake += 1
                 return True
             self._idle.append(lane)
         return lane.gate.acquire(timeout=_IDLE_SECONDS) or not self._retire(lane)
+
+    def _give_up_place(self) -> bool:
+        """Under the lock: let a lane that has waited go on in this one's place; False: none has."""
+        self._awake -= 1
+        if not self._returning or self._awake >= self._limit:
+            return False
+        self._awake += 1
+        self._returning.popleft().release()
+        return True
 
     def _retire(self, lane: _Lane) -> bool:
         with self._lock:
@@ -214,11 +223,17 @@ class _Blocked:
     def __enter__(self) -> None:
         lanes = self._lanes
         with lanes._lock:
-            lanes._awake -= 1
+            lanes._give_up_place()
         if lanes._queue:
             lanes._wake()
 
     def __exit__(self, *exc: object) -> None:
         lanes = self._lanes
         with lanes._lock:
-            lanes._awake += 1
+            if lanes._awake < lanes._limit:
+                lanes._awake += 1
+                return
+            place = threading.Lock()
+            place.acquire()
+            lanes._returning.append(place)
+        place.acquire()

@@ -35,10 +35,15 @@ from penstock.stores.sqlite import SqliteStore
 from penstock.task_runners import ConcurrentTaskRunner, TaskRunner
 
 _PATIENCE_SECONDS = 0.05
+_NOTHING_TO_WAIT_FOR = Latch()
+_NOTHING_TO_WAIT_FOR.set()
 
 
 class Runtime:
     """What the drivers need to do what the rules ask for.
+
+    Attributes:
+        left_behind: this is a forked child, and the runtime is its parent's.
 
     Args:
         settings: where to keep the history, and how.
@@ -49,6 +54,7 @@ class Runtime:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.left_behind = False
         self.log = RunLog(settings.logging_level)
         self.host = LoopThread("penstock-engine")
         self.store: Store = self._new_store()
@@ -80,13 +86,15 @@ class Runtime:
     def record(self, run: Run, effect: Record) -> None:
         """Let the run enter its new state; never waits."""
         run.enter(effect.phase, effect.state)
+        if self.left_behind:
+            return
         self.store.record(run, len(run.history))
         if effect.state.type is not StateType.RUNNING:  # nothing is logged of that
             self.log.entered(run, effect.state)
 
     def commit(self) -> Latch:
         """Set when all that was recorded is durable."""
-        return self.store.barrier()
+        return _NOTHING_TO_WAIT_FOR if self.left_behind else self.store.barrier()
 
     def look_up(self, key: str) -> CacheHit | None:
         """The result stored under a key; one that cannot be read back counts as none."""
@@ -146,32 +154,34 @@ class Runtime:
     def keep(self, run: Run) -> None:
         """Remember a run that no flow joins, until it has ended."""
         self._loose.add(run)
-        run.add_callback(lambda: self._loose.discard(run))
+        run.add_callback(partial(self._loose.discard, run))
 
     # Its own life
 
-    def close(self) -> None:
-        """Wait for what was submitted outside of flows, and make everything durable.
-
-        Raises:
-            StoreError: something could not be written.
-        """
+    def drain(self) -> None:
+        """Wait for what was submitted outside of flows, and for what that submits."""
         try:
-            for run in tuple(self._loose):
-                while not run.wait(_PATIENCE_SECONDS):
-                    for workers in self._workers.values():
+            while runs := tuple(self._loose):
+                while not runs[0].wait(_PATIENCE_SECONDS):
+                    for workers in tuple(self._workers.values()):
                         workers.rescue()
         except KeyboardInterrupt:
             for run in tuple(self._loose):
                 run.cancel()
             raise
+
+    def close(self) -> None:
+        """End the threads, and make everything durable.
+
+        Raises:
+            StoreError: something could not be written.
+        """
+        if self._async_loop is not None:
+            self._async_loop.stop()
+        try:
+            self.store.close()
         finally:
-            if self._async_loop is not None:
-                self._async_loop.stop()
-            try:
-                self.store.close()
-            finally:
-                self.host.stop()
+            self.host.stop()
 
 
 def _ancestors(run: Run) -> Iterator[Run]:
@@ -187,20 +197,32 @@ class _Process:
     def __init__(self) -> None:
         self.runtime: Runtime | None = None
         self.lock = threading.RLock()
-        self._parents: list[Runtime] = []
 
-    def forget(self) -> None:
-        """In a forked child: the threads are gone, the files are the parent's."""
+    def before_fork(self) -> None:
+        """SQLite's connections must not be open across a fork: it keeps locks in memory."""
         if self.runtime is not None:
-            # Kept alive, as closing its connections would touch the parent's files.
-            self._parents.append(self.runtime)
+            self.runtime.store.pause()
+
+    def after_fork_in_parent(self) -> None:
+        """Go on."""
+        if self.runtime is not None:
+            self.runtime.store.resume()
+
+    def after_fork_in_child(self) -> None:
+        """The threads are gone, and what they had to write is the parent's to write."""
+        if self.runtime is not None:
+            self.runtime.left_behind = True
         self.runtime = None
         self.lock = threading.RLock()
 
 
 _process = _Process()
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_process.forget)
+    os.register_at_fork(
+        before=_process.before_fork,
+        after_in_parent=_process.after_fork_in_parent,
+        after_in_child=_process.after_fork_in_child,
+    )
 
 
 def get_runtime() -> Runtime:
@@ -238,16 +260,23 @@ def use_settings(settings: Settings) -> Generator[Runtime]:
     try:
         yield mine
     finally:
-        with _process.lock:
-            _process.runtime = before
-        mine.close()
+        _close(mine, before)
 
 
 def close_runtime() -> None:
     """Flush and close the runtime of this process; the next run makes a new one."""
-    with _process.lock:
-        runtime, _process.runtime = _process.runtime, None
+    runtime = _process.runtime
     if runtime is not None:
+        _close(runtime, None)
+
+
+def _close(runtime: Runtime, after: Runtime | None) -> None:
+    """Close a runtime that the process still uses, and use another one from there on."""
+    try:
+        runtime.drain()
+    finally:
+        with _process.lock:
+            _process.runtime = after
         runtime.close()
 
 

@@ -45,10 +45,11 @@ class _Thread:
             self._idle.append(self)
 
     def _retire(self) -> bool:
-        """Leave, unless somebody has just picked this thread."""
+        """Leave, unless somebody has just picked this thread, and is about to give it work."""
         try:
             self._idle.remove(self)
         except ValueError:
+            self._gate.acquire()
             return False
         return True
 

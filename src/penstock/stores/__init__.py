@@ -128,6 +128,14 @@ class Store(Protocol):
         """Delete the entry of one cache key, or all entries; how many there were."""
         ...
 
+    def pause(self) -> None:
+        """Let go of all files, as this process is about to fork; what is recorded has to wait."""
+        ...
+
+    def resume(self) -> None:
+        """Go on after `pause`."""
+        ...
+
     def close(self) -> None:
         """Make everything durable and let go of all files; raises `StoreError` where it cannot."""
         ...

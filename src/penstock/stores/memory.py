@@ -104,6 +104,12 @@ class MemoryStore:
         with self._lock:
             return _delete(self._cache, lambda entry: key in (None, entry.key))
 
+    def pause(self) -> None:
+        """See `Store`."""
+
+    def resume(self) -> None:
+        """See `Store`."""
+
     def close(self) -> None:
         """See `Store`."""
 

@@ -170,12 +170,15 @@ class SqliteStore:
         self._failure: StoreError | None = None
         self._fresh: dict[str, tuple[CacheRow, bytes]] = {}
         self._written_definitions: set[int] = set()
-        self._readers = threading.local()
+        self._reader = _Reader(path)
         self._opened = Latch()
         self._ended = Latch()
         prepare_file(path, synchronous)
         self._wake = asyncio.Event()
         self._hurry = asyncio.Event()
+        self._resumed = asyncio.Event()
+        self._pausing = False
+        self._paused = Latch()
         host.spawn(self._write_forever)
         # A script may end right away, and then no thread can be started for the connection.
         self._opened.wait(gives_up_place=False)
@@ -239,41 +242,56 @@ class SqliteStore:
 
     async def _write_forever(self) -> None:
         try:
-            connection = await aiosqlite.connect(
-                self._path,
-                timeout=BUSY_SECONDS,
-                isolation_level=None,
-                cached_statements=5 * STATEMENT_SIZES[-1],
-            )
-            try:
-                await connection.execute(f"PRAGMA synchronous={self._synchronous.upper()}")
-                self._opened.set()
-                while await self._gathered():
-                    await self._write(connection, self._drained())
-            finally:
-                await connection.close()
+            while True:
+                connection = await self._connect()
+                try:
+                    while await self._gathered():
+                        await self._write(connection, self._drained())
+                finally:
+                    await connection.close()
+                if self._closing:
+                    return
+                self._paused.set()
+                while self._pausing:
+                    self._resumed.clear()
+                    await self._resumed.wait()
         except Exception as error:
             self._failure = StoreError(f"The writer of {self._path} has stopped: {error!r}.")
             _log.exception("The writer of %s has stopped", self._path)
         finally:
             self._opened.set()
+            self._paused.set()
             self._ended.set()
             self._let_go_of_all()
 
+    async def _connect(self) -> aiosqlite.Connection:
+        connection = await aiosqlite.connect(
+            self._path,
+            timeout=BUSY_SECONDS,
+            isolation_level=None,
+            cached_statements=5 * STATEMENT_SIZES[-1],
+        )
+        await connection.execute(f"PRAGMA synchronous={self._synchronous.upper()}")
+        self._opened.set()
+        return connection
+
     async def _gathered(self) -> bool:
-        """Wait for something to write; False: there is nothing more to come."""
-        while not self._queue:
-            if self._closing:
+        """Wait for something to write; False: there is nothing more to come, for now."""
+        while not self._queue or self._pausing:
+            if self._closing or self._pausing:
                 return False
             self._wake.clear()
             self._hurry.clear()
             self._asleep = True
-            if not self._queue and not self._closing:
+            if not self._has_to_move():
                 await self._wake.wait()
                 self._host.call_later(_GATHER_SECONDS, self._hurry.set)
                 await self._hurry.wait()
             self._asleep = False
         return True
+
+    def _has_to_move(self) -> bool:
+        return bool(self._queue) or self._closing or self._pausing
 
     def _drained(self) -> _Batch:
         batch = _Batch()
@@ -370,10 +388,7 @@ class SqliteStore:
 
     def _read(self, sql: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         try:
-            reader: _Reader | None = getattr(self._readers, "reader", None)
-            if reader is None:
-                reader = self._readers.reader = _Reader(connect_to_read(self._path))
-            return reader.connection.execute(sql, values).fetchall()
+            return self._reader.read(sql, values)
         except sqlite3.Error as error:
             raise StoreError(f"{self._path} cannot be read: {error}.") from error
 
@@ -470,10 +485,26 @@ class SqliteStore:
         self.barrier().wait()
         self.check()
 
+    def pause(self) -> None:
+        """See `Store`."""
+        self._reader.pause()
+        self._paused = Latch()
+        self._pausing = True
+        self._host.port.call_soon(self._hasten)
+        if not self._ended.is_set():
+            self._paused.wait(timeout=BUSY_SECONDS)
+
+    def resume(self) -> None:
+        """See `Store`."""
+        self._pausing = False
+        self._host.port.call_soon(self._resumed.set)
+        self._reader.resume()
+
     def close(self) -> None:
         """See `Store`."""
         self._closing = True
-        self._readers = threading.local()  # closed first, so that the writer can fold the WAL in
+        self._reader.pause()  # the writer is to close last, and then folds the WAL in
+        self._reader.resume()
         self.barrier()
         self._ended.wait(timeout=BUSY_SECONDS)
         self.check()
@@ -513,13 +544,28 @@ async def _execute(connection: aiosqlite.Connection, statements: Sequence[_State
 
 
 class _Reader:
-    """The read-only connection of one thread; closed when the thread ends."""
+    """The read-only connection; threads take turns."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self.connection = connection
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._connection: sqlite3.Connection | None = None
 
-    def __del__(self) -> None:
-        self.connection.close()
+    def read(self, sql: str, values: Sequence[object]) -> list[tuple[Any, ...]]:
+        with self._lock:
+            if self._connection is None:
+                self._connection = connect_to_read(self._path)
+            return self._connection.execute(sql, values).fetchall()
+
+    def pause(self) -> None:
+        """Close the connection, and let nobody read until `resume`."""
+        self._lock.acquire()
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def resume(self) -> None:
+        self._lock.release()
 
 
 class _transaction:  # noqa: N801  # used like a function

@@ -1,0 +1,115 @@
+"""Scripts in processes of their own, as users run them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from penstock.results import decode_result
+
+
+@dataclass
+class Script:
+    """A script on a database of its own.
+
+    Attributes:
+        folder: its home, and where it is written to.
+    """
+
+    folder: Path
+    environment: dict[str, str] = field(default_factory=dict[str, str])
+
+    @property
+    def database(self) -> Path:
+        return self.folder / "penstock.db"
+
+    def start(self, text: str, *arguments: str) -> subprocess.Popen[str]:
+        """Start `text` as a script, its pipes open."""
+        self.folder.mkdir(exist_ok=True)
+        path = self.folder / f"script_{abs(hash(text))}.py"
+        path.write_text(textwrap.dedent(text))
+        settings = {"PENSTOCK_HOME": str(self.folder), "PENSTOCK_LOGGING_LEVEL": "WARNING"}
+        return subprocess.Popen(
+            [sys.executable, "-W", "error", str(path), *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **settings, **self.environment},
+            start_new_session=True,
+        )
+
+    def run(self, text: str, *arguments: str, seconds: float = 20) -> Ended:
+        """Run `text` as a script to its end."""
+        return ended(self.start(text, *arguments), seconds)
+
+    def completed(self, task: str) -> list[object]:
+        """The results of the completed runs of a task, in the order of their submission."""
+        rows = self.rows(
+            "SELECT t.result FROM task_run t JOIN definition d ON d.id = t.task_id "
+            f"WHERE d.name = '{task}' AND t.state_name = 'Completed' ORDER BY t.id"
+        )
+        return [decode_result(payload, self.folder / "storage") for (payload,) in rows]
+
+    def flow_states(self) -> list[tuple[str, str]]:
+        """Name and state of the flow runs, in the order in which they began."""
+        return self.rows(
+            "SELECT d.name, f.state_name FROM flow_run f JOIN definition d ON d.id = f.flow_id "
+            "ORDER BY f.id"
+        )
+
+    def task_states(self) -> dict[str, int]:
+        """How many task runs are in each state."""
+        return dict(self.rows("SELECT state_name, count(*) FROM task_run GROUP BY state_name"))
+
+    def rows(self, sql: str) -> list[tuple[str, str]]:
+        """What a query gives, to somebody who only opens the file."""
+        with closing(sqlite3.connect(self.database)) as connection:
+            return connection.execute(sql).fetchall()
+
+    def check_integrity(self) -> None:
+        """Let SQLite look through the whole file."""
+        assert self.rows("PRAGMA integrity_check") == [("ok",)]
+
+
+@dataclass
+class Ended:
+    """How a script ended."""
+
+    status: int
+    output: str
+    errors: str
+
+    def check(self) -> None:
+        """It ended well, and had nothing to complain about."""
+        assert (self.status, self.errors) == (0, ""), self.errors
+
+
+def ended(process: subprocess.Popen[str], seconds: float = 20) -> Ended:
+    """Wait for the end of a script; what hangs is killed, with its children."""
+    with stopped_in_the_end(process):
+        output, errors = process.communicate(timeout=seconds)
+        return Ended(process.returncode, output, errors)
+
+
+@contextmanager
+def stopped_in_the_end(process: subprocess.Popen[str]) -> Iterator[None]:
+    """Whatever happens, no process outlives its test."""
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        for pipe in (process.stdin, process.stdout, process.stderr):
+            if pipe is not None and not pipe.closed:
+                pipe.close()

@@ -1,0 +1,179 @@
+"""Runs played by hand, as stores see them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from penstock._engine.definitions import make_definition
+from penstock._engine.ids import id_bound, new_id
+from penstock.records import (
+    CacheRow,
+    Definition,
+    FlowRow,
+    RunKind,
+    TaskRow,
+    encode_history,
+    encode_parameters,
+)
+from penstock.results import encode_result
+from penstock.states import FINAL_TYPES, TYPES, State, StateType
+from penstock.stores import Store
+
+
+def task_definition(name: str = "work", tags: Iterable[str] = ()) -> Definition:
+    """A task that nobody has defined in code."""
+    return make_definition(RunKind.TASK, name, f"tests.{name}", None, None, sorted(tags))
+
+
+def flow_definition(name: str = "works", tags: Iterable[str] = ()) -> Definition:
+    """A flow that nobody has defined in code."""
+    return make_definition(RunKind.FLOW, name, f"tests.{name}", "v1", None, sorted(tags))
+
+
+def id_at(moment: datetime) -> bytes:
+    """A fresh run id, as if made at `moment`."""
+    return id_bound(moment)[:6] + new_id()[6:]
+
+
+class HandRun:
+    """What flow runs and task runs played by hand have in common.
+
+    Attributes:
+        settled: how often the store has said that all of it is stored.
+    """
+
+    definition: Definition
+
+    def __init__(self, definition: Definition, run_id: bytes | None = None) -> None:
+        self.definition = definition
+        self.run_id = new_id() if run_id is None else run_id
+        self.payload: bytes | None = None
+        self.cache_row: CacheRow | None = None
+        self.states: list[State[Any]] = []
+        self.settled = 0
+
+    @property
+    def tags(self) -> frozenset[str]:
+        return frozenset(self.definition.tags)
+
+    def is_final(self, length: int) -> bool:
+        state = self.states[length - 1]
+        return state.type in FINAL_TYPES or state.name == "NotReady"
+
+    def settle(self) -> None:
+        """It keeps what it knows: the tests ask for it afterwards."""
+        self.settled += 1
+
+    def enter(self, name: str, message: str | None = None) -> int:
+        """Enter a state of the table; how many there are now."""
+        self.states.append(State(TYPES[name], name, message, datetime.now(UTC)))
+        return len(self.states)
+
+    def complete(
+        self,
+        value: object = None,
+        *,
+        key: str | None = None,
+        created_at: float = 0.0,
+        expires_at: float | None = None,
+    ) -> int:
+        """Complete with a result, and with a cache entry where there is a key."""
+        self.payload = encode_result(value)
+        if key is not None:
+            self.cache_row = CacheRow(key, self.run_id, created_at, expires_at)
+        return self.enter("Completed")
+
+    def _written(self, length: int) -> tuple[str, str, int, str | None, bytes]:
+        states = self.states[:length]
+        attempts = sum(state.type is StateType.RUNNING for state in states)
+        tags = json.dumps(sorted(self.tags)) if self.tags else None
+        return states[-1].type.value, states[-1].name, attempts, tags, encode_history(states)
+
+
+class HandTaskRun(HandRun):
+    """A task run played by hand."""
+
+    def __init__(
+        self,
+        definition: Definition | None = None,
+        run_id: bytes | None = None,
+        flow_run_id: bytes | None = None,
+    ) -> None:
+        super().__init__(definition or task_definition(), run_id)
+        self.flow_run_id = flow_run_id
+
+    def row(self, length: int, payload: bytes | None) -> TaskRow:
+        type_, name, attempts, tags, history = self._written(length)
+        return TaskRow(
+            self.run_id,
+            self.definition.id,
+            self.flow_run_id,
+            self.flow_run_id,
+            0,
+            0,
+            type_,
+            name,
+            attempts,
+            tags,
+            None,
+            history,
+            payload,
+        )
+
+
+class HandFlowRun(HandRun):
+    """A flow run played by hand."""
+
+    def __init__(
+        self,
+        definition: Definition | None = None,
+        run_id: bytes | None = None,
+        parent_id: bytes | None = None,
+    ) -> None:
+        super().__init__(definition or flow_definition(), run_id)
+        self.parent_id = parent_id
+
+    def row(self, length: int, payload: bytes | None) -> FlowRow:
+        type_, name, attempts, tags, history = self._written(length)
+        return FlowRow(
+            self.run_id,
+            self.definition.id,
+            self.parent_id,
+            "brave-heron",
+            type_,
+            name,
+            attempts,
+            tags,
+            encode_parameters({"x": 1}),
+            history,
+            payload,
+        )
+
+
+def record(store: Store, run: HandTaskRun | HandFlowRun, *names: str) -> None:
+    """Let the run enter these states, one after another, each on record."""
+    for name in names:
+        store.record(run, run.enter(name))
+
+
+def record_completed(
+    store: Store,
+    run: HandTaskRun | HandFlowRun,
+    value: object = None,
+    *,
+    key: str | None = None,
+    created_at: float = 0.0,
+    expires_at: float | None = None,
+) -> None:
+    """Let the run go through its life, each state on record."""
+    record(store, run, "Pending", "Running")
+    store.record(run, run.complete(value, key=key, created_at=created_at, expires_at=expires_at))
+
+
+def flush(store: Store) -> None:
+    """Wait until all that was recorded is durable."""
+    assert store.barrier().wait(5), "the barrier was never set"
+    store.check()

@@ -1,0 +1,434 @@
+"""Cancelling at every moment: one final state, one end, and nothing that is half done."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Self
+
+import anyio
+import pytest
+
+from penstock import TaskFuture, flow, history, task
+from penstock._engine.latch import Latch
+from penstock._engine.runs import Run
+from penstock._engine.runtime import Runtime, use_settings
+from penstock.exceptions import RunCancelled
+from penstock.settings import load_settings
+from penstock.states import FINAL_TYPES
+from penstock.task_runners import ConcurrentTaskRunner
+
+PATIENCE_SECONDS = 10.0
+
+
+@pytest.fixture
+def strict_engine(tmp_path: Path) -> Iterator[Runtime]:
+    """An engine that shows no result before it is on disk."""
+    environ = {"PENSTOCK_HOME": str(tmp_path), "PENSTOCK_DURABILITY": "strict"}
+    with use_settings(load_settings(environ)) as runtime:
+        yield runtime
+
+
+def check_ended_once(future: TaskFuture[Any], ends: list[object]) -> str:
+    """The run has one final state, its last one; the name of that."""
+    assert future.wait(PATIENCE_SECONDS)
+    record = history.task_run(future.task_run_id)
+    assert record is not None
+    final = [state.type in FINAL_TYPES for state in record.states]
+    assert final == [False] * (len(final) - 1) + [True]
+    assert record.state.name == future.state.name
+    assert len(ends) == 1
+    return record.state.name
+
+
+def cancelled_when(engine: Runtime, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Have every run cancelled in the moment in which it enters the state."""
+    record = engine.record
+
+    def record_and_cancel(run: Run, effect: Any) -> None:
+        record(run, effect)
+        if effect.state.name == name:
+            run.cancel()
+
+    monkeypatch.setattr(engine, "record", record_and_cancel)
+
+
+# At random
+
+
+def test_a_cancel_that_races_with_the_end_leaves_one_final_state(engine: Runtime) -> None:
+    """Cancels from two threads, at any moment between the submission and the end."""
+    seen: set[str] = set()
+    dice = random.Random(7)
+
+    @task
+    def work(number: int) -> int:
+        time.sleep(0.0002)
+        return number
+
+    @flow(task_runner=ConcurrentTaskRunner(max_workers=4))
+    def works() -> list[str]:
+        names: list[str] = []
+        for number in range(120):
+            future, ends = work.submit(number), list[object]()
+            future.add_done_callback(ends.append)
+            delays = [dice.random() * 0.0015 for _ in range(2)]
+            timers = [threading.Timer(delay, future.cancel) for delay in delays]
+            for timer in timers:
+                timer.start()
+            assert future.wait(PATIENCE_SECONDS)
+            for timer in timers:
+                timer.join()
+            names.append(future.state.name)
+            assert len(ends) == 1
+        return names
+
+    names = works()
+    records = history.task_runs(limit=1000)[::-1]
+    for name, record in zip(names, records, strict=True):
+        final = [state.type in FINAL_TYPES for state in record.states]
+        assert final == [False] * (len(final) - 1) + [True]
+        assert record.state.name == name
+        seen.add(name)
+    assert seen == {"Completed", "Cancelled"}
+
+
+def test_an_async_cancel_that_races_with_the_end_leaves_one_final_state(
+    engine: Runtime, backend: str
+) -> None:
+    dice = random.Random(7)
+
+    @task
+    async def work(number: int) -> int:
+        await anyio.sleep(0.0003)
+        return number
+
+    @flow
+    async def works() -> list[str]:
+        futures = [work.submit(number) for number in range(60)]
+        timers = [threading.Timer(dice.random() * 0.004, f.cancel) for f in futures]
+        for timer in timers:
+            timer.start()
+        for future in futures:
+            try:
+                await future
+            except RunCancelled:
+                pass
+        for timer in timers:
+            timer.join()
+        return [future.state.name for future in futures]
+
+    async def main() -> list[str]:
+        return await works()
+
+    names = anyio.run(main, backend=backend)
+    assert set(names) <= {"Completed", "Cancelled"}
+    for name, record in zip(names, history.task_runs()[::-1], strict=True):
+        final = [state.type in FINAL_TYPES for state in record.states]
+        assert final == [False] * (len(final) - 1) + [True]
+        assert record.state.name == name
+
+
+# At a given moment
+
+
+def test_a_sync_run_cancelled_just_before_its_code_begins_ends_cancelled(
+    engine: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The record of Running is made, the call is next."""
+    called: list[int] = []
+    cancelled_when(engine, monkeypatch, "Running")
+
+    @task
+    def work() -> None:
+        called.append(1)
+
+    future, ends = work.submit(), list[object]()
+    future.add_done_callback(ends.append)
+    assert check_ended_once(future, ends) == "Cancelled"
+    assert not called
+
+
+def test_an_async_run_cancelled_just_before_its_code_begins_ends_cancelled(
+    engine: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finished: list[int] = []
+    cancelled_when(engine, monkeypatch, "Running")
+
+    @task
+    async def work() -> None:
+        await anyio.sleep(0.02)
+        finished.append(1)
+
+    future, ends = work.submit(), list[object]()
+    future.add_done_callback(ends.append)
+    assert check_ended_once(future, ends) == "Cancelled"
+    assert not finished
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+def test_a_run_cancelled_in_the_moment_of_its_submission_never_starts(
+    engine: Runtime, monkeypatch: pytest.MonkeyPatch, is_async: bool
+) -> None:
+    called: list[int] = []
+    cancelled_when(engine, monkeypatch, "Pending")
+
+    @task
+    def work() -> None:
+        called.append(1)
+
+    @task
+    async def async_work() -> None:
+        called.append(1)
+
+    future = (async_work if is_async else work).submit()
+    ends = list[object]()
+    future.add_done_callback(ends.append)
+    assert check_ended_once(future, ends) == "Cancelled"
+    assert not called
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+def test_a_run_cancelled_in_the_moment_of_its_end_stays_completed(
+    engine: Runtime, monkeypatch: pytest.MonkeyPatch, is_async: bool
+) -> None:
+    cancelled_when(engine, monkeypatch, "Completed")
+
+    @task
+    def work() -> int:
+        return 5
+
+    @task
+    async def async_work() -> int:
+        return 5
+
+    future = (async_work if is_async else work).submit()
+    ends = list[object]()
+    future.add_done_callback(ends.append)
+    assert check_ended_once(future, ends) == "Completed"
+    assert future.result() == 5
+
+
+def test_a_run_cancelled_just_before_it_waits_for_its_retry_ends_cancelled(
+    engine: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempts: list[int] = []
+    cancelled_when(engine, monkeypatch, "AwaitingRetry")
+
+    @task(retries=3, retry_delay_seconds=60)
+    def flaky() -> None:
+        attempts.append(1)
+        raise ValueError("no")
+
+    future, ends = flaky.submit(), list[object]()
+    future.add_done_callback(ends.append)
+    assert check_ended_once(future, ends) == "Cancelled"
+    assert len(attempts) == 1
+
+
+def test_the_timer_of_a_cancelled_retry_finds_nothing_to_do(engine: Runtime) -> None:
+    attempts: list[int] = []
+
+    @task(retries=3, retry_delay_seconds=0.03)
+    def flaky() -> None:
+        attempts.append(1)
+        raise ValueError("no")
+
+    future, ends = flaky.submit(), list[object]()
+    future.add_done_callback(ends.append)
+    ends_at = time.monotonic() + PATIENCE_SECONDS
+    while future.state.name != "AwaitingRetry" and time.monotonic() < ends_at:
+        time.sleep(0.0005)
+    future.cancel()
+    time.sleep(0.08)
+    assert check_ended_once(future, ends) == "Cancelled"
+    assert len(attempts) == 1
+
+
+# A commit is not cancelled
+
+
+class HeldBarriers:
+    """While inside, the barriers of a store are set only when the test says so."""
+
+    def __init__(self, engine: Runtime) -> None:
+        self._latch = Latch()
+        self._asked = threading.Event()
+        self._patch = pytest.MonkeyPatch()
+        self._store = engine.store
+
+    def __enter__(self) -> Self:
+        self._patch.setattr(self._store, "barrier", self._barrier)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._patch.undo()
+        self.release()
+
+    def _barrier(self) -> Latch:
+        self._asked.set()
+        return self._latch
+
+    def wait_until_asked(self) -> None:
+        assert self._asked.wait(PATIENCE_SECONDS)
+
+    def release(self) -> None:
+        self._latch.set()
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+def test_a_strict_run_cancelled_while_it_is_committed_ends_after_the_commit(
+    strict_engine: Runtime, is_async: bool
+) -> None:
+    @task
+    def work() -> int:
+        return 5
+
+    @task
+    async def async_work() -> int:
+        return 5
+
+    with HeldBarriers(strict_engine) as held:
+        future = (async_work if is_async else work).submit()
+        held.wait_until_asked()
+        future.cancel()
+        future.cancel()
+        ended_early = future.wait(0.05)
+    assert not ended_early
+    assert future.result(PATIENCE_SECONDS) == 5
+
+
+def test_a_strict_async_run_cancelled_in_the_loop_of_its_flow_ends_after_the_commit(
+    strict_engine: Runtime, backend: str
+) -> None:
+    ended_early: list[bool] = []
+
+    @task
+    async def work() -> int:
+        return 5
+
+    async def main() -> int:
+        with HeldBarriers(strict_engine) as held:
+            future = work.submit()
+            await anyio.to_thread.run_sync(held.wait_until_asked)
+            future.cancel()
+            await anyio.sleep(0.03)
+            ended_early.append(future.done())
+        return await future
+
+    assert anyio.run(main, backend=backend) == 5
+    assert ended_early == [False]
+
+
+# Flows join before they end
+
+
+def test_a_flow_that_is_cancelled_twice_still_joins_its_tasks(
+    engine: Runtime, backend: str
+) -> None:
+    """Its task takes a moment to clean up; the flow ends after that, however often it is told."""
+    log: list[str] = []
+    began = threading.Event()
+
+    @task
+    async def work() -> None:
+        began.set()
+        try:
+            await anyio.sleep(60)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(0.05)
+            log.append("task cleaned up")
+
+    @flow
+    def inner() -> int:
+        future = work.submit()
+        future.wait(PATIENCE_SECONDS)
+        return 1
+
+    @flow(timeout_seconds=0.1)
+    async def outer() -> int:
+        return await inner.run_async()
+
+    async def main() -> str:
+        state = await outer.call_state()
+        log.append("outer ended")
+        return state.name
+
+    assert anyio.run(main, backend=backend) == "TimedOut"
+    assert log == ["task cleaned up", "outer ended"]
+    states = {run.flow: run.state.name for run in history.flow_runs()}
+    assert states == {"outer": "TimedOut", "inner": "Cancelled"}
+
+
+def test_a_sync_flow_on_a_worker_joins_its_tasks_however_often_it_is_cancelled(
+    engine: Runtime,
+) -> None:
+    log: list[str] = []
+    began = threading.Event()
+    runs: list[Any] = []
+
+    @task
+    async def work() -> None:
+        began.set()
+        try:
+            await anyio.sleep(60)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(0.05)
+            log.append("task cleaned up")
+
+    @flow
+    def inner() -> int:
+        from penstock._engine.current import current_run
+
+        run = current_run.get()
+        assert run is not None
+        runs.append(run)
+        run.add_callback(lambda: log.append("flow ended"))
+        work.submit()
+        began.wait(PATIENCE_SECONDS)
+        threading.Event().wait(0.2)
+        return 1
+
+    async def main() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(inner.run_async)
+            await anyio.to_thread.run_sync(began.wait)
+            for _ in range(3):
+                runs[0].cancel()
+                await anyio.sleep(0.005)
+            group.cancel_scope.cancel()
+
+    anyio.run(main)
+    assert runs[0].wait(PATIENCE_SECONDS)
+    assert log == ["task cleaned up", "flow ended"]
+
+
+def test_nothing_joins_a_flow_that_has_ended(engine: Runtime) -> None:
+    """Code that a timeout left to itself cannot bring new runs into the flow."""
+    refused: list[BaseException] = []
+    submitted: list[Callable[[], object]] = []
+    go_on, ended = threading.Event(), threading.Event()
+
+    @task
+    def late() -> None:
+        submitted.append(lambda: None)
+
+    @flow(timeout_seconds=0.05)
+    def works() -> None:
+        go_on.wait(PATIENCE_SECONDS)
+        try:
+            late.submit()
+        except RunCancelled as error:
+            refused.append(error)
+        ended.set()
+
+    assert works.call_state().name == "TimedOut"
+    go_on.set()
+    assert ended.wait(PATIENCE_SECONDS)
+    assert len(refused) == 1
+    assert not submitted

@@ -1,0 +1,803 @@
+"""What holds for the SQLite store alone: the file, other processes' locks, large results."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import sqlite3
+import stat
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from penstock import flow, history, task
+from penstock._engine import lanes
+from penstock._engine.latch import Latch
+from penstock._engine.loops import LoopThread
+from penstock._engine.runtime import Runtime, get_runtime, use_settings
+from penstock.exceptions import NotADatabase, ResultUnavailable, SchemaTooNew, StoreError
+from penstock.records import TaskRow
+from penstock.results import INLINE_LIMIT, decode_result, encode_result
+from penstock.settings import Settings, load_settings
+from penstock.stores import Pruned, Query, schema, sqlite
+from penstock.stores.sqlite import SqliteStore
+from tests.contracts.sources import (
+    HandFlowRun,
+    HandTaskRun,
+    flow_definition,
+    flush,
+    record,
+    record_completed,
+    task_definition,
+)
+
+LARGE = b"x" * INLINE_LIMIT
+posix_only = pytest.mark.skipif(os.name == "nt", reason="modes are a matter of POSIX")
+linux_only = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+
+
+def open_store(path: Path, host: LoopThread) -> SqliteStore:
+    return SqliteStore(path, path.parent / "storage", "normal", host)
+
+
+def mode_of(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def count(database: Path, table: str) -> int:
+    """How many rows another process would see."""
+    with closing(sqlite3.connect(database)) as connection:
+        (rows,) = connection.execute(f"SELECT count(*) FROM {table}").fetchone()
+        return int(rows)
+
+
+@contextmanager
+def locked(database: Path) -> Iterator[sqlite3.Connection]:
+    """Another process is writing, and takes its time."""
+    connection = sqlite3.connect(database, isolation_level=None, check_same_thread=False)
+    connection.execute("BEGIN EXCLUSIVE")
+    try:
+        yield connection
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        connection.close()
+
+
+# The file
+
+
+@posix_only
+def test_all_files_can_be_read_by_their_owner_alone(
+    sqlite_store: SqliteStore, database: Path
+) -> None:
+    """Also where the umask would allow more."""
+    record_completed(sqlite_store, HandTaskRun(), LARGE)
+    flush(sqlite_store)
+    files = [path for path in database.parent.rglob("*") if path.is_file()]
+    assert {path.name for path in files} >= {"penstock.db", "penstock.db-wal", "penstock.db-shm"}
+    assert len(files) == 4
+    assert {mode_of(path) for path in files} == {0o600}
+
+
+@posix_only
+def test_the_folders_made_can_be_entered_by_their_owner_alone(
+    tmp_path: Path, host: LoopThread
+) -> None:
+    before = os.umask(0)
+    try:
+        store = open_store(tmp_path / "new" / "penstock.db", host)
+        record_completed(store, HandTaskRun(), LARGE)
+        store.close()
+    finally:
+        os.umask(before)
+    assert mode_of(tmp_path / "new") == 0o700
+    assert mode_of(tmp_path / "new" / "storage") == 0o700
+    assert mode_of(tmp_path / "new" / "penstock.db") == 0o600
+
+
+def test_the_file_is_in_wal_mode_and_carries_our_mark(
+    sqlite_store: SqliteStore, database: Path
+) -> None:
+    with closing(sqlite3.connect(database)) as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert connection.execute("PRAGMA application_id").fetchone() == (schema.APPLICATION_ID,)
+        assert connection.execute("PRAGMA user_version").fetchone() == (len(schema.MIGRATIONS),)
+
+
+def test_a_file_is_opened_again_with_all_that_was_in_it(tmp_path: Path, host: LoopThread) -> None:
+    run = HandTaskRun(task_definition("red", ["warm"]))
+    store = open_store(tmp_path / "penstock.db", host)
+    record_completed(store, run, "value", key="k")
+    store.close()
+    again = open_store(tmp_path / "penstock.db", host)
+    (found,) = again.task_runs(Query(tag="warm"))
+    assert found.row == run.row(3, encode_result("value"))
+    assert again.look_up("k", now=0.0) == (run.run_id, encode_result("value"), None)
+    again.close()
+
+
+def test_an_empty_file_becomes_a_database(tmp_path: Path, host: LoopThread) -> None:
+    (tmp_path / "penstock.db").touch()
+    store = open_store(tmp_path / "penstock.db", host)
+    record_completed(store, HandTaskRun())
+    store.close()
+    assert count(tmp_path / "penstock.db", "task_run") == 1
+
+
+def test_a_file_name_with_characters_of_urls_in_it_is_a_file_name(
+    tmp_path: Path, host: LoopThread
+) -> None:
+    path = tmp_path / "a b?mode=rw#100%" / "penstock ü.db"
+    store = open_store(path, host)
+    run = HandTaskRun()
+    record_completed(store, run)
+    flush(store)
+    assert [found.row.id for found in store.task_runs(Query())] == [run.run_id]
+    store.close()
+    assert path.exists()
+
+
+def test_the_path_may_be_relative_and_the_process_may_change_its_folder(
+    tmp_path: Path, host: LoopThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path)
+    store = SqliteStore(Path("penstock.db"), Path("storage"), "normal", host)
+    run = HandTaskRun()
+    record_completed(store, run, LARGE)
+    flush(store)
+    monkeypatch.chdir(tmp_path / "other")
+    payload = store.payload_of(run.run_id)
+    assert payload is not None
+    assert decode_result(payload, store.storage) == LARGE
+    assert store.prune(None, keep_cache=False, now=0.0).task_runs == 1
+    store.close()
+    assert not list((tmp_path / "other").iterdir())
+
+
+# Files that are refused
+
+
+def test_a_newer_schema_is_refused_and_left_alone(tmp_path: Path, host: LoopThread) -> None:
+    path = tmp_path / "penstock.db"
+    open_store(path, host).close()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA user_version=99")
+    with pytest.raises(SchemaTooNew, match=r"schema version 99.*PENSTOCK_DATABASE_URL"):
+        open_store(path, host)
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (99,)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"Dear diary, " * 1000, b"SQLite format 3\x00" + b"\xff" * 5000, b"ab"],
+    ids=["a text", "a damaged header", "two bytes"],
+)
+def test_a_file_that_is_no_database_is_refused_and_left_alone(
+    tmp_path: Path, host: LoopThread, content: bytes
+) -> None:
+    path = tmp_path / "penstock.db"
+    path.write_bytes(content)
+    with pytest.raises(NotADatabase, match="PENSTOCK_DATABASE_URL") as caught:
+        open_store(path, host)
+    assert str(path) in str(caught.value)
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("application_id", [0, 0x0F055112])
+def test_the_database_of_another_application_is_refused_and_left_alone(
+    tmp_path: Path, host: LoopThread, application_id: int
+) -> None:
+    path = tmp_path / "penstock.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE letters (text)")
+        connection.execute(f"PRAGMA application_id={application_id}")
+        connection.commit()
+    before = path.read_bytes()
+    with pytest.raises(NotADatabase, match=r"another application.*PENSTOCK_DATABASE_URL"):
+        open_store(path, host)
+    assert path.read_bytes() == before
+
+
+def test_a_folder_is_refused(tmp_path: Path, host: LoopThread) -> None:
+    (tmp_path / "penstock.db").mkdir()
+    with pytest.raises(StoreError, match="PENSTOCK_DATABASE_URL"):
+        open_store(tmp_path / "penstock.db", host)
+
+
+def test_a_path_below_a_file_is_refused(tmp_path: Path, host: LoopThread) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match="PENSTOCK_DATABASE_URL"):
+        open_store(tmp_path / "file" / "penstock.db", host)
+
+
+@linux_only
+def test_a_place_that_cannot_be_written_is_refused(host: LoopThread) -> None:
+    with pytest.raises(StoreError, match="PENSTOCK_DATABASE_URL"):
+        open_store(Path("/proc/penstock/penstock.db"), host)
+
+
+def test_an_engine_on_a_refused_file_says_so_and_leaves_no_thread(tmp_path: Path) -> None:
+    (tmp_path / "penstock.db").write_text("Dear diary")
+    url = f"sqlite:///{tmp_path / 'penstock.db'}"
+    settings = load_settings({"PENSTOCK_HOME": str(tmp_path), "PENSTOCK_DATABASE_URL": url})
+    before = set(threading.enumerate())
+    with pytest.raises(NotADatabase, match="PENSTOCK_DATABASE_URL"):
+        Runtime(settings)
+    assert set(threading.enumerate()) == before
+
+
+# Migrations
+
+
+def test_an_older_file_is_migrated_with_its_rows(
+    tmp_path: Path, host: LoopThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, run = tmp_path / "penstock.db", HandTaskRun()
+    store = open_store(path, host)
+    record_completed(store, run)
+    store.close()
+    present = len(schema.MIGRATIONS)
+    newer = (*schema.MIGRATIONS, "CREATE TABLE a (x); CREATE TABLE b (y);")
+    monkeypatch.setattr(schema, "MIGRATIONS", newer)
+    store = open_store(path, host)
+    assert [found.row.id for found in store.task_runs(Query())] == [run.run_id]
+    store.close()
+    assert (count(path, "a"), count(path, "b")) == (0, 0)
+    monkeypatch.setattr(schema, "MIGRATIONS", newer[:present])
+    with pytest.raises(SchemaTooNew):
+        open_store(path, host)
+
+
+def test_a_migration_that_fails_leaves_the_file_as_it_was(
+    tmp_path: Path, host: LoopThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, present = tmp_path / "penstock.db", schema.MIGRATIONS
+    open_store(path, host).close()
+    monkeypatch.setattr(schema, "MIGRATIONS", (*present, "CREATE TABLE a (x); CREATE NONSENSE;"))
+    with pytest.raises(StoreError):
+        open_store(path, host)
+    monkeypatch.setattr(schema, "MIGRATIONS", present)
+    open_store(path, host).close()
+    with pytest.raises(sqlite3.OperationalError, match="no such table"):
+        count(path, "a")
+
+
+@pytest.mark.parametrize("turn", range(8))
+def test_another_process_may_make_the_file_between_any_two_steps_of_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, turn: int
+) -> None:
+    """It comes before statement number `turn`, unless we hold the file's lock at that moment."""
+    monkeypatch.setattr(schema, "BUSY_SECONDS", 1.0)
+    path, steps, connect = tmp_path / "penstock.db", itertools.count(), sqlite3.connect
+
+    class Interrupted(sqlite3.Connection):
+        def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
+            if next(steps) == turn and not self.in_transaction:
+                with pytest.MonkeyPatch.context() as patch:
+                    patch.setattr(sqlite3, "connect", connect)
+                    schema.prepare_file(path, "normal")
+            return super().execute(sql, parameters)
+
+    def connect_interrupted(*args: Any, **options: Any) -> sqlite3.Connection:
+        return connect(*args, **{**options, "factory": Interrupted})
+
+    monkeypatch.setattr(sqlite3, "connect", connect_interrupted)
+    schema.prepare_file(path, "normal")
+    monkeypatch.undo()
+    assert count(path, "task_run") == 0
+
+
+def test_many_may_open_a_new_file_at_the_same_moment(tmp_path: Path) -> None:
+    """Ten times: none of them fails, and the tables are made once."""
+    failures: list[BaseException] = []
+
+    def open_file(path: Path, together: threading.Barrier) -> None:
+        together.wait()
+        try:
+            schema.prepare_file(path, "normal")
+        except BaseException as error:
+            failures.append(error)
+
+    for attempt in range(10):
+        path, together = tmp_path / f"{attempt}.db", threading.Barrier(4)
+        threads = [threading.Thread(target=open_file, args=(path, together)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert not failures
+        assert count(path, "task_run") == 0
+
+
+# Writing
+
+
+def test_a_barrier_is_set_only_after_another_connection_can_see_the_rows(
+    sqlite_store: SqliteStore, database: Path
+) -> None:
+    """It looks at the very moment in which the barrier is set."""
+    for expected in range(1, 21):
+        record_completed(sqlite_store, HandTaskRun())
+        seen: list[int] = []
+        looked = threading.Event()
+
+        def look(seen: list[int] = seen, looked: threading.Event = looked) -> None:
+            seen.append(count(database, "task_run"))
+            looked.set()
+
+        sqlite_store.barrier().add_callback(look)
+        assert looked.wait(5)
+        assert seen == [expected]
+
+
+def test_a_locked_file_delays_the_rows_and_loses_none(
+    sqlite_store: SqliteStore, database: Path
+) -> None:
+    """No barrier is set as long as another connection keeps the writer out."""
+    runs = [HandTaskRun() for _ in range(50)]
+    with locked(database):
+        for run in runs:
+            record_completed(sqlite_store, run)
+        barrier = sqlite_store.barrier()
+        assert not barrier.wait(0.2)
+        assert sqlite_store.task_runs(Query()) == []
+        for run in runs[:3]:
+            assert sqlite_store.payload_of(run.run_id) is None
+        time.sleep(0.1)
+        assert not barrier.is_set()
+    assert barrier.wait(5)
+    sqlite_store.check()
+    assert {f.row.id for f in sqlite_store.task_runs(Query())} == {run.run_id for run in runs}
+
+
+def test_results_are_found_while_the_file_is_locked(
+    sqlite_store: SqliteStore, database: Path
+) -> None:
+    on_disk, in_queue = HandTaskRun(), HandTaskRun()
+    record_completed(sqlite_store, on_disk, 1, key="on disk")
+    flush(sqlite_store)
+    with locked(database):
+        record_completed(sqlite_store, in_queue, 2, key="in queue")
+        assert sqlite_store.look_up("on disk", now=0.0) is not None
+        assert sqlite_store.look_up("in queue", now=0.0) is not None
+
+
+def test_a_new_file_that_another_process_is_just_making_is_waited_for(
+    tmp_path: Path, host: LoopThread
+) -> None:
+    path = tmp_path / "penstock.db"
+    with locked(path) as other:
+        release = threading.Timer(0.1, other.execute, ["ROLLBACK"])
+        release.start()
+        store = open_store(path, host)
+        release.join()
+    record_completed(store, HandTaskRun())
+    store.close()
+    assert count(path, "task_run") == 1
+
+
+class GoingOn(HandTaskRun):
+    """A run that ends in the moment in which the store is writing an earlier state of it."""
+
+    store: SqliteStore | None = None
+
+    def row(self, length: int, payload: bytes | None) -> TaskRow:
+        row = super().row(length, payload)
+        store, self.store = self.store, None
+        if store is not None:
+            store.record(self, self.complete("value", key="k"))
+        return row
+
+
+def test_a_result_is_in_sight_while_an_earlier_state_of_its_run_is_written(
+    sqlite_store: SqliteStore,
+) -> None:
+    """The look-up comes when the earlier state is on disk and the result is in the queue."""
+    run = GoingOn()
+    run.store = sqlite_store
+    seen: list[object] = []
+    record(sqlite_store, run, "Pending", "Running")
+    barrier = sqlite_store.barrier()
+    barrier.add_callback(lambda: seen.append(sqlite_store.look_up("k", now=0.0)))
+    flush(sqlite_store)
+    flush(sqlite_store)
+    assert seen == [(run.run_id, encode_result("value"), None)]
+    assert sqlite_store.look_up("k", now=0.0) == seen[0]
+
+
+def test_a_batch_of_more_rows_than_a_statement_takes_is_written_whole(
+    sqlite_store: SqliteStore, database: Path
+) -> None:
+    rows = schema.STATEMENT_SIZES[0] * 2 + 107
+    with locked(database):
+        for _ in range(rows):
+            record(sqlite_store, HandTaskRun(), "Pending")
+            record(sqlite_store, HandFlowRun(), "Pending")
+    flush(sqlite_store)
+    assert (count(database, "task_run"), count(database, "flow_run")) == (rows, rows)
+
+
+def test_two_rows_of_one_run_in_one_batch_leave_the_later_one(
+    sqlite_store: SqliteStore, database: Path
+) -> None:
+    """So it is when a flow's retry runs a task once more in the place of a failed one."""
+    first = HandTaskRun()
+    record(sqlite_store, first, "Pending", "Running", "Failed")
+    again = HandTaskRun(first.definition, first.run_id)
+    again.states = list(first.states)
+    record(sqlite_store, again, "Pending", "Running", "Completed")
+    flush(sqlite_store)
+    (found,) = sqlite_store.task_runs(Query())
+    assert found.row == again.row(6, None)
+
+
+def test_definitions_are_written_once(tmp_path: Path, host: LoopThread) -> None:
+    """However many runs, batches and stores there are."""
+    path = tmp_path / "penstock.db"
+    tasks = [task_definition(name) for name in ("red", "blue")]
+    works = flow_definition()
+    for _ in range(2):
+        store = open_store(path, host)
+        for _ in range(3):
+            for definition in tasks:
+                record_completed(store, HandTaskRun(definition))
+            record_completed(store, HandFlowRun(works))
+            flush(store)
+        store.close()
+    assert count(path, "definition") == 3
+    assert (count(path, "task_run"), count(path, "flow_run")) == (12, 6)
+
+
+# Back-pressure
+
+
+def test_a_store_that_cannot_follow_asks_for_relief_until_half_is_written(
+    sqlite_store: SqliteStore, database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "_EVENTS_IN_QUEUE", 100)
+    monkeypatch.setattr(sqlite, "_EVENTS_A_BATCH", 10)
+    with locked(database):
+        for _ in range(120):
+            record(sqlite_store, HandTaskRun(), "Pending")
+        relief = sqlite_store.relieve()
+        assert relief is not None
+        assert sqlite_store.relieve() is relief
+        assert not relief.wait(0.05)
+    assert relief.wait(5)
+    assert len(sqlite_store._queue) <= 50
+    flush(sqlite_store)
+    assert sqlite_store.relieve() is None
+
+
+def test_large_results_count_by_their_bytes(
+    sqlite_store: SqliteStore, database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "_BYTES_IN_QUEUE", 10 * 5000)
+    with locked(database):
+        for _ in range(9):
+            record_completed(sqlite_store, HandTaskRun(), b"x" * 5000)
+        assert sqlite_store.relieve() is None
+        for _ in range(2):
+            record_completed(sqlite_store, HandTaskRun(), b"x" * 5000)
+        relief = sqlite_store.relieve()
+        assert relief is not None
+        assert not relief.wait(0.05)
+    assert relief.wait(5)
+    flush(sqlite_store)
+    assert sqlite_store.relieve() is None
+    assert sqlite_store._heavy_bytes == 0
+
+
+def test_relief_comes_also_where_the_writer_was_faster_than_the_one_who_asks(
+    sqlite_store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All is written between the look at the queue and the decision to wait."""
+    monkeypatch.setattr(sqlite, "_BYTES_IN_QUEUE", 4 * 5000)
+    for _ in range(5):
+        record_completed(sqlite_store, HandTaskRun(), b"x" * 5000)
+    check = sqlite_store.check
+
+    def check_slowly() -> None:
+        sqlite_store.barrier().wait(5)
+        check()
+
+    monkeypatch.setattr(sqlite_store, "check", check_slowly)
+    relief = sqlite_store.relieve()
+    assert relief is None or relief.wait(1)
+
+
+def test_flows_wait_for_a_store_that_cannot_follow_and_lose_nothing(
+    engine: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the file is locked the queue stays short, whatever a flow has to record."""
+    monkeypatch.setattr(sqlite, "_EVENTS_IN_QUEUE", 60)
+    store = engine.store
+    assert isinstance(store, SqliteStore)
+    lengths: list[int] = []
+
+    @task
+    def step(index: int) -> int:
+        lengths.append(len(store._queue))
+        return index
+
+    @flow
+    def steps() -> int:
+        return sum(step(index) for index in range(200))
+
+    results: list[int] = []
+    step(0)  # the definition's first row
+    flush(store)
+    with locked(store._path):
+        thread = threading.Thread(target=lambda: results.append(steps()))
+        thread.start()
+        thread.join(0.2)
+        held_up = thread.is_alive()
+    thread.join(20)
+    assert held_up
+    assert results == [sum(range(200))]
+    assert max(lengths) <= 60 + 10
+    assert len(history.task_runs(limit=1000)) == 201
+
+
+# What cannot be written
+
+
+def test_a_store_that_cannot_write_any_more_says_so_and_holds_nobody_up(
+    tmp_path: Path, host: LoopThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "_GIVE_UP_SECONDS", 0.0)
+    path = tmp_path / "penstock.db"
+    store = open_store(path, host)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("DROP TABLE task_run")
+        connection.commit()
+    record_completed(store, HandTaskRun())
+    assert store.barrier().wait(5)
+    with pytest.raises(StoreError, match="task_run"):
+        store.check()
+    record_completed(store, HandTaskRun())
+    assert store.barrier().wait(5)
+    with pytest.raises(StoreError, match="task_run"):
+        store.close()
+
+
+def test_a_store_whose_writer_dies_says_so_and_holds_nobody_up(
+    tmp_path: Path, host: LoopThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the writer meets, a barrier of its batch is not left unset."""
+    store = open_store(tmp_path / "penstock.db", host)
+
+    class Broken(HandTaskRun):
+        def row(self, length: int, payload: bytes | None) -> TaskRow:
+            raise AssertionError("no such row")
+
+    record(store, Broken(), "Pending")
+    assert store.barrier().wait(2)
+    assert store.barrier().wait(2)
+    with pytest.raises(StoreError):
+        store.check()
+    with pytest.raises(StoreError):
+        store.close()
+
+
+def test_an_unwritable_storage_folder_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The call still gives its value; the error comes where the history is closed."""
+    monkeypatch.setattr(sqlite, "_GIVE_UP_SECONDS", 0.0)
+    (tmp_path / "storage").touch()
+
+    @task
+    def result(size: int) -> bytes:
+        return b"x" * size
+
+    settings = load_settings(
+        {
+            "PENSTOCK_HOME": str(tmp_path),
+            "PENSTOCK_LOCAL_STORAGE_PATH": str(tmp_path / "storage"),
+        }
+    )
+    with pytest.raises(StoreError, match="storage"), use_settings(settings):
+        assert len(result(INLINE_LIMIT)) == INLINE_LIMIT
+
+
+# Large results
+
+
+def test_small_results_are_in_the_file_and_large_ones_beside_it(
+    sqlite_store: SqliteStore, tmp_path: Path
+) -> None:
+    small, large = HandTaskRun(), HandTaskRun()
+    record_completed(sqlite_store, small, b"x" * (INLINE_LIMIT - 10))
+    record_completed(sqlite_store, large, LARGE)
+    flush(sqlite_store)
+    files = list((tmp_path / "storage").iterdir())
+    assert [path.name.startswith(large.run_id.hex()) for path in files] == [True]
+    assert files[0].stat().st_size >= INLINE_LIMIT
+    for run, size in ((small, INLINE_LIMIT - 10), (large, INLINE_LIMIT)):
+        payload = sqlite_store.payload_of(run.run_id)
+        assert payload is not None
+        assert decode_result(payload, sqlite_store.storage) == b"x" * size
+
+
+@pytest.fixture
+def large_result(engine: Runtime) -> Path:
+    """The file of a large result of a finished task run."""
+
+    @task
+    def large() -> tuple[bytes, int]:
+        return LARGE, 1
+
+    assert large() == (LARGE, 1)
+    (run,) = history.task_runs()
+    assert run.state.result() == (LARGE, 1)
+    (path,) = engine.settings.local_storage_path.iterdir()
+    return path
+
+
+def damaged(content: bytes) -> bytes:
+    return content[:500] + bytes([content[500] ^ 1]) + content[501:]
+
+
+@pytest.mark.parametrize("harm", ["one bit", "cut short", "emptied", "deleted"])
+def test_a_damaged_result_file_is_noticed(large_result: Path, harm: str) -> None:
+    content = large_result.read_bytes()
+    if harm == "deleted":
+        large_result.unlink()
+    else:
+        harmed = {"one bit": damaged(content), "cut short": content[:-1], "emptied": b""}
+        large_result.write_bytes(harmed[harm])
+    (run,) = history.task_runs()
+    with pytest.raises(ResultUnavailable) as caught:
+        run.state.result()
+    assert str(large_result) in str(caught.value)
+
+
+def test_a_cached_result_whose_file_is_gone_is_computed_again(
+    engine: Runtime, caplog: pytest.LogCaptureFixture
+) -> None:
+    calls: list[int] = []
+
+    def key(_context: object, _parameters: object) -> str:
+        return "large"
+
+    @task(cache_key_fn=key)
+    def large() -> bytes:
+        calls.append(1)
+        return LARGE
+
+    assert large() == LARGE
+    flush(engine.store)
+    for path in engine.settings.local_storage_path.iterdir():
+        path.unlink()
+    with caplog.at_level(logging.WARNING, "penstock"):
+        assert large() == LARGE
+    assert len(calls) == 2
+    assert "computed again" in caplog.text
+    flush(engine.store)
+    assert large() == LARGE
+    assert len(calls) == 2
+
+
+def test_pruning_removes_the_files_of_what_it_deletes_and_no_others(
+    sqlite_store: SqliteStore, tmp_path: Path
+) -> None:
+    gone, gone_flow, cached = HandTaskRun(), HandFlowRun(), HandTaskRun()
+    record_completed(sqlite_store, gone, LARGE)
+    record_completed(sqlite_store, gone_flow, LARGE)
+    record_completed(sqlite_store, cached, LARGE, key="k")
+    flush(sqlite_store)
+    (tmp_path / "storage" / "letter.txt").write_text("not ours")
+    assert len(list((tmp_path / "storage").iterdir())) == 4
+    assert sqlite_store.prune(None, keep_cache=True, now=0.0) == Pruned(1, 1, 0)
+    left = {path.name for path in (tmp_path / "storage").iterdir()}
+    assert {name[:32] for name in left} == {cached.run_id.hex(), "letter.txt"}
+    payload = sqlite_store.payload_of(cached.run_id)
+    assert payload is not None
+    assert decode_result(payload, sqlite_store.storage) == LARGE
+
+
+def test_no_half_written_file_is_left_behind(
+    sqlite_store: SqliteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that is full for a moment: the result is there in the end, and nothing else."""
+    failures = [OSError(28, "No space left on device")] * 2
+    replace = os.replace
+
+    def replace_at_last(source: str, target: str) -> None:
+        if failures:
+            raise failures.pop()
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", replace_at_last)
+    run = HandTaskRun()
+    record_completed(sqlite_store, run, LARGE)
+    flush(sqlite_store)
+    assert [path.name[:32] for path in (tmp_path / "storage").iterdir()] == [run.run_id.hex()]
+
+
+# Closing
+
+
+@linux_only
+def test_closing_lets_go_of_all_files(tmp_path: Path, host: LoopThread) -> None:
+    """Those of the threads that have read from it, too."""
+    store = open_store(tmp_path / "penstock.db", host)
+    record_completed(store, HandTaskRun(), 1, key="k")
+    flush(store)
+    stay, read = threading.Event(), threading.Event()
+
+    def look_up() -> None:
+        store.look_up("k", now=0.0)
+        read.set()
+        stay.wait(10)
+
+    thread = threading.Thread(target=look_up)
+    thread.start()
+    assert read.wait(5)
+    store.task_runs(Query())
+    store.close()
+    opened = [os.readlink(entry) for entry in Path("/proc/self/fd").iterdir() if entry.exists()]
+    stay.set()
+    thread.join()
+    assert [path for path in opened if str(tmp_path) in path] == []
+
+
+def test_closing_an_engine_leaves_none_of_its_threads(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lanes, "_IDLE_SECONDS", 0.05)
+    before = set(threading.enumerate())
+
+    @task
+    def work(index: int) -> int:
+        return index
+
+    @task
+    async def async_work(index: int) -> int:
+        return index
+
+    @flow
+    def works() -> int:
+        futures = [*work.map(range(5)), *async_work.map(range(5))]
+        return sum(future.result() for future in futures)
+
+    with use_settings(settings):
+        assert works() == 20
+        assert {thread.name for thread in set(threading.enumerate()) - before} >= {
+            "penstock-engine",
+            "penstock-async",
+        }
+    deadline = time.monotonic() + 2
+    while set(threading.enumerate()) - before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert [thread.name for thread in set(threading.enumerate()) - before] == []
+
+
+def test_what_is_recorded_is_on_disk_when_an_engine_is_closed(settings: Settings) -> None:
+    @task
+    def work(index: int) -> int:
+        return index
+
+    with use_settings(settings) as runtime:
+        for index in range(50):
+            work(index)
+        assert get_runtime() is runtime
+    path = settings.database_path()
+    assert path is not None
+    assert count(path, "task_run") == 50
+
+
+def test_a_latch_that_nobody_set_is_not_set() -> None:
+    """What the waits of this module would not notice otherwise."""
+    assert not Latch().wait(0.01)

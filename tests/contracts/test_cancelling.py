@@ -248,6 +248,53 @@ def test_the_timer_of_a_cancelled_retry_finds_nothing_to_do(engine: Runtime) -> 
     assert len(attempts) == 1
 
 
+# Code is called with its own arguments, or not at all
+
+
+def test_a_run_cancelled_while_a_worker_is_about_to_call_it_is_not_called_with_less(
+    engine: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What has ended lets go of its arguments; a worker may be just about to use them."""
+    called: list[str] = []
+    call = Run.call
+
+    def cancel_and_call(run: Run) -> Any:
+        run.cancel()
+        return call(run)
+
+    monkeypatch.setattr(Run, "call", cancel_and_call)
+
+    @task
+    def remove(path: str = "everything") -> None:
+        called.append(path)
+
+    future, ends = remove.submit("one file"), list[object]()
+    future.add_done_callback(ends.append)
+    assert check_ended_once(future, ends) == "Cancelled"
+    monkeypatch.undo()
+    for _ in range(3):  # the worker is through with the cancelled one when it has done these
+        remove.submit("another file").result(PATIENCE_SECONDS)
+    assert "everything" not in called
+
+
+def test_a_call_whose_time_was_up_before_it_began_is_not_called_with_less(
+    engine: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The machine is so busy that its thread starts only after the timeout."""
+    called: list[str] = []
+    works: list[Callable[[], None]] = []
+    monkeypatch.setattr(engine.threads, "run_soon", works.append)
+
+    @task(timeout_seconds=0.01)
+    def remove(path: str = "everything") -> None:
+        called.append(path)
+
+    assert remove.call_state("one file").name == "TimedOut"
+    (work,) = works
+    work()
+    assert "everything" not in called
+
+
 # A commit is not cancelled
 
 

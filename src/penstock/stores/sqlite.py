@@ -251,8 +251,8 @@ class SqliteStore:
                     await connection.close()
                 if self._closing:
                     return
-                self._paused.set()
-                while self._pausing:
+                while self._pausing:  # perhaps a second time already
+                    self._paused.set()
                     self._resumed.clear()
                     await self._resumed.wait()
         except Exception as error:

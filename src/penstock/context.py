@@ -17,6 +17,7 @@ class TaskRunContext:
     """
 
     __slots__ = ("task_run",)
+    task_run: TaskRun
 
     def __init__(self, task_run: TaskRun) -> None:
         self.task_run = task_run

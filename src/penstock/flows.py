@@ -31,8 +31,8 @@ from penstock._engine.runtime import get_runtime
 from penstock._engine.signature import Signature
 from penstock.exceptions import ConfigurationError, UsageError
 from penstock.logging import log_prints_from_now_on
-from penstock.records import RunKind
-from penstock.retries import retry_policy
+from penstock.records import Definition, RunKind
+from penstock.retries import RetryPolicy, retry_policy
 from penstock.states import State
 from penstock.task_runners import ConcurrentTaskRunner, TaskRunner
 
@@ -49,6 +49,19 @@ class _FlowBase(Generic[P, R]):
     """What sync and async flows have in common."""
 
     fn: Callable[..., Any]
+    name: str
+    description: str | None
+    tags: frozenset[str]
+    version: str | None
+    is_async: bool
+    retry_policy: RetryPolicy
+    timeout_seconds: float | None
+    persist_result: bool
+    log_prints: bool | None
+    definition: Definition
+    flow_key: str
+    task_runner: TaskRunner
+    validate_parameters: bool
 
     def __init__(
         self,

@@ -43,8 +43,8 @@ from penstock.context import TaskRunContext
 from penstock.exceptions import ConfigurationError, UsageError
 from penstock.futures import FutureList, TaskFuture
 from penstock.logging import log_prints_from_now_on
-from penstock.records import RunKind
-from penstock.retries import retry_policy
+from penstock.records import Definition, RunKind
+from penstock.retries import RetryPolicy, retry_policy
 from penstock.states import State
 
 __all__ = ["AsyncTask", "Task", "task", "task_input_hash", "unmapped"]
@@ -60,6 +60,20 @@ class _TaskBase(Generic[P, R]):
     """What sync and async tasks have in common."""
 
     fn: Callable[..., Any]
+    name: str
+    description: str | None
+    tags: frozenset[str]
+    version: str | None
+    is_async: bool
+    retry_policy: RetryPolicy
+    timeout_seconds: float | None
+    persist_result: bool
+    log_prints: bool | None
+    definition: Definition
+    task_key: str
+    cache_key_fn: CacheKeyFunction | None
+    cache_expiration: float | None
+    refresh_cache: bool
 
     def __init__(
         self,
@@ -117,9 +131,13 @@ class _TaskBase(Generic[P, R]):
         )
         self._signature = Signature(fn, owner)
         self._awaited_first: tuple[Upstream, ...] = ()
-        self.next_number = itertools.count().__next__
+        self._numbers = itertools.count()
 
     # What the rules ask for
+
+    def next_number(self) -> int:
+        """The number of the next run in this process; runs are named after it."""
+        return next(self._numbers)
 
     @property
     def retries(self) -> int:

@@ -380,17 +380,6 @@ async def _wait_for_members(run: FlowRun) -> None:
             await member.wait_async()
 
 
-async def drive_submitted(
-    run: Run, runtime: Runtime, steps: RunSteps | None, effect: Effect | None
-) -> None:
-    """Run to the end in a task of its own, which somebody else may cancel."""
-    try:
-        await drive_async(run, runtime, steps, effect)
-    except (Exception, KeyboardInterrupt, SystemExit) as error:
-        # On record already; whoever asks for the result gets it.
-        runtime.log.ended_by(run, error)
-
-
 # On workers
 
 
@@ -556,7 +545,7 @@ def _submit_async(run: TaskRun, runtime: Runtime, flow_run: FlowRun | None) -> N
     if type(effect) is Record:  # submitted: on record at once, whenever the loop takes it up
         runtime.record(run, effect)
         effect = None
-    _start(run, runtime, port, steps, effect)
+    LoopRun(run, runtime, port, steps, effect).start()
 
 
 def _loop_of(flow_run: FlowRun | None, runtime: Runtime) -> LoopPort:
@@ -565,37 +554,63 @@ def _loop_of(flow_run: FlowRun | None, runtime: Runtime) -> LoopPort:
     return own or runtime.async_loop.port
 
 
-def _start(
-    run: Run,
-    runtime: Runtime,
-    port: LoopPort,
-    steps: RunSteps | None = None,
-    effect: Effect | None = None,
-) -> None:
-    """Run in the loop behind a port, beside the code that asks for it; from any thread."""
-    run.port = port
-    run.cancel = run.cancel_early
-    context = context_for(port.library)
+class LoopRun:
+    """Drives a run in a task of its own of the loop behind a port.
 
-    def ended() -> None:
-        if not run.is_set():  # cancelled before its first step, or the loop is closed
-            abort(run, runtime, RunCancelled("The run was cancelled before it began."))
-            runtime.finish(run)
+    One object for what could be five closures: they would be most of what a submit allocates.
+    """
 
-    def begin() -> None:
+    __slots__ = ("_cancel", "_context", "_effect", "_port", "_runtime", "_steps", "run")
+
+    def __init__(
+        self,
+        run: Run,
+        runtime: Runtime,
+        port: LoopPort,
+        steps: RunSteps | None = None,
+        effect: Effect | None = None,
+    ) -> None:
+        self.run = run
+        self._runtime = runtime
+        self._port = port
+        self._steps = steps
+        self._effect = effect
+        self._context = context_for(port.library)
+        self._cancel: Callable[[], object] = _too_late
+        run.port = port
+        run.cancel = run.cancel_early
+
+    def start(self) -> None:
+        """Run beside the code that asks for it; from any thread."""
+        if self._port.is_here():
+            self._begin()
+        elif not self._port.call_soon(self._begin):
+            self._end()
+
+    def _begin(self) -> None:
+        run = self.run
         if run.cancelled_early:
-            ended()
+            self._end()
             return
-        start = partial(drive_submitted, run, runtime, steps, effect)
-        cancel = port.start(start, context, ended)
-        run.cancel = lambda: port.call_soon(cancel)
+        self._cancel = self._port.start(self._drive, self._context, self._end)
+        run.cancel = self._cancel_soon
         if run.cancelled_early:
-            run.cancel()
+            self._cancel_soon()
 
-    if port.is_here():
-        begin()
-    elif not port.call_soon(begin):
-        ended()
+    def _cancel_soon(self) -> None:
+        self._port.call_soon(self._cancel)
+
+    async def _drive(self) -> None:
+        try:
+            await drive_async(self.run, self._runtime, self._steps, self._effect)
+        except (Exception, KeyboardInterrupt, SystemExit) as error:
+            # On record already; whoever asks for the result gets it.
+            self._runtime.log.ended_by(self.run, error)
+
+    def _end(self, _task: object = None) -> None:
+        if not self.run.is_set():  # cancelled before its first step, or the loop is closed
+            abort(self.run, self._runtime, RunCancelled("The run was cancelled before it began."))
+            self._runtime.finish(self.run)
 
 
 async def run_on_worker(run: Run, runtime: Runtime) -> State[Any]:
@@ -628,7 +643,7 @@ def run_on_engine_loop(run: Run, runtime: Runtime) -> State[Any]:
             f"{run.definition.name}.run_sync() would block the event loop that runs this code. "
             f"Use `await {run.definition.name}(...)`."
         )
-    _start(run, runtime, loop.port)
+    LoopRun(run, runtime, loop.port).start()
     try:
         run.wait()
     except BaseException:

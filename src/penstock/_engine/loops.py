@@ -12,7 +12,7 @@ import sys
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context, copy_context
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias, TypeVarTuple, Unpack
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVarTuple, Unpack
 
 if TYPE_CHECKING:
     import trio
@@ -42,11 +42,12 @@ class LoopPort(Protocol):
         ...
 
     def start(
-        self, start: Start, context: Context, ended: Callable[[], object]
+        self, start: Start, context: Context, ended: Callable[[object], object]
     ) -> Callable[[], object]:
         """Run a coroutine as a task of its own; what cancels it. Both in the loop's thread.
 
-        `ended` is called there when the task is over, even if its code has never begun.
+        `ended` is called there with something or other when the task is over, even if its code
+        has never begun. Whoever starts a task has to hold what this returns until then.
         """
         ...
 
@@ -58,8 +59,7 @@ class LoopPort(Protocol):
 class AsyncioPort:
     """The way into an asyncio loop."""
 
-    library = "asyncio"
-    _tasks: ClassVar[set[asyncio.Task[None]]] = set()  # loops hold their tasks only weakly
+    library: str = "asyncio"
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.key = loop
@@ -78,17 +78,11 @@ class AsyncioPort:
         return True
 
     def start(
-        self, start: Start, context: Context, ended: Callable[[], object]
+        self, start: Start, context: Context, ended: Callable[[object], object]
     ) -> Callable[[], object]:
         """See `LoopPort`."""
         task = self.key.create_task(start(), context=context)
-        self._tasks.add(task)
-
-        def end(task: asyncio.Task[None]) -> None:
-            self._tasks.discard(task)
-            ended()
-
-        task.add_done_callback(end)
+        task.add_done_callback(ended, context=context)
         return task.cancel
 
     def parking(self) -> Parking:
@@ -111,7 +105,7 @@ class AsyncioPort:
 class TrioPort:
     """The way into a trio run."""
 
-    library = "trio"
+    library: str = "trio"
 
     def __init__(self, token: trio.lowlevel.TrioToken) -> None:
         self.key = token
@@ -133,7 +127,7 @@ class TrioPort:
         return True
 
     def start(
-        self, start: Start, context: Context, ended: Callable[[], object]
+        self, start: Start, context: Context, ended: Callable[[object], object]
     ) -> Callable[[], object]:
         """See `LoopPort`."""
         import trio
@@ -145,7 +139,7 @@ class TrioPort:
                 with scope:
                     await start()
             finally:
-                ended()
+                ended(scope)
 
         trio.lowlevel.spawn_system_task(body, context=context)
         return scope.cancel
@@ -191,9 +185,12 @@ def context_for(library: str | None) -> Context:
 class LoopThread:
     """An asyncio loop in a daemon thread of its own."""
 
+    port: AsyncioPort
+
     def __init__(self, name: str) -> None:
         self._loop = asyncio.new_event_loop()
         self.port = AsyncioPort(self._loop)
+        self._held: set[Callable[[], object]] = set()  # the loop holds its tasks only weakly
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
@@ -203,7 +200,11 @@ class LoopThread:
 
     def spawn(self, start: Start) -> None:
         """Run a coroutine in the loop; from any thread."""
-        self.port.call_soon(lambda: self.port.start(start, Context(), _nothing))
+        self.port.call_soon(self._hold, start)
+
+    def _hold(self, start: Start) -> None:
+        cancel = self.port.start(start, Context(), lambda _task: self._held.discard(cancel))
+        self._held.add(cancel)
 
     def call_later(self, seconds: float, call: Callable[[Unpack[Ts]], object], *args: *Ts) -> None:
         """Run `call` in the loop's thread after `seconds`; from any thread."""
@@ -224,9 +225,6 @@ class LoopThread:
         self._thread.join(timeout=5)
         if not self._thread.is_alive():
             self._loop.close()
-
-
-def _nothing() -> None: ...
 
 
 async def _cancel_others() -> None:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import logging
 import sys
+from functools import lru_cache
 from typing import Any
 
+from penstock._engine.ids import id_text
 from penstock._engine.runs import FlowRun, Run, TaskRun
 from penstock._engine.tracebacks import format_error
 from penstock.caching import UnhashableParameter
@@ -179,20 +181,24 @@ def _logger_of(run: Run) -> logging.Logger:
 
 def extra_of(run: Run) -> dict[str, object]:
     """What log records say of the run that they belong to."""
-    if isinstance(run, TaskRun):
-        flow_run = run.flow_run
-        return {
-            "run_title": f"Task run '{run.name}'",
-            "task_run_id": str(run.id),
-            "task_run_name": run.name,
-            "task_name": run.definition.name,
-            "flow_run_id": str(flow_run.id) if flow_run is not None else None,
-            "flow_run_name": flow_run.name if flow_run is not None else None,
-        }
-    assert isinstance(run, FlowRun), "there are two kinds of run"
+    if isinstance(run, FlowRun):
+        return dict(_extra_of_flow_run(run.run_id, run.name, run.definition.name))
+    flow_run, name = run.flow_run, run.name
     return {
-        "run_title": f"Flow run '{run.name}'",
-        "flow_run_id": str(run.id),
-        "flow_run_name": run.name,
-        "flow_name": run.definition.name,
+        "run_title": f"Task run '{name}'",
+        "task_run_id": id_text(run.run_id),
+        "task_run_name": name,
+        "task_name": run.definition.name,
+        "flow_run_id": None if flow_run is None else id_text(flow_run.run_id),
+        "flow_run_name": None if flow_run is None else flow_run.name,
+    }
+
+
+@lru_cache(maxsize=64)  # every task run of a flow run asks for it
+def _extra_of_flow_run(run_id: bytes, name: str, flow: str) -> dict[str, object]:
+    return {
+        "run_title": f"Flow run '{name}'",
+        "flow_run_id": id_text(run_id),
+        "flow_run_name": name,
+        "flow_name": flow,
     }

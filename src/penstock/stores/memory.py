@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import TypeVar
 
 from penstock._engine.ids import id_bound
@@ -20,7 +21,7 @@ F = TypeVar("F", FoundFlowRun, FoundTaskRun)
 class MemoryStore:
     """Keeps the rows in dicts."""
 
-    storage = None
+    storage: Path | None = None
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

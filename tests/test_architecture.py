@@ -29,8 +29,9 @@ Imports: TypeAlias = Mapping[str, set[str]]
 LAYERS: Layers = (
     ("__init__",),
     ("flows", "tasks"),
+    ("_engine.definitions",),
     ("history", "futures", "logging", "context"),
-    ("_engine.mapping", "_engine.signature", "_engine.definitions"),
+    ("_engine.mapping", "_engine.signature"),
     ("_engine.drivers",),
     ("_engine.runtime",),
     ("task_runners", "stores.sqlite", "stores.memory", "stores.schema", "stores"),

@@ -3,36 +3,27 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from datetime import timedelta
-from typing import Any, Concatenate, Generic, NoReturn, ParamSpec, Protocol, Self, cast, overload
+from typing import Any, Concatenate, NoReturn, ParamSpec, Protocol, Unpack, cast, overload
 
 from typing_extensions import TypeVar
 
 from penstock._engine.current import current_run
 from penstock._engine.definitions import (
-    docstring_of,
-    duplicate,
+    CommonOptions,
+    Decorated,
     flag,
-    function_key,
     function_name,
     function_or_refuse,
     hash_of_defining_file,
     is_coroutine_function,
-    make_definition,
-    name_or_default,
-    seconds_or_none,
-    tag_tuple,
-    text_or_none,
 )
 from penstock._engine.drivers import drive_async, drive_sync, run_on_engine_loop, run_on_worker
 from penstock._engine.runs import FlowRun
 from penstock._engine.runtime import get_runtime
-from penstock._engine.signature import Signature
 from penstock.exceptions import ConfigurationError, UsageError
-from penstock.logging import log_prints_from_now_on
-from penstock.records import Definition, RunKind
-from penstock.retries import RetryPolicy, retry_policy
+from penstock.records import RunKind
 from penstock.states import State
 from penstock.task_runners import ConcurrentTaskRunner, TaskRunner
 
@@ -45,21 +36,9 @@ S = TypeVar("S")
 Instance = TypeVar("Instance")
 
 
-class _FlowBase(Generic[P, R]):
+class _FlowBase(Decorated[P, R]):
     """What sync and async flows have in common."""
 
-    fn: Callable[..., Any]
-    name: str
-    description: str | None
-    tags: frozenset[str]
-    version: str | None
-    is_async: bool
-    retry_policy: RetryPolicy
-    timeout_seconds: float | None
-    persist_result: bool
-    log_prints: bool | None
-    definition: Definition
-    flow_key: str
     task_runner: TaskRunner
     validate_parameters: bool
 
@@ -67,53 +46,14 @@ class _FlowBase(Generic[P, R]):
         self,
         fn: Callable[..., Any],
         *,
-        name: str | None = None,
-        description: str | None = None,
-        tags: Iterable[str] | None = None,
-        version: str | None = None,
         task_runner: TaskRunner | type[TaskRunner] | None = None,
-        retries: int = 0,
-        retry_delay_seconds: float | Sequence[float] = 0,
-        timeout_seconds: float | timedelta | None = None,
         validate_parameters: bool = True,
-        persist_result: bool = True,
-        log_prints: bool = False,
+        **options: Unpack[CommonOptions],
     ) -> None:
-        functools.update_wrapper(cast("Callable[..., Any]", self), function_or_refuse(fn, "flow"))
-        owner = f"flow {function_name(fn)!r}"
-        self.fn = fn
-        self.name = name_or_default(name, function_name(fn).replace("_", "-"), owner)
-        self.description = text_or_none(description, "description", owner) or docstring_of(fn)
-        self.tags = frozenset(tag_tuple(tags, owner))
-        self.version = text_or_none(version, "version", owner) or hash_of_defining_file(fn)
-        self.flow_key = function_key(fn)
-        self.is_async = is_coroutine_function(fn)
-        self.task_runner = _task_runner(task_runner, owner)
-        self.retry_policy = retry_policy(retries, retry_delay_seconds, owner)
-        self.timeout_seconds = seconds_or_none(timeout_seconds, "timeout_seconds", owner)
-        self.validate_parameters = flag(validate_parameters, "validate_parameters", owner)
-        self.persist_result = flag(persist_result, "persist_result", owner)
-        self.log_prints = flag(log_prints, "log_prints", owner)
-        if self.log_prints:
-            log_prints_from_now_on()
-        self.definition = make_definition(
-            RunKind.FLOW,
-            self.name,
-            self.flow_key,
-            self.version,
-            self.description,
-            sorted(self.tags),
-        )
-        self._signature = Signature(fn, owner)
-
-    @property
-    def retries(self) -> int:
-        """How often a failed run is tried again."""
-        return self.retry_policy.retries
-
-    def bind(self, args: Sequence[object], kwargs: Mapping[str, object]) -> dict[str, Any]:
-        """The arguments of a call by name, defaults included."""
-        return self._signature.bind(args, kwargs)
+        name = function_name(fn).replace("_", "-")
+        super().__init__(RunKind.FLOW, fn, name, hash_of_defining_file(fn), options)
+        self.task_runner = _task_runner(task_runner, self._owner)
+        self.validate_parameters = flag(validate_parameters, "validate_parameters", self._owner)
 
     def validated(self, parameters: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
         """The arguments as the annotations want them, where they are to be validated."""
@@ -124,19 +64,6 @@ class _FlowBase(Generic[P, R]):
     def _new_run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> FlowRun:
         self._signature.check(args, kwargs)
         return FlowRun(self, current_run.get(), args, kwargs)
-
-    def _bound_to(self, instance: object) -> Self:
-        bound = duplicate(self)
-        bound.fn = self.fn.__get__(instance)
-        bound._signature = Signature(bound.fn, f"flow {self.name!r}")
-        return bound
-
-    def __reduce__(self) -> str:
-        """Pickled by name, as functions are; so other processes can be given it."""
-        return self.fn.__qualname__
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.name!r}>"
 
 
 class Flow(_FlowBase[P, R]):
@@ -283,7 +210,7 @@ def flow(
     timeout_seconds: float | timedelta | None = None,
     validate_parameters: bool = True,
     persist_result: bool = True,
-    log_prints: bool = False,
+    log_prints: bool | None = None,
 ) -> FlowDecorator: ...
 def flow(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:  # noqa: D417  # the options are those of the overload
     """Make a flow of a function, sync or async.
@@ -302,7 +229,8 @@ def flow(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:  # noq
         validate_parameters: hold arguments against the annotations, and convert them (`"5"` for
             an `int` is 5).
         persist_result: whether the result is stored with the history.
-        log_prints: whether `print` in the flow and its tasks writes to the run's log.
+        log_prints: whether `print` in the flow and its tasks writes to the run's log; default: as
+            the flow that calls it, if any.
 
     Raises:
         ConfigurationError: naming the argument that has an impossible value.

@@ -4,27 +4,22 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from datetime import timedelta
-from typing import Any, Concatenate, Generic, NoReturn, ParamSpec, Protocol, Self, cast, overload
+from typing import Any, Concatenate, NoReturn, ParamSpec, Protocol, Self, Unpack, cast, overload
 
 from typing_extensions import TypeVar
 
 from penstock._engine.arguments import Handle, Upstream
 from penstock._engine.current import current_run
 from penstock._engine.definitions import (
-    docstring_of,
-    duplicate,
+    CommonOptions,
+    Decorated,
     flag,
-    function_key,
     function_name,
     function_or_refuse,
     is_coroutine_function,
-    make_definition,
-    name_or_default,
     seconds_or_none,
-    tag_tuple,
-    text_or_none,
 )
 from penstock._engine.drivers import (
     drive_async,
@@ -37,14 +32,11 @@ from penstock._engine.loops import current_port
 from penstock._engine.mapping import calls_of_map, unmapped
 from penstock._engine.runs import TaskRun
 from penstock._engine.runtime import get_runtime
-from penstock._engine.signature import Signature
 from penstock.caching import CacheKeyFunction, task_input_hash
 from penstock.context import TaskRunContext
 from penstock.exceptions import ConfigurationError, UsageError
 from penstock.futures import FutureList, TaskFuture
-from penstock.logging import log_prints_from_now_on
-from penstock.records import Definition, RunKind
-from penstock.retries import RetryPolicy, retry_policy
+from penstock.records import RunKind
 from penstock.states import State
 
 __all__ = ["AsyncTask", "Task", "task", "task_input_hash", "unmapped"]
@@ -56,21 +48,9 @@ S = TypeVar("S")
 Instance = TypeVar("Instance")
 
 
-class _TaskBase(Generic[P, R]):
+class _TaskBase(Decorated[P, R]):
     """What sync and async tasks have in common."""
 
-    fn: Callable[..., Any]
-    name: str
-    description: str | None
-    tags: frozenset[str]
-    version: str | None
-    is_async: bool
-    retry_policy: RetryPolicy
-    timeout_seconds: float | None
-    persist_result: bool
-    log_prints: bool | None
-    definition: Definition
-    task_key: str
     cache_key_fn: CacheKeyFunction | None
     cache_expiration: float | None
     refresh_cache: bool
@@ -79,57 +59,25 @@ class _TaskBase(Generic[P, R]):
         self,
         fn: Callable[..., Any],
         *,
-        name: str | None = None,
-        description: str | None = None,
-        tags: Iterable[str] | None = None,
-        version: str | None = None,
-        retries: int = 0,
-        retry_delay_seconds: float | Sequence[float] = 0,
-        timeout_seconds: float | timedelta | None = None,
         cache_key_fn: CacheKeyFunction | None = None,
         cache_expiration: timedelta | float | None = None,
         refresh_cache: bool = False,
-        persist_result: bool = True,
-        log_prints: bool | None = None,
+        **options: Unpack[CommonOptions],
     ) -> None:
-        functools.update_wrapper(cast("Callable[..., Any]", self), function_or_refuse(fn, "task"))
-        owner = f"task {function_name(fn)!r}"
-        self.fn = fn
-        self.name = name_or_default(name, function_name(fn), owner)
-        self.description = text_or_none(description, "description", owner) or docstring_of(fn)
-        self.tags = frozenset(tag_tuple(tags, owner))
-        self.version = text_or_none(version, "version", owner)
-        self.task_key = function_key(fn)
-        self.is_async = is_coroutine_function(fn)
-        self.retry_policy = retry_policy(retries, retry_delay_seconds, owner)
-        self.timeout_seconds = seconds_or_none(timeout_seconds, "timeout_seconds", owner)
+        super().__init__(RunKind.TASK, fn, function_name(fn), None, options)
+        owner = self._owner
         if cache_key_fn is not None and not callable(cache_key_fn):
             raise ConfigurationError(
                 f"{owner}: cache_key_fn must be a function of (context, parameters), "
                 f"not {cache_key_fn!r}."
             )
-        self.cache_key_fn = cache_key_fn
-        self.cache_expiration = seconds_or_none(cache_expiration, "cache_expiration", owner)
-        self.refresh_cache = flag(refresh_cache, "refresh_cache", owner)
-        self.persist_result = flag(persist_result, "persist_result", owner)
-        if cache_key_fn is not None and not persist_result:
+        if cache_key_fn is not None and not self.persist_result:
             raise ConfigurationError(
                 f"{owner}: persist_result=False leaves nothing to cache; drop it or cache_key_fn."
             )
-        self.log_prints = (
-            log_prints if log_prints is None else flag(log_prints, "log_prints", owner)
-        )
-        if self.log_prints:
-            log_prints_from_now_on()
-        self.definition = make_definition(
-            RunKind.TASK,
-            self.name,
-            self.task_key,
-            self.version,
-            self.description,
-            sorted(self.tags),
-        )
-        self._signature = Signature(fn, owner)
+        self.cache_key_fn = cache_key_fn
+        self.cache_expiration = seconds_or_none(cache_expiration, "cache_expiration", owner)
+        self.refresh_cache = flag(refresh_cache, "refresh_cache", owner)
         self._awaited_first: tuple[Upstream, ...] = ()
         self._numbers = itertools.count()
 
@@ -140,9 +88,9 @@ class _TaskBase(Generic[P, R]):
         return next(self._numbers)
 
     @property
-    def retries(self) -> int:
-        """How often a failed run is tried again."""
-        return self.retry_policy.retries
+    def task_key(self) -> str:
+        """Which function it is: module and qualified name."""
+        return self.key
 
     @property
     def is_cached(self) -> bool:
@@ -153,10 +101,6 @@ class _TaskBase(Generic[P, R]):
         """What the cache key function says of a run."""
         assert self.cache_key_fn is not None, "asked only where is_cached"
         return self.cache_key_fn(TaskRunContext(run), run.parameters)
-
-    def bind(self, args: Sequence[object], kwargs: Mapping[str, object]) -> dict[str, Any]:
-        """The arguments of a call by name, defaults included."""
-        return self._signature.bind(args, kwargs)
 
     # What the verbs have in common
 
@@ -198,7 +142,7 @@ class _TaskBase(Generic[P, R]):
         first = tuple(_upstreams(kwargs.pop("wait_for", ())))
         waiting = self._after(first) if first else self
         parameters = self._signature.bind(args, kwargs)
-        calls = calls_of_map(parameters, f"task {self.name!r}")
+        calls = calls_of_map(parameters, self._owner)
         return FutureList(waiting.submit(*a, **k) for a, k in map(self._signature.spread, calls))
 
     def wait_for(self, *futures: TaskFuture[Any] | State[Any]) -> Self:
@@ -206,22 +150,9 @@ class _TaskBase(Generic[P, R]):
         return self._after(tuple(_upstreams(futures)))
 
     def _after(self, upstreams: tuple[Upstream, ...]) -> Self:
-        waiting = duplicate(self)
+        waiting = self._duplicate()
         waiting._awaited_first = (*self._awaited_first, *upstreams)
         return waiting
-
-    def _bound_to(self, instance: object) -> Self:
-        bound = duplicate(self)
-        bound.fn = self.fn.__get__(instance)
-        bound._signature = Signature(bound.fn, f"task {self.name!r}")
-        return bound
-
-    def __reduce__(self) -> str:
-        """Pickled by name, as functions are; so other processes can be given it."""
-        return self.fn.__qualname__
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.name!r}>"
 
 
 class Task(_TaskBase[P, R]):

@@ -1,19 +1,26 @@
-"""What the decorators have in common: reading and checking their arguments."""
+"""What flows and tasks have in common: a function, and options that are read and checked."""
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import inspect
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, Generic, ParamSpec, Self, TypedDict, cast
 
+from typing_extensions import TypeVar
+
+from penstock._engine.signature import Signature
 from penstock.exceptions import ConfigurationError
+from penstock.logging import log_prints_from_now_on
 from penstock.records import Definition, RunKind
+from penstock.retries import RetryPolicy, retry_policy
 
-T = TypeVar("T")
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def name_or_default(name: object, default: str, owner: str) -> str:
@@ -112,11 +119,6 @@ def function_name(fn: Callable[..., Any]) -> str:
     return getattr(fn, "__name__", type(fn).__name__)
 
 
-def function_key(fn: Callable[..., Any]) -> str:
-    """Which function it is: module and qualified name."""
-    return f"{fn.__module__}.{getattr(fn, '__qualname__', type(fn).__qualname__)}"
-
-
 def is_coroutine_function(fn: Callable[..., Any]) -> bool:
     """Whether calling it gives a coroutine."""
     return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(
@@ -124,16 +126,9 @@ def is_coroutine_function(fn: Callable[..., Any]) -> bool:
     )
 
 
-def docstring_of(fn: Callable[..., Any]) -> str | None:
+def _docstring(fn: Callable[..., Any]) -> str | None:
     """The docstring, without the indentation."""
     return inspect.getdoc(fn) if getattr(fn, "__doc__", None) else None
-
-
-def duplicate(original: T) -> T:
-    """A shallow copy, also of what pickles by name."""
-    copy = object.__new__(type(original))
-    copy.__dict__.update(original.__dict__)
-    return copy
 
 
 def make_definition(
@@ -168,3 +163,112 @@ def _hash_of_file(path: str) -> str | None:
     except OSError:
         return None
     return hashlib.sha256(content).hexdigest()[:32]
+
+
+class CommonOptions(TypedDict, total=False):
+    """The options that both decorators take; `flow` and `task` say what they mean."""
+
+    name: str | None
+    description: str | None
+    tags: Iterable[str] | None
+    version: str | None
+    retries: int
+    retry_delay_seconds: float | Sequence[float]
+    timeout_seconds: float | timedelta | None
+    persist_result: bool
+    log_prints: bool | None
+
+
+class Decorated(Generic[P, R]):
+    """A function as a flow or a task, with the options of both.
+
+    Args:
+        kind: which of the two.
+        fn: the function.
+        default_name: where no name is given.
+        default_version: where no version is given.
+        options: as given to the decorator.
+
+    Raises:
+        ConfigurationError: naming the option that has an impossible value.
+    """
+
+    fn: Callable[..., Any]
+    key: str
+    name: str
+    description: str | None
+    tags: frozenset[str]
+    version: str | None
+    is_async: bool
+    retry_policy: RetryPolicy
+    timeout_seconds: float | None
+    persist_result: bool
+    log_prints: bool | None
+    definition: Definition
+
+    def __init__(
+        self,
+        kind: RunKind,
+        fn: Callable[..., Any],
+        default_name: str,
+        default_version: str | None,
+        options: CommonOptions,
+    ) -> None:
+        functools.update_wrapper(cast("Callable[..., Any]", self), fn)
+        owner = self._owner = f"{kind} {function_name(fn)!r}"
+        given: Callable[..., Any] = options.get
+        unknown = options.keys() - CommonOptions.__annotations__.keys()
+        if unknown:
+            raise TypeError(
+                f"{owner}: there is no option {', '.join(sorted(unknown))}; the others that both "
+                f"decorators take are {', '.join(CommonOptions.__annotations__)}."
+            )
+        tags = tag_tuple(given("tags"), owner)
+        self.fn = fn
+        self.key = f"{fn.__module__}.{getattr(fn, '__qualname__', type(fn).__qualname__)}"
+        self.name = name_or_default(given("name"), default_name, owner)
+        description = text_or_none(given("description"), "description", owner)
+        self.description = description or _docstring(fn)
+        self.tags = frozenset(tags)
+        self.version = text_or_none(given("version"), "version", owner) or default_version
+        self.is_async = is_coroutine_function(fn)
+        self.retry_policy = retry_policy(
+            given("retries", 0), given("retry_delay_seconds", 0), owner
+        )
+        self.timeout_seconds = seconds_or_none(given("timeout_seconds"), "timeout_seconds", owner)
+        self.persist_result = flag(given("persist_result", True), "persist_result", owner)
+        self.log_prints = given("log_prints")
+        if self.log_prints is not None and flag(self.log_prints, "log_prints", owner):
+            log_prints_from_now_on()
+        self.definition = make_definition(
+            kind, self.name, self.key, self.version, self.description, tags
+        )
+        self._signature = Signature(fn, owner)
+
+    @property
+    def retries(self) -> int:
+        """How often a failed run is tried again."""
+        return self.retry_policy.retries
+
+    def bind(self, args: Sequence[object], kwargs: Mapping[str, object]) -> dict[str, Any]:
+        """The arguments of a call by name, defaults included."""
+        return self._signature.bind(args, kwargs)
+
+    def _bound_to(self, instance: object) -> Self:
+        bound = self._duplicate()
+        bound.fn = self.fn.__get__(instance)
+        bound._signature = Signature(bound.fn, self._owner)
+        return bound
+
+    def _duplicate(self) -> Self:
+        # copy.copy() would give back the original, as it pickles by name.
+        copy = object.__new__(type(self))
+        copy.__dict__.update(self.__dict__)
+        return copy
+
+    def __reduce__(self) -> str:
+        """Pickled by name, as functions are; so other processes can be given it."""
+        return self.fn.__qualname__
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name!r}>"

@@ -6,6 +6,8 @@ an object enters it, and values of different types differ (1, 1.0 and True are t
 
 from __future__ import annotations
 
+import contextlib
+import copyreg
 import enum
 import hashlib
 import inspect
@@ -13,7 +15,7 @@ import struct
 import types
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import msgspec
 
@@ -48,9 +50,33 @@ def task_input_hash(context: TaskRunContext, parameters: dict[str, Any]) -> str:
     """
     task = context.task
     digest = hashlib.sha256()
-    for part in (task.task_key, source_of(task.fn), hash_parameters(parameters)):
+    for part in (task.task_key, source_of(task.fn), hash_inputs(task.fn, parameters)):
         digest.update(f"{len(part)}:{part}".encode("utf-8", "surrogatepass"))
     return digest.hexdigest()
+
+
+def hash_inputs(function: Callable[..., object], parameters: Mapping[str, object]) -> str:
+    """A hash of all that a call of `function` depends on but its code, in hex.
+
+    The object of a method is one of its arguments, and so is an object that is itself called. Of
+    what a function encloses, plain values count, as those that a factory of functions was given;
+    lists and other objects do not, as functions enclose them to change them.
+
+    Raises:
+        UnhashableParameter: an argument has no canonical form.
+    """
+    if inspect.isfunction(function):
+        enclosed = _enclosed_values(function)
+        return hash_parameters({"(enclosed)": enclosed, **parameters} if enclosed else parameters)
+    return hash_parameters({"(self)": getattr(function, "__self__", function), **parameters})
+
+
+def _enclosed_values(function: types.FunctionType) -> list[object]:
+    values: list[object] = []
+    for cell in function.__closure__ or ():
+        with contextlib.suppress(ValueError):  # the cell is still empty
+            values.append(cell.cell_contents)
+    return [value for value in values if type(value) in _SCALARS]
 
 
 def hash_parameters(parameters: Mapping[str, object]) -> str:
@@ -71,9 +97,16 @@ def hash_parameters(parameters: Mapping[str, object]) -> str:
 
 def source_of(function: Callable[..., object]) -> str:
     """The source of a function; where there is none (a REPL), its compiled code as text."""
-    unwrapped = inspect.unwrap(function)
-    unwrapped = getattr(unwrapped, "__func__", unwrapped)
-    return _source(getattr(unwrapped, "__code__", unwrapped), unwrapped)
+    defined = _defined_as(inspect.unwrap(function))
+    return _source(getattr(defined, "__code__", defined), defined)
+
+
+def _defined_as(function: Callable[..., object]) -> Callable[..., object]:
+    """The function behind a method, or behind an object that is called."""
+    call = getattr(type(function), "__call__", None)  # noqa: B004  # the method itself is asked for
+    if inspect.isfunction(call):
+        return call
+    return cast("Callable[..., object]", getattr(function, "__func__", function))
 
 
 @lru_cache(maxsize=4096)
@@ -118,10 +151,13 @@ class _Canonical:
         if writer is not None:
             return _hash(kind.__name__, writer(value))
         if isinstance(value, enum.Enum):
-            return _hash("enum", (_name_of(kind), value.name.encode()))
+            label = getattr(value, "_name_", None) or value.value  # a flag of no bits has no name
+            return _hash("enum", (_name_of(kind), self.digest(label)))
         if isinstance(value, msgspec.Struct):
             fields = {name: getattr(value, name) for name in value.__struct_fields__}
             return _hash("struct", (_name_of(kind), *self._items(fields)))
+        if isinstance(value, set | frozenset):
+            return self._own_set(value)  # pyright: ignore[reportUnknownArgumentType]  # its items
         named = self._named(value)
         return self._reduced(value) if named is None else named
 
@@ -131,7 +167,9 @@ class _Canonical:
             return self._code(value)
         if isinstance(value, types.FunctionType):
             return self._function(value)
-        if isinstance(value, type | types.BuiltinFunctionType):
+        if isinstance(value, types.BuiltinFunctionType):
+            return self._built_in(value)
+        if isinstance(value, type):
             return _hash("named", (_name_of(value),))
         if isinstance(value, types.ModuleType):
             return _hash("module", (value.__name__.encode(),))
@@ -151,13 +189,36 @@ class _Canonical:
         parts = (value.__code__, value.__defaults__, value.__kwdefaults__, cells)
         return _hash("function", (_name_of(value), *map(self.digest, parts)))
 
+    def _built_in(self, value: types.BuiltinFunctionType) -> bytes:
+        owner = value.__self__
+        if owner is None or isinstance(owner, types.ModuleType):
+            return _hash("named", (_name_of(value),))
+        return _hash("method", (_name_of(value), self.digest(owner)))
+
     def _code(self, code: types.CodeType) -> bytes:
-        parts = (code.co_code, code.co_consts, code.co_names, code.co_varnames, code.co_freevars)
+        parts = (
+            code.co_code,
+            code.co_exceptiontable,
+            code.co_consts,
+            code.co_names,
+            code.co_varnames,
+            code.co_freevars,
+            code.co_argcount,
+            code.co_posonlyargcount,
+            code.co_kwonlyargcount,
+            code.co_flags & (inspect.CO_VARARGS | inspect.CO_VARKEYWORDS),
+        )
         return _hash("code", map(self.digest, parts))
+
+    def _own_set(self, value: set[Any] | frozenset[Any]) -> bytes:
+        """A set of a class of its own, which pickle would list in whatever order it lies."""
+        state = self.digest(value.__getstate__())
+        return _hash("set", (_name_of(type(value)), state, *self._sorted(value)))
 
     def _reduced(self, value: object) -> bytes:
         """Any other object, by what pickle would keep of it."""
-        reduced = value.__reduce_ex__(4)
+        reducer = copyreg.dispatch_table.get(type(value))
+        reduced = value.__reduce_ex__(4) if reducer is None else reducer(value)
         if isinstance(reduced, str):
             return _hash("global", (reduced.encode(),))
         maker, arguments, *rest = reduced

@@ -186,6 +186,7 @@ def decode_parameters(parameters: bytes | None) -> dict[str, object]:
 
 
 _PARAMETER_LIMIT = 16 * 1024
+_decode_any = msgspec.msgpack.Decoder().decode
 _decode_parameters = msgspec.msgpack.Decoder(dict[str, object]).decode
 
 
@@ -194,9 +195,18 @@ def _readable(value: object) -> msgspec.Raw:
         raw = msgspec.msgpack.encode(value, enc_hook=_shortened)
     except Exception:
         raw = msgspec.msgpack.encode(_shortened(value))
-    if len(raw) > _PARAMETER_LIMIT:
+    if len(raw) > _PARAMETER_LIMIT or not _can_be_read(raw):
         raw = msgspec.msgpack.encode(_shortened(value))
     return msgspec.Raw(raw)
+
+
+def _can_be_read(raw: bytes) -> bool:
+    """False where the key of a dict is written as a map, such as that of a dataclass."""
+    try:
+        _decode_any(raw)
+    except msgspec.DecodeError:
+        return False
+    return True
 
 
 def _shortened(value: object) -> str:

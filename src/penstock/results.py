@@ -67,10 +67,12 @@ def decode_result(payload: bytes, storage: Path | None) -> object:
         ResultUnavailable: its file is gone or damaged, or a class of it cannot be found any more.
     """
     form = payload[:1]
-    if form == _FILE:
-        return decode_result(_read_file(_unpack_file(payload[1:]), storage), None)
     try:
+        if form == _FILE:
+            return decode_result(_read_file(_unpack_file(payload[1:]), storage), None)
         return _unpack(payload[1:]) if form == _MSGPACK else pickle.loads(payload[1:])
+    except ResultUnavailable:
+        raise
     except Exception as error:
         raise ResultUnavailable(f"The stored result cannot be read back: {error!r}.") from error
 

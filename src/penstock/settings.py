@@ -21,7 +21,7 @@ import logging
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 
@@ -30,6 +30,7 @@ from penstock.exceptions import ConfigurationError
 PREFIX = "PENSTOCK_"
 Durability = Literal["relaxed", "strict"]
 Synchronous = Literal["normal", "full"]
+_PLACES = frozenset({"home", "database_url", "local_storage_path"})
 _MEMORY_URLS = frozenset({"memory:", "sqlite:///:memory:", "sqlite+aiosqlite:///:memory:"})
 _FILE_PREFIXES = ("sqlite+aiosqlite:///", "sqlite:///")
 
@@ -69,11 +70,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         ConfigurationError: a variable has an impossible value, or there is no setting of its name.
     """
     environ = os.environ if environ is None else environ
-    given = {
-        name.removeprefix(PREFIX).lower(): value
-        for name, value in environ.items()
-        if name.startswith(PREFIX)
-    }
+    given = _given(environ)
     home = Path(given.get("home") or "~/.penstock").expanduser()
     given.setdefault("database_url", f"sqlite:///{home / 'penstock.db'}")
     given.setdefault("local_storage_path", str(home / "storage"))
@@ -89,13 +86,25 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     return settings
 
 
+def _given(environ: Mapping[str, str]) -> dict[str, str]:
+    """The settings in `environ`; an empty place is one that was not given."""
+    given = {
+        name.removeprefix(PREFIX).lower(): value
+        for name, value in environ.items()
+        if name.startswith(PREFIX)
+    }
+    return {name: value for name, value in given.items() if value or name not in _PLACES}
+
+
 def _converted(name: str, text: str, type_: object) -> object:
     if type_ is Path:
         return Path(text).expanduser()
     try:
         return msgspec.convert(text, type_, strict=False)
     except msgspec.ValidationError as error:
-        raise ConfigurationError(f"{PREFIX}{name.upper()} is {text!r}: {error}.") from None
+        choices = ", ".join(get_args(type_))
+        what = f"it must be one of {choices}" if choices else str(error)
+        raise ConfigurationError(f"{PREFIX}{name.upper()} is {text!r}: {what}.") from None
 
 
 def _check(settings: Settings) -> None:

@@ -232,7 +232,7 @@ class State(msgspec.Struct, Generic[R], frozen=True, eq=False, repr_omit_default
         """
         if self.type is StateType.COMPLETED:
             return self._completed_value()
-        error = self._error or self._missing()
+        error = self._missing() if self._error is None else self._error
         if raise_on_failure:
             raise error
         return error
@@ -298,22 +298,16 @@ _ERRORS: dict[str, type[RunError]] = {
 }
 
 
-def state_named(
-    name: str, message: str | None, timestamp: datetime, details: StateDetails | None = None
-) -> State:
-    """The state of the table with this name."""
-    return State(TYPES[name], name, message, timestamp, details or _NO_DETAILS)
-
-
 # Constructors, for functions that return a state made by hand.
 
 D = TypeVar("D", default=None)
 
 
 def _made_by_hand(name: str, message: str | None, data: object) -> State[D]:
-    error = data if isinstance(data, BaseException) else None
-    value = msgspec.UNSET if error else data
-    return State[D](TYPES[name], name, message, datetime.now(UTC), _value=value, _error=error)
+    now = datetime.now(UTC)
+    if isinstance(data, BaseException) and TYPES[name] is not StateType.COMPLETED:
+        return State[D](TYPES[name], name, message, now, _error=data)
+    return State[D](TYPES[name], name, message, now, _value=data)
 
 
 def _constructor(name: str, what: str) -> Constructor:
@@ -336,17 +330,21 @@ class Constructor(Protocol):
     def __call__(self, message: str | None = None, *, data: D) -> State[D]: ...
 
 
-Scheduled = _constructor("Scheduled", "A state of a run that waits for a time.")
-AwaitingRetry = _constructor("AwaitingRetry", "A state of a run between two attempts.")
-Pending = _constructor("Pending", "A state of a run that has not started.")
-Running = _constructor("Running", "A state of a run whose code runs.")
-Retrying = _constructor("Retrying", "A state of a run in its second attempt or a later one.")
-Completed = _constructor("Completed", "A state of a run that ended well.")
-Cached = _constructor("Cached", "A state of a run that took the result of an earlier one.")
-Failed = _constructor("Failed", "A state of a run that failed.")
-TimedOut = _constructor("TimedOut", "A state of a run that took too long.")
-Cancelled = _constructor("Cancelled", "A state of a run that was cancelled.")
-Crashed = _constructor("Crashed", "A state of a run ended from outside of its code.")
+Scheduled: Constructor = _constructor("Scheduled", "A state of a run that waits for a time.")
+AwaitingRetry: Constructor = _constructor("AwaitingRetry", "A state of a run between two attempts.")
+Pending: Constructor = _constructor("Pending", "A state of a run that has not started.")
+Running: Constructor = _constructor("Running", "A state of a run whose code runs.")
+Retrying: Constructor = _constructor(
+    "Retrying", "A state of a run in its second attempt or a later one."
+)
+Completed: Constructor = _constructor("Completed", "A state of a run that ended well.")
+Cached: Constructor = _constructor(
+    "Cached", "A state of a run that took the result of an earlier one."
+)
+Failed: Constructor = _constructor("Failed", "A state of a run that failed.")
+TimedOut: Constructor = _constructor("TimedOut", "A state of a run that took too long.")
+Cancelled: Constructor = _constructor("Cancelled", "A state of a run that was cancelled.")
+Crashed: Constructor = _constructor("Crashed", "A state of a run ended from outside of its code.")
 
 
 class Verdict(msgspec.Struct, frozen=True):

@@ -29,7 +29,7 @@ from penstock._engine.drivers import (
     submit,
 )
 from penstock._engine.loops import current_port
-from penstock._engine.mapping import calls_of_map, unmapped
+from penstock._engine.mapping import arguments_of_call, calls_of_map, unmapped
 from penstock._engine.runs import TaskRun
 from penstock._engine.runtime import get_runtime
 from penstock.caching import CacheKeyFunction, task_input_hash
@@ -141,9 +141,9 @@ class _TaskBase(Decorated[P, R]):
         """
         first = tuple(_upstreams(kwargs.pop("wait_for", ())))
         waiting = self._after(first) if first else self
-        parameters = self._signature.bind(args, kwargs)
-        calls = calls_of_map(parameters, self._owner)
-        return FutureList(waiting.submit(*a, **k) for a, k in map(self._signature.spread, calls))
+        calls = calls_of_map(self._signature.given(args, kwargs), self._owner)
+        spread = (arguments_of_call(call, len(args)) for call in calls)
+        return FutureList(waiting.submit(*a, **k) for a, k in spread)
 
     def wait_for(self, *futures: TaskFuture[Any] | State[Any]) -> Self:
         """This task, its runs starting only after these have completed."""

@@ -9,10 +9,10 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from penstock.results import decode_result
 
@@ -27,6 +27,7 @@ class Script:
 
     folder: Path
     environment: dict[str, str] = field(default_factory=dict[str, str])
+    _started: list[subprocess.Popen[str]] = field(default_factory=list[subprocess.Popen[str]])
 
     @property
     def database(self) -> Path:
@@ -35,10 +36,10 @@ class Script:
     def start(self, text: str, *arguments: str) -> subprocess.Popen[str]:
         """Start `text` as a script, its pipes open."""
         self.folder.mkdir(exist_ok=True)
-        path = self.folder / f"script_{abs(hash(text))}.py"
+        path = self.folder / f"script_{len(self._started)}.py"
         path.write_text(textwrap.dedent(text))
         settings = {"PENSTOCK_HOME": str(self.folder), "PENSTOCK_LOGGING_LEVEL": "WARNING"}
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-W", "error", str(path), *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -47,10 +48,17 @@ class Script:
             env={**os.environ, **settings, **self.environment},
             start_new_session=True,
         )
+        self._started.append(process)
+        return process
 
     def run(self, text: str, *arguments: str, seconds: float = 20) -> Ended:
         """Run `text` as a script to its end."""
         return ended(self.start(text, *arguments), seconds)
+
+    def stop_all(self) -> None:
+        """Whatever happened, no process outlives its test."""
+        for process in self._started:
+            stop(process)
 
     def completed(self, task: str) -> list[object]:
         """The results of the completed runs of a task, in the order of their submission."""
@@ -62,16 +70,18 @@ class Script:
 
     def flow_states(self) -> list[tuple[str, str]]:
         """Name and state of the flow runs, in the order in which they began."""
-        return self.rows(
+        rows = self.rows(
             "SELECT d.name, f.state_name FROM flow_run f JOIN definition d ON d.id = f.flow_id "
             "ORDER BY f.id"
         )
+        return [(name, state) for name, state in rows]
 
     def task_states(self) -> dict[str, int]:
         """How many task runs are in each state."""
-        return dict(self.rows("SELECT state_name, count(*) FROM task_run GROUP BY state_name"))
+        rows = self.rows("SELECT state_name, count(*) FROM task_run GROUP BY state_name")
+        return {str(state): int(number) for state, number in rows}
 
-    def rows(self, sql: str) -> list[tuple[str, str]]:
+    def rows(self, sql: str) -> list[tuple[Any, ...]]:
         """What a query gives, to somebody who only opens the file."""
         with closing(sqlite3.connect(self.database)) as connection:
             return connection.execute(sql).fetchall()
@@ -96,20 +106,35 @@ class Ended:
 
 def ended(process: subprocess.Popen[str], seconds: float = 20) -> Ended:
     """Wait for the end of a script; what hangs is killed, with its children."""
-    with stopped_in_the_end(process):
-        output, errors = process.communicate(timeout=seconds)
-        return Ended(process.returncode, output, errors)
-
-
-@contextmanager
-def stopped_in_the_end(process: subprocess.Popen[str]) -> Iterator[None]:
-    """Whatever happens, no process outlives its test."""
     try:
-        yield
+        output, errors = process.communicate(timeout=seconds)
     finally:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        for pipe in (process.stdin, process.stdout, process.stderr):
-            if pipe is not None and not pipe.closed:
+        stop(process)
+    return Ended(process.returncode, output, errors)
+
+
+def say(process: subprocess.Popen[str], line: str = "go") -> None:
+    """Write a line for a script to read."""
+    assert process.stdin is not None
+    process.stdin.write(f"{line}\n")
+    process.stdin.flush()
+
+
+def hear(process: subprocess.Popen[str]) -> str:
+    """The next line that a script writes."""
+    assert process.stdout is not None and process.stderr is not None
+    line = process.stdout.readline()
+    if not line:
+        raise AssertionError(f"The script has ended:\n{process.stderr.read()}")
+    return line.removesuffix("\n")
+
+
+def stop(process: subprocess.Popen[str]) -> None:
+    """Kill a script, with its children, unless it has ended."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    for pipe in (process.stdin, process.stdout, process.stderr):
+        if pipe is not None:
+            with contextlib.suppress(BrokenPipeError):
                 pipe.close()

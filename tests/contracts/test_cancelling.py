@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import threading
 import time
@@ -113,10 +114,8 @@ def test_an_async_cancel_that_races_with_the_end_leaves_one_final_state(
         for timer in timers:
             timer.start()
         for future in futures:
-            try:
+            with contextlib.suppress(RunCancelled):
                 await future
-            except RunCancelled:
-                pass
         for timer in timers:
             timer.join()
         return [future.state.name for future in futures]
@@ -368,6 +367,28 @@ def test_a_strict_async_run_cancelled_in_the_loop_of_its_flow_ends_after_the_com
 
     assert anyio.run(main, backend=backend) == 5
     assert ended_early == [False]
+
+
+def test_a_done_callback_of_a_strict_run_may_read_the_history_and_wait_for_others(
+    strict_engine: Runtime,
+) -> None:
+    """The thread that calls it is not the one that writes."""
+    seen: list[str] = []
+    done = threading.Event()
+
+    @task
+    def work(number: int) -> int:
+        return number
+
+    def look(future: TaskFuture[int]) -> None:
+        assert work.submit(2).wait(2)
+        strict_engine.commit().wait(2)
+        seen.append("committed" if strict_engine.commit().wait(1) else "stuck")
+        done.set()
+
+    work.submit(1).add_done_callback(look)
+    assert done.wait(PATIENCE_SECONDS)
+    assert seen == ["committed"]
 
 
 # Flows join before they end

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from penstock import TaskFuture, flow, history, task
@@ -106,7 +107,7 @@ def test_an_async_task_at_work_is_cancelled_when_its_loop_ends(backend: str) -> 
 
     async def main() -> None:
         futures.append(work.submit())
-        while not log:
+        while not log:  # noqa: ASYNC110  # the simplest of tasks
             await anyio.sleep(0.001)
 
     anyio.run(main, backend=backend)
@@ -215,7 +216,7 @@ def test_a_thread_that_submits_to_a_flow_whose_loop_has_ended_is_told(backend: s
 def test_many_loops_one_after_another_leave_nothing_behind(backend: str, count: int) -> None:
     @task
     async def work(number: int) -> int:
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
         return number
 
     @task

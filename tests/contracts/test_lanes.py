@@ -8,8 +8,11 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
+import anyio
+import anyio.to_thread
 import pytest
 
 from penstock._engine import lanes, threads
@@ -21,9 +24,9 @@ from penstock._engine.threads import FreeThreads
 PATIENCE_SECONDS = 10.0
 
 
-def until(condition: Callable[[], bool]) -> bool:
+def until(condition: Callable[[], bool], seconds: float = PATIENCE_SECONDS) -> bool:
     """Wait for something to hold; whether it did."""
-    ends_at = time.monotonic() + PATIENCE_SECONDS
+    ends_at = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > ends_at:
             return False
@@ -60,7 +63,7 @@ def test_the_calls_of_many_threads_are_each_done_once(workers: Workers) -> None:
 
     def produce(producer: int) -> None:
         for index in range(300):
-            workers.run_soon(lambda index=index: done.append((producer, index)))  # type: ignore[misc]  # bound now
+            workers.run_soon(partial(done.append, (producer, index)))
 
     producers = [threading.Thread(target=produce, args=(number,)) for number in range(4)]
     for thread in producers:
@@ -129,7 +132,7 @@ def test_one_lane_does_quick_calls_in_their_order(host: LoopThread) -> None:
         idents.add(threading.get_ident())
 
     for index in range(200):
-        pool.run_soon(lambda index=index: call(index))  # type: ignore[misc]  # bound now
+        pool.run_soon(partial(call, index))
     assert until(lambda: len(done) == 200)
     assert done == list(range(200)) or len(idents) > 1
     assert len(idents) <= 2
@@ -218,7 +221,7 @@ def test_a_lane_that_waits_gives_its_place_to_another(host: LoopThread) -> None:
         latches[index].set()
 
     for index in range(100):
-        pool.run_soon(lambda index=index: call(index))  # type: ignore[misc]  # bound now
+        pool.run_soon(partial(call, index))
     pool.run_soon(latches[100].set)
     assert latches[0].wait(PATIENCE_SECONDS)
     assert until(lambda: ended == list(range(99, -1, -1)))
@@ -257,7 +260,7 @@ def test_the_count_of_lanes_at_work_is_right_after_many_waits(host: LoopThread) 
         done.append(index)
 
     for index in range(300):
-        pool.run_soon(lambda index=index: call(index))  # type: ignore[misc]  # bound now
+        pool.run_soon(partial(call, index))
     assert until(lambda: len(done) == 300)
     assert sorted(done) == list(range(300))
     assert until(lambda: pool._awake == 0)
@@ -270,6 +273,37 @@ def test_only_a_worker_has_an_occupation(host: LoopThread) -> None:
     assert until(lambda: len(seen) == 1)
     assert seen == [pool]
     assert occupation.pool is None
+
+
+def test_a_lane_that_wants_its_place_back_gets_it_when_no_thread_can_be_started(
+    host: LoopThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its place was given to a lane that never came to be, as at the interpreter's end."""
+    pool, log = Lanes(host, 1), list[str]()
+    run_sync = anyio.to_thread.run_sync
+    comes_back = threading.Event()
+
+    async def start_no_thread(*_args: object, **_options: object) -> None:
+        with anyio.fail_after(PATIENCE_SECONDS):
+            while not comes_back.is_set():  # noqa: ASYNC110  # another thread sets it
+                await anyio.sleep(0.001)
+        await anyio.sleep(0.03)
+        raise RuntimeError("can't start new thread")
+
+    def wait_in_vain() -> None:
+        monkeypatch.setattr(anyio.to_thread, "run_sync", start_no_thread)
+        pool.run_soon(lambda: log.append("next"))
+        Latch().wait(0.02)
+        comes_back.set()
+        log.append("back")
+
+    def wait_and_tell() -> None:
+        wait_in_vain()
+        monkeypatch.setattr(anyio.to_thread, "run_sync", run_sync)
+
+    threading.Timer(0.03, comes_back.set).start()
+    pool.run_soon(wait_and_tell)
+    assert until(lambda: log == ["back", "next"], seconds=3)
 
 
 # Free threads
@@ -322,7 +356,7 @@ def test_a_free_thread_that_is_asked_while_it_leaves_does_the_work_once(
     def produce(producer: int) -> None:
         for index in range(400):
             try:
-                pool.run_soon(lambda index=index: done.append((producer, index)))  # type: ignore[misc]  # bound now
+                pool.run_soon(partial(done.append, (producer, index)))
             except BaseException as error:
                 errors.append(error)
 

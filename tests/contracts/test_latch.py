@@ -7,6 +7,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import pairwise
 
 import anyio
 import pytest
@@ -52,9 +54,9 @@ def test_callbacks_added_by_many_threads_while_it_is_set_are_called_once_each() 
             producer: int, latch: Latch = latch, called: list[tuple[int, int]] = called
         ) -> None:
             for index in range(150):
-                latch.add_callback(lambda index=index: called.append((producer, index)))  # type: ignore[misc]  # bound now
+                latch.add_callback(partial(called.append, (producer, index)))
 
-        run_together(*(lambda p=p: add(p) for p in range(4)), latch.set, latch.set)  # type: ignore[misc]  # bound now
+        run_together(*(partial(add, producer) for producer in range(4)), latch.set, latch.set)
         expected = [(producer, index) for producer in range(4) for index in range(150)]
         assert sorted(called) == expected
 
@@ -62,13 +64,11 @@ def test_callbacks_added_by_many_threads_while_it_is_set_are_called_once_each() 
 def test_a_callback_discarded_while_it_is_set_is_called_at_most_once() -> None:
     for _ in range(100):
         latch, called = Latch(), list[int]()
-        callbacks = [lambda index=index: called.append(index) for index in range(10)]  # type: ignore[misc]  # bound now
+        callbacks = [partial(called.append, index) for index in range(10)]
         for callback in callbacks:
             latch.add_callback(callback)
 
-        def discard(
-            latch: Latch = latch, callbacks: list[Callable[[], None]] = callbacks
-        ) -> None:
+        def discard(latch: Latch = latch, callbacks: list[partial[None]] = callbacks) -> None:
             for callback in callbacks[::2]:
                 latch.discard_callback(callback)
 
@@ -123,7 +123,7 @@ def test_callbacks_are_called_in_order_and_never_nested() -> None:
 
 def test_a_chain_of_ten_thousand_needs_no_stack() -> None:
     latches = [Latch() for _ in range(10_000)]
-    for latch, following in zip(latches, latches[1:], strict=False):
+    for latch, following in pairwise(latches):
         latch.add_callback(following.set)
     latches[0].set()
     assert all(latch.is_set() for latch in latches)
@@ -187,9 +187,7 @@ def test_tasks_of_a_loop_are_woken_by_another_thread(backend: str) -> None:
         for _ in range(20):
             latch, woken = Latch(), list[int]()
 
-            async def wait(
-                index: int, latch: Latch = latch, woken: list[int] = woken
-            ) -> None:
+            async def wait(index: int, latch: Latch = latch, woken: list[int] = woken) -> None:
                 await latch.wait_async()
                 woken.append(index)
 
@@ -262,8 +260,8 @@ def test_when_all_calls_once_however_many_threads_set_the_last_ones() -> None:
                 latch.set()
 
         run_together(
-            lambda latches=latches, note=note: when_all(latches, note),  # type: ignore[misc]  # bound now
-            *(lambda s=s, f=set_every_fourth: f(s) for s in range(4)),  # type: ignore[misc]  # bound now
+            partial(when_all, latches, note),
+            *(partial(set_every_fourth, start) for start in range(4)),
         )
         assert called == [True]
 

@@ -1,25 +1,28 @@
-"""What holds for whole processes: several on one file, killed ones, forked ones, and their exits."""
+"""Whole processes: several on one file, killed ones, forked ones, and their exits."""
 
 from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from penstock import flow, history, task
+from penstock import history, task
 from penstock._engine.runtime import use_settings
 from penstock.settings import load_settings
-from tests.contracts.scripts import Script, ended, stopped_in_the_end
+from tests.contracts.scripts import Script, ended, hear, say
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="kills and forks as POSIX has them")
 
 
 @pytest.fixture
-def script(tmp_path: Path) -> Script:
+def script(tmp_path: Path) -> Iterator[Script]:
     """Scripts on a fresh database."""
-    return Script(tmp_path / "home")
+    made = Script(tmp_path / "home")
+    yield made
+    made.stop_all()
 
 
 # Several processes
@@ -53,13 +56,10 @@ def test_processes_that_open_a_new_file_and_write_at_once_lose_nothing(
     starts = range(0, 1000 * count, 1000)
     processes = [script.start(WRITER, str(first)) for first in starts]
     for process in processes:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
+        assert hear(process) == "ready"
     assert not script.database.exists()
     for process in processes:
-        assert process.stdin is not None
-        process.stdin.write("go\n")
-        process.stdin.flush()
+        say(process)
     for process in processes:
         ended(process).check()
     expected = [number for first in starts for number in range(first, first + 200)]
@@ -112,14 +112,12 @@ LOOP = """
 def kill_after(script: Script, lines: int) -> int:
     """Kill the loop when it has printed that many lines; the last step that it told of."""
     process = script.start(LOOP)
-    with stopped_in_the_end(process):
-        assert process.stdout is not None
-        for line in process.stdout:
-            if int(line) >= lines:
-                break
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        told = [int(line) for line in process.stdout if line.endswith("\n")]
+    while int(hear(process)) < lines:
+        pass
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert process.stdout is not None
+    told = [int(line) for line in process.stdout if line.endswith("\n")]
     return told[-1] if told else lines
 
 
@@ -311,6 +309,98 @@ def test_a_child_forked_in_the_middle_of_a_commit_can_write(script: Script) -> N
     script.check_integrity()
 
 
+def test_several_threads_may_fork_at_the_same_time_while_others_work(script: Script) -> None:
+    text = """
+        import os, sys, threading
+        from penstock import flow, history, task
+
+        @task
+        def step(name):
+            return name
+
+        @flow
+        def works(name):
+            return step.map([name] * 5).result()
+
+        stop = threading.Event()
+
+        def work():
+            while not stop.is_set():
+                works("parent")
+                history.task_runs(limit=1)
+
+        def fork(name):
+            for _ in range(3):
+                child = os.fork()
+                if child == 0:
+                    try:
+                        works(name)
+                        import penstock
+                        penstock.shutdown()
+                        os._exit(7)
+                    finally:
+                        os._exit(1)
+                assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+
+        worker = threading.Thread(target=work)
+        worker.start()
+        forkers = [threading.Thread(target=fork, args=(f"child {i}",)) for i in range(2)]
+        for thread in forkers:
+            thread.start()
+        for thread in forkers:
+            thread.join()
+        stop.set()
+        worker.join()
+    """
+    done = script.run(text, seconds=15)
+    assert (done.status, done.errors) == (0, "")
+    results = list(map(str, script.completed("step")))
+    assert [results.count(f"child {number}") for number in range(2)] == [15, 15]
+    assert set(script.flow_states()) == {("works", "Completed")}
+    script.check_integrity()
+
+
+def test_a_fork_while_another_thread_opens_the_file_leaves_the_child_free(script: Script) -> None:
+    text = """
+        import os, sqlite3, sys, threading, time
+        import penstock
+        from penstock import task
+        from penstock.stores import sqlite
+
+        opening = threading.Event()
+        prepare_file = sqlite.prepare_file
+
+        def prepare_file_slowly(path, synchronous):
+            prepare_file(path, synchronous)
+            connection = sqlite3.connect(path, isolation_level=None)
+            connection.execute("BEGIN IMMEDIATE")
+            opening.set()
+            time.sleep(0.2)
+            connection.execute("ROLLBACK")
+            connection.close()
+
+        @task
+        def step(name):
+            return name
+
+        sqlite.prepare_file = prepare_file_slowly
+        thread = threading.Thread(target=step, args=("parent",))
+        thread.start()
+        assert opening.wait(5)
+        child = os.fork()
+        if child == 0:
+            sqlite.prepare_file = prepare_file
+            step("child")
+            sys.exit(7)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+        thread.join()
+    """
+    done = script.run(text, seconds=6)
+    assert done.status == 0, done.errors
+    assert sorted(map(str, script.completed("step"))) == ["child", "parent"]
+    script.check_integrity()
+
+
 def test_a_forked_child_may_outlive_its_parent(script: Script) -> None:
     """The parent closes the file while the child is using it; the child's rows stay."""
     text = """
@@ -377,6 +467,58 @@ def test_a_flow_in_a_forked_child_of_multiprocessing_is_flushed(script: Script) 
     script.run(text).check()
     assert sorted(map(str, script.completed("step"))) == ["child 0", "child 1", "parent"]
     assert script.flow_states() == [("works", "Completed")] * 3
+
+
+def test_a_child_forked_by_a_task_on_a_worker_leaves_the_queue_to_the_parent(
+    script: Script,
+) -> None:
+    """It runs a flow of its own and leaves; the parent's tasks are run once, by the parent."""
+    text = """
+        import os, threading, time
+        import penstock
+        from penstock import flow, task
+        from penstock.task_runners import ConcurrentTaskRunner
+
+        forked = threading.Event()
+
+        @task
+        def step(name):
+            time.sleep(0.02)
+            print(name, os.getpid(), flush=True)
+            return name
+
+        @flow
+        def in_child():
+            return step.submit("child").result()
+
+        @task
+        def fork(queued):
+            queued.wait(5)
+            child = os.fork()
+            if child == 0:
+                in_child()
+                penstock.shutdown()
+                os._exit(7)
+            return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+        @flow(task_runner=ConcurrentTaskRunner(max_workers=1))
+        def in_parent():
+            queued = threading.Event()
+            forking = fork.submit(queued)
+            futures = step.map(["a", "b", "c"])
+            queued.set()
+            return forking.result(), futures.result()
+
+        print(in_parent(), os.getpid(), flush=True)
+    """
+    done = script.run(text, seconds=6)
+    assert done.status == 0, done.errors
+    *lines, last = done.output.splitlines()
+    parent = last.split()[-1]
+    assert last.startswith("(7, ['a', 'b', 'c'])")
+    ran = sorted((line.split()[0], line.split()[1] == parent) for line in lines)
+    assert ran == [("a", True), ("b", True), ("c", True), ("child", False)]
+    assert sorted(map(str, script.completed("step"))) == ["a", "b", "c", "child"]
 
 
 def test_flows_in_a_process_pool_are_flushed(script: Script) -> None:
@@ -568,14 +710,11 @@ def test_a_result_that_waits_for_the_disk_is_not_lost_at_exit(script: Script) ->
     """
     script.run(WORKS + "\n    works()\n").check()
     other = script.start(holder, str(script.database))
-    assert other.stdout is not None and other.stdin is not None
-    assert other.stdout.readline() == "held\n"
+    assert hear(other) == "held"
     second = script.start(WORKS + "\n    works(); print('done', flush=True)\n")
-    assert second.stdout is not None
-    assert second.stdout.readline() == "done\n"
+    assert hear(second) == "done"
     assert second.poll() is None
-    other.stdin.write("go\n")
-    other.stdin.flush()
+    say(other)
     ended(other).check()
     ended(second).check()
     assert len(script.completed("step")) == 120

@@ -10,7 +10,7 @@ import stat
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,7 @@ def count(database: Path, table: str) -> int:
 
 
 @contextmanager
-def locked(database: Path) -> Iterator[sqlite3.Connection]:
+def locked(database: Path) -> Generator[sqlite3.Connection]:
     """Another process is writing, and takes its time."""
     connection = sqlite3.connect(database, isolation_level=None, check_same_thread=False)
     connection.execute("BEGIN EXCLUSIVE")
@@ -289,7 +289,8 @@ def test_another_process_may_make_the_file_between_any_two_steps_of_ours(
             return super().execute(sql, parameters)
 
     def connect_interrupted(*args: Any, **options: Any) -> sqlite3.Connection:
-        return connect(*args, **{**options, "factory": Interrupted})
+        connection: sqlite3.Connection = connect(*args, **{**options, "factory": Interrupted})
+        return connection
 
     monkeypatch.setattr(sqlite3, "connect", connect_interrupted)
     schema.prepare_file(path, "normal")
@@ -549,6 +550,24 @@ def test_flows_wait_for_a_store_that_cannot_follow_and_lose_nothing(
     assert len(history.task_runs(limit=1000)) == 201
 
 
+# Forks
+
+
+@linux_only
+def test_a_paused_store_has_no_file_open(sqlite_store: SqliteStore, tmp_path: Path) -> None:
+    """SQLite keeps its locks in the memory of the process, which a fork would copy."""
+    record_completed(sqlite_store, HandTaskRun(), 1, key="k")
+    flush(sqlite_store)
+    sqlite_store.task_runs(Query())
+    sqlite_store.pause()
+    record_completed(sqlite_store, HandTaskRun(), 1)
+    opened = [str(entry.readlink()) for entry in Path("/proc/self/fd").iterdir() if entry.exists()]
+    time.sleep(0.01)
+    assert count(sqlite_store._path, "task_run") == 1
+    sqlite_store.resume()
+    assert [path for path in opened if str(tmp_path) in path] == []
+
+
 # What cannot be written
 
 
@@ -578,7 +597,7 @@ def test_a_store_whose_writer_dies_says_so_and_holds_nobody_up(
     store = open_store(tmp_path / "penstock.db", host)
 
     class Broken(HandTaskRun):
-        def row(self, length: int, payload: bytes | None) -> TaskRow:
+        def row(self, length: int, payload: bytes | None) -> TaskRow:  # noqa: ARG002  # as all
             raise AssertionError("no such row")
 
     record(store, Broken(), "Pending")
@@ -747,7 +766,7 @@ def test_closing_lets_go_of_all_files(tmp_path: Path, host: LoopThread) -> None:
     assert read.wait(5)
     store.task_runs(Query())
     store.close()
-    opened = [os.readlink(entry) for entry in Path("/proc/self/fd").iterdir() if entry.exists()]
+    opened = [str(entry.readlink()) for entry in Path("/proc/self/fd").iterdir() if entry.exists()]
     stay.set()
     thread.join()
     assert [path for path in opened if str(tmp_path) in path] == []

@@ -7,11 +7,12 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from penstock import State, TaskFuture, flow, history, task, unmapped
@@ -96,7 +97,7 @@ class Meter:
         self.most = 0
 
     @contextmanager
-    def inside(self) -> Iterator[None]:
+    def inside(self) -> Generator[None]:
         with self._lock:
             self._inside += 1
             self.most = max(self.most, self._inside)
@@ -114,7 +115,7 @@ def double(number: int) -> int:
 
 @task
 async def async_double(number: int) -> int:
-    await anyio.sleep(0)
+    await anyio.lowlevel.checkpoint()
     return number * 2
 
 
@@ -625,9 +626,7 @@ def test_a_running_async_run_is_cancelled_in_its_loop(call: Caller, runner: Task
     assert ended == ["cleaned up"]
 
 
-def test_a_run_that_waits_for_its_retry_can_be_cancelled(
-    call: Caller, runner: TaskRunner
-) -> None:
+def test_a_run_that_waits_for_its_retry_can_be_cancelled(call: Caller, runner: TaskRunner) -> None:
     attempts: list[int] = []
 
     @task(retries=1, retry_delay_seconds=60)
@@ -884,7 +883,7 @@ def test_runs_that_wait_for_an_upstream_hold_no_worker(call: Caller) -> None:
     @task
     async def slow() -> int:
         with anyio.fail_after(PATIENCE_SECONDS):
-            while not gate.is_set():
+            while not gate.is_set():  # noqa: ASYNC110  # another thread sets it
                 await anyio.sleep(0.001)
         return 3
 

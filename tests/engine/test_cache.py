@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import pytest
 
-from penstock import TaskRunContext, flow, history, task
+from penstock import Task, TaskRunContext, flow, history, task
 from penstock._engine.runtime import use_settings
 from penstock.settings import Settings
 from penstock.tasks import task_input_hash
@@ -251,3 +251,18 @@ def test_what_comes_back_from_the_cache_is_a_copy_of_its_own() -> None:
     compute().append(2)
     compute().append(3)
     assert compute() == [1]
+
+
+def test_tasks_of_one_factory_have_keys_of_their_own() -> None:
+    seen: list[int] = []
+
+    def make(factor: int) -> Task[[int], int]:
+        @task(cache_key_fn=task_input_hash)
+        def scale(x: int) -> int:
+            seen.append(factor)
+            return factor * x
+
+        return scale
+
+    assert [make(2)(5), make(3)(5), make(2)(5)] == [10, 15, 10]
+    assert seen == [2, 3]

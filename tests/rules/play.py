@@ -37,7 +37,7 @@ from penstock._engine.runs import FlowOptions, FlowRun, Parent, Run, TaskOptions
 from penstock.futures import TaskFuture
 from penstock.records import CacheHit, CacheRow
 from penstock.results import decode_result
-from penstock.states import TRANSITIONS, TYPES, State
+from penstock.states import TRANSITIONS, TYPES, State, StateDetails
 
 Answer: TypeAlias = Outcome | Callable[[], object] | None
 """An outcome, or a function that does something and may give one; None: as a driver would."""
@@ -335,3 +335,10 @@ def future_of(run: Run) -> TaskFuture[Any]:
 def names(run: Run) -> list[str]:
     """The names of all states of a run."""
     return [state.name for state in run.history]
+
+
+def state_named(
+    name: str, message: str | None, timestamp: datetime, details: StateDetails | None = None
+) -> State[object]:
+    """The state of the table with this name."""
+    return State(TYPES[name], name, message, timestamp, details or StateDetails())

@@ -12,8 +12,8 @@ from hypothesis import given
 
 from penstock._engine.arguments import Handle, Upstream, replaced, upstreams_in
 from penstock.futures import FutureList, TaskFuture
-from penstock.states import Completed, Failed, State, state_named
-from tests.rules.play import START, WORK, future_of, task_run
+from penstock.states import Completed, Failed, State
+from tests.rules.play import START, WORK, future_of, state_named, task_run
 from tests.rules.strategies import (
     Label,
     Mark,

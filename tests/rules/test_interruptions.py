@@ -28,7 +28,7 @@ from penstock._engine.effects import (
 )
 from penstock._engine.runs import Run
 from penstock.exceptions import RunCancelled, RunCrashed
-from penstock.states import TRANSITIONS, TYPES, Completed, Failed, state_named
+from penstock.states import TRANSITIONS, TYPES, Completed, Failed
 from tests.rules.play import (
     BAD_CODE,
     CACHED,
@@ -42,6 +42,7 @@ from tests.rules.play import (
     future,
     future_of,
     names,
+    state_named,
     task_run,
     work,
 )

@@ -21,8 +21,19 @@ from penstock.records import (
     encode_parameters,
     states_of,
 )
-from penstock.states import TYPES, State, StateDetails, state_named
-from tests.rules.play import FLOW, START, WORK, Stage, flow_run, future, names, task_run, then
+from penstock.states import TYPES, State, StateDetails
+from tests.rules.play import (
+    FLOW,
+    START,
+    WORK,
+    Stage,
+    flow_run,
+    future,
+    names,
+    state_named,
+    task_run,
+    then,
+)
 from tests.rules.strategies import Label, Mark, any_text, hashables, nested_values
 
 moments = st.datetimes(

@@ -33,10 +33,9 @@ from penstock.states import (
     StateDetails,
     StateType,
     TimedOut,
-    state_named,
     verdict_of,
 )
-from tests.rules.play import BAD_CODE, FLOW, START, Stage, flow_run
+from tests.rules.play import BAD_CODE, FLOW, START, Stage, flow_run, state_named
 
 TASK_RUN = UUID("90dcb0d6-ae5b-4ad2-bb74-92e58626850b")
 FLOW_RUN = UUID("8af63f45-b50c-46ef-b59e-ec19897421cd")

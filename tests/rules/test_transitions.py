@@ -8,8 +8,8 @@ from itertools import product
 import pytest
 
 from penstock.exceptions import IllegalTransition
-from penstock.states import FINAL_TYPES, TRANSITIONS, TYPES, Event, StateType, advance, state_named
-from tests.rules.play import START, WORK, Stage, names, task_run
+from penstock.states import FINAL_TYPES, TRANSITIONS, TYPES, Event, StateType, advance
+from tests.rules.play import START, WORK, Stage, names, state_named, task_run
 
 # fmt: off
 LEGAL: dict[tuple[str | None, Event], str] = {

@@ -6,6 +6,7 @@ container without a future in it is passed on as the very same object.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
@@ -17,7 +18,6 @@ from penstock.states import State
 if TYPE_CHECKING:
     from penstock._engine.runs import Run
 
-Arguments: TypeAlias = tuple[Sequence[object], Mapping[str, object]]
 Upstream: TypeAlias = "Handle | State[object]"
 
 _LEAVES = frozenset({type(None), bool, int, float, complex, str, bytes, bytearray, range})
@@ -68,7 +68,8 @@ def _parts(value: object) -> Iterator[object]:
         mapping = cast("dict[object, object]", value)
         if not all_leaves(mapping.values()):
             yield from mapping.values()
-        yield from (key for key in mapping if isinstance(key, Handle))
+        if not all_leaves(mapping):
+            yield from mapping
     elif isinstance(value, msgspec.Struct):
         yield from (getattr(value, name) for name in value.__struct_fields__)
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -116,10 +117,10 @@ class _Replacement:
             return value
         if type(value) is dict:
             return after
-        copy = value.copy()
-        copy.clear()
-        copy.update(after)
-        return copy
+        like = value.copy()
+        like.clear()
+        like.update(after)
+        return like
 
 
 def _remade(value: object, parts: list[object]) -> object:
@@ -127,11 +128,19 @@ def _remade(value: object, parts: list[object]) -> object:
     if isinstance(value, msgspec.Struct):
         names = value.__struct_fields__
         return msgspec.structs.replace(value, **dict(zip(names, parts, strict=True)))
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        names = tuple(field.name for field in dataclasses.fields(value))
-        return dataclasses.replace(value, **dict(zip(names, parts, strict=True)))
     if isinstance(value, list):  # a list of futures becomes a list of values
         return parts
-    kind: Any = type(value)
-    make = getattr(kind, "_make", kind)  # a named tuple takes its fields one by one
-    return make(parts)
+    if isinstance(value, tuple | set | frozenset):
+        kind: Any = type(cast("Collection[object]", value))
+        make = getattr(kind, "_make", kind)  # a named tuple takes its fields one by one
+        return make(parts)
+    return _remade_dataclass(value, parts)
+
+
+def _remade_dataclass(value: Any, parts: list[object]) -> object:
+    """A copy with other fields; its constructor may take other arguments than its fields."""
+    like = copy.copy(value)
+    for field, part in zip(dataclasses.fields(value), parts, strict=True):
+        if part is not getattr(value, field.name, None):
+            object.__setattr__(like, field.name, part)  # it may be frozen
+    return like

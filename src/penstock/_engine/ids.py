@@ -10,10 +10,12 @@ from __future__ import annotations
 import itertools
 import os
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 _VERSION_AND_VARIANT = (0x7 << 76) | (0b10 << 62)
+_EPOCH = datetime.fromtimestamp(0, UTC)
+_MILLISECOND = timedelta(milliseconds=1)
 _LOW_BITS = (1 << 62) - 1
 
 
@@ -24,7 +26,7 @@ class _Sequence:
         self.restart()
 
     def restart(self) -> None:
-        start = int.from_bytes(os.urandom(9), "big")
+        start = int.from_bytes(os.urandom(10), "big")
         self._high = (start >> 62 & 0xFFF) << 64
         # The top bit stays free: 2**61 ids fit before the count would wrap.
         self.next = itertools.count(start & (_LOW_BITS >> 1)).__next__
@@ -45,12 +47,19 @@ def new_id() -> bytes:
 
 def id_bound(moment: datetime) -> bytes:
     """The least id that could have been made at `moment` or later."""
-    return (int(moment.timestamp() * 1000) << 80).to_bytes(16, "big")
+    milliseconds = (moment.astimezone(UTC) - _EPOCH) // _MILLISECOND
+    return (milliseconds << 80).to_bytes(16, "big")
 
 
 def id_time(run_id: bytes) -> datetime:
     """When `run_id` was made, to the millisecond."""
     return datetime.fromtimestamp(int.from_bytes(run_id[:6], "big") / 1000, UTC)
+
+
+def id_text(run_id: bytes) -> str:
+    """`str(to_uuid(run_id))`, several times as fast: every log record has two."""
+    digits = run_id.hex()
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 def to_uuid(run_id: bytes) -> UUID:

@@ -34,7 +34,7 @@ from penstock._engine.effects import (
 from penstock._engine.ids import to_uuid
 from penstock._engine.runs import FlowRun, Run, TaskRun
 from penstock._engine.tracebacks import format_error
-from penstock.caching import UnhashableParameter, hash_parameters
+from penstock.caching import UnhashableParameter, hash_inputs
 from penstock.exceptions import ParameterError, RunCancelled, RunNotReady, RunTimedOut
 from penstock.records import CacheHit, CacheRow, storable_text
 from penstock.results import encode_result, reference_to_run
@@ -139,6 +139,8 @@ def _not_completed(run: Run) -> str | None:
     for upstream in run.upstreams:
         state = upstream._run.state if isinstance(upstream, Handle) else upstream
         if not state.is_completed():
+            if state.name == "NotReady" and state.message is not None:
+                return state.message  # what came first in the chain, once
             name = getattr(upstream._run, "name", "") if isinstance(upstream, Handle) else ""
             return f"Upstream {name or 'run'!r} did not complete: {state}."
     return None
@@ -156,9 +158,13 @@ def _can_stand_for(earlier: Run, run: Run) -> bool:
     if not earlier.state.is_completed():
         return False
     try:
-        return hash_parameters(earlier.parameters) == hash_parameters(run.parameters)
+        return _hash_of_inputs(earlier) == _hash_of_inputs(run)
     except UnhashableParameter:
         return True  # the place alone has to say it
+
+
+def _hash_of_inputs(run: Run) -> str:
+    return hash_inputs(run.options.fn, run.inputs)
 
 
 # Caching
@@ -166,9 +172,22 @@ def _can_stand_for(earlier: Run, run: Run) -> bool:
 
 def _cache_steps(run: TaskRun, rules: Rulebook) -> Steps[State[Any] | None]:
     """Find the run's cache key, then a result under it; a state where there is one."""
-    key = yield from _key_steps(run, rules)
+    outcome = yield Invoke(lambda: _text_or_none(run.task.cache_key_of(run)))
+    if type(outcome) is Interrupted:
+        return (yield from _interrupt(run, rules, outcome))
+    if type(outcome) is Error:
+        rules.warn(run, "runs uncached", outcome.exception)
+    key = outcome.value if type(outcome) is Value else None
     if key is None:
         return None
+    return (yield from _look_up_steps(run, rules, key))
+
+
+def _text_or_none(key: object) -> str | None:
+    return None if key is None else storable_text(str(key))
+
+
+def _look_up_steps(run: TaskRun, rules: Rulebook, key: str) -> Steps[State[Any] | None]:
     lifetime = run.task.cache_expiration
     run.cache_row = CacheRow(key, run.run_id, 0.0, lifetime)
     if run.task.refresh_cache:
@@ -187,15 +206,6 @@ def _cache_steps(run: TaskRun, rules: Rulebook) -> Steps[State[Any] | None]:
     if found is None:
         return None
     return (yield from _end_cached(run, rules, key, found))
-
-
-def _key_steps(run: TaskRun, rules: Rulebook) -> Steps[str | None]:
-    outcome = yield Invoke(lambda: run.task.cache_key_of(run))
-    if type(outcome) is Value:
-        return None if outcome.value is None else storable_text(str(outcome.value))
-    if type(outcome) is Error:
-        rules.warn(run, "runs uncached", outcome.exception)
-    return None
 
 
 def _end_cached(run: TaskRun, rules: Rulebook, key: str, hit: CacheHit) -> Steps[State[Any]]:
@@ -359,6 +369,8 @@ def _ending_of(states: tuple[State[Any], ...], value: object) -> Ending:
 
 
 def _interrupt(run: Run, rules: Rulebook, outcome: Interrupted) -> Steps[State[Any]]:
+    if Event.CANCEL not in TRANSITIONS[run.phase]:  # in its place, an earlier run had ended
+        yield _entering(run, rules, Event.SUBMIT)
     return (yield from _end(run, rules, _interruption(outcome)))
 
 

@@ -26,7 +26,7 @@ class unmapped(Generic[T]):  # noqa: N801  # used like a function
     __slots__ = ("value",)
 
     def __init__(self, value: T) -> None:
-        self.value = value
+        self.value: T = value
 
 
 _WHOLE = (unmapped, str, bytes, bytearray, io.IOBase, dict)
@@ -59,6 +59,12 @@ def calls_of_map(parameters: Mapping[str, Any], owner: str) -> Iterator[dict[str
         )
     rows = zip(*columns.values(), strict=True)
     return ({**parameters, **constant, **dict(zip(columns, row, strict=True))} for row in rows)
+
+
+def arguments_of_call(call: Mapping[str, Any], positional: int) -> tuple[list[Any], dict[str, Any]]:
+    """A call of `calls_of_map` as arguments: so many by position, the others by name."""
+    items = list(call.items())
+    return [value for _, value in items[:positional]], dict(items[positional:])
 
 
 def _whole(value: Any) -> Any:

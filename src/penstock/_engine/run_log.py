@@ -26,8 +26,8 @@ task_runs = logging.getLogger("penstock.task_runs")
 class RunFormatter(logging.Formatter):
     """`11:52:09.553 | INFO    | Flow run 'attentive-turaco' - Created task run …`."""
 
-    default_time_format = "%H:%M:%S"
-    default_msec_format = "%s.%03d"
+    default_time_format: str = "%H:%M:%S"
+    default_msec_format: str | None = "%s.%03d"
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s | %(levelname)-7s | %(origin)s - %(message)s")

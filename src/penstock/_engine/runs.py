@@ -114,6 +114,11 @@ class Run(Latch):
     args: Sequence[Any]
     kwargs: Mapping[str, Any]
     run_id: bytes
+    parent: Parent
+    flow_run: FlowRun | None
+    ordinals: dict[int, itertools.count[int]] | None
+    ordinal: int
+    cancelled_early: bool
 
     def __init__(
         self, options: RunOptions, parent: Parent, args: Sequence[Any], kwargs: Mapping[str, Any]
@@ -129,7 +134,7 @@ class Run(Latch):
         self.phase: str | None = None
         self.payload: bytes | None = None
         self.cache_row: CacheRow | None = None
-        self.ordinals: dict[int, itertools.count[int]] | None = None
+        self.ordinals = None
         self.port: LoopPort | None = None
         self.cancel: Callable[[], object] = _nothing_to_cancel
         self.cancelled_early = False
@@ -188,6 +193,11 @@ class Run(Latch):
         """The arguments by name, defaults included."""
         return self.options.bind(self.args, self.kwargs)
 
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """The parameters as the call gave them."""
+        return self.parameters
+
     def next_ordinal(self, definition_id: int) -> int:
         """How many runs of that definition this run's code has called before."""
         if self.ordinals is None:
@@ -223,9 +233,9 @@ class Run(Latch):
 
     @property
     def _may_run_again(self) -> bool:
-        """Whether a retry of the flow may ask what this run was."""
+        """Whether a retry of a flow may ask what this run was."""
         flow_run = self.flow_run
-        return flow_run is not None and flow_run.options.retry_policy.retries > 0
+        return flow_run is not None and flow_run.is_retried
 
     def end(self) -> None:
         """Let go of what only the running code needed, and let everybody know."""
@@ -288,6 +298,8 @@ class TaskRun(Run):
     __slots__ = ("claimed_key", "flow_run_id", "number", "task")
 
     number: int
+    task: TaskOptions
+    flow_run_id: bytes | None
 
     def __init__(
         self, options: TaskOptions, parent: Parent, args: Sequence[Any], kwargs: Mapping[str, Any]
@@ -363,18 +375,29 @@ class FlowRun(Run):
         loop: where its async tasks run; None: not known yet.
         task_runner: where its submitted sync tasks run.
         last_submitted: the end of the queue of a sequential task runner, by parent.
+        is_retried: whether it, or a flow run around it, may be tried again.
     """
 
     __slots__ = (
         "_earlier_members",
+        "_inputs",
         "_name",
         "encoded_parameters",
         "flow",
+        "is_retried",
         "last_submitted",
         "loop",
         "members",
         "task_runner",
     )
+
+    args: Sequence[Any]
+    kwargs: Mapping[str, Any]
+    ordinals: dict[int, itertools.count[int]] | None
+    encoded_parameters: bytes
+    flow: FlowOptions
+    is_retried: bool
+    task_runner: TaskRunner
 
     def __init__(
         self, options: FlowOptions, parent: Parent, args: Sequence[Any], kwargs: Mapping[str, Any]
@@ -385,7 +408,9 @@ class FlowRun(Run):
         self.loop: LoopPort | None = None
         self.task_runner = options.task_runner
         self.last_submitted: dict[bytes, Run] = {}
+        self._inputs: dict[str, Any] | None = None
         super().__init__(options, parent, args, kwargs)
+        self.is_retried = options.retry_policy.retries > 0 or self._may_run_again
         self._name = name_of_flow_run(self.run_id)
         self.encoded_parameters = encode_parameters(self.parameters)  # before anyone changes them
 
@@ -402,19 +427,24 @@ class FlowRun(Run):
         place = (run.parent.run_id, run.definition.id, run.ordinal)
         return self._earlier_members.pop(place, None)
 
+    def _take_over(self, earlier: Run) -> None:
+        super()._take_over(earlier)
+        if isinstance(earlier, FlowRun):
+            self._earlier_members = earlier._earlier_members | earlier._members_by_place()
+
+    def _members_by_place(self) -> dict[tuple[bytes, int, int], Run]:
+        return {
+            (run.parent.run_id, run.definition.id, run.ordinal): run
+            for run in self.members
+            if run.parent is not None
+        }
+
     def begin_again(self) -> None:
         """Make room for the members of another attempt."""
-        for run in self.members:
-            if run.parent is not None:
-                place = (run.parent.run_id, run.definition.id, run.ordinal)
-                self._earlier_members[place] = run
+        self._earlier_members |= self._members_by_place()
         self.members = []
         self.ordinals = None
         self.last_submitted = {}
-
-    def release(self, run: Run) -> None:
-        """Forget a run that has ended and that nobody will ask for."""
-        self.members.remove(run)
 
     def child_states(self) -> tuple[State[Any], ...]:
         """The states of the runs that the flow's own code called, in the order of the calls."""
@@ -422,7 +452,15 @@ class FlowRun(Run):
 
     def validate(self) -> None:
         """Hold the arguments against the annotations, and take them as coerced."""
-        self.args, self.kwargs = self.flow.validated(self.parameters)
+        parameters = self.parameters
+        if self._may_run_again:
+            self._inputs = parameters
+        self.args, self.kwargs = self.flow.validated(parameters)
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """See `Run`; not as they were coerced."""
+        return self.parameters if self._inputs is None else self._inputs
 
     def new_state(
         self,

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import types
 import typing
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from functools import cached_property
 from pathlib import PurePath
-from typing import Any, cast
+from typing import Any, Literal, TypeVar, Union, cast
 
 import msgspec
+from typing_extensions import TypeAliasType
 
 from penstock.exceptions import ConfigurationError, ParameterError
 
@@ -45,6 +48,7 @@ class Signature:
             )
         self._positional = tuple(p.name for p in parameters if p.kind in _POSITIONAL)
         self._required = sum(p.kind in _POSITIONAL and p.default is p.empty for p in parameters)
+        self._variadic = next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), None)
         self._is_plain = len(self._positional) == len(self._signature.parameters)
 
     def check(self, args: Sequence[object], kwargs: Mapping[str, object]) -> None:
@@ -68,6 +72,19 @@ class Signature:
         bound = self._bound(args, kwargs)
         bound.apply_defaults()
         return bound.arguments
+
+    def given(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """What a call gives, by name, without defaults; the items of `*args` one by one.
+
+        The arguments by position come first, in order.
+
+        Raises:
+            ParameterError: the function does not take them.
+        """
+        self.check(args, kwargs)
+        names = [f"{n} (by position)" if n in kwargs else n for n in self._positional]
+        names += [f"{self._variadic}[{i}]" for i in range(len(args) - len(names))]
+        return {**dict(zip(names, args, strict=False)), **kwargs}
 
     def _bound(
         self, args: Sequence[object], kwargs: Mapping[str, object]
@@ -100,9 +117,10 @@ class Signature:
 
     def _converted(self, name: str, value: Any, errors: list[str]) -> Any:
         annotation = self._hints.get(name, Any)
-        if annotation is Any:
+        parameter = self._signature.parameters[name]
+        if annotation is Any or value is parameter.default:
             return value
-        kind = self._signature.parameters[name].kind
+        kind = parameter.kind
         if kind is inspect.Parameter.VAR_POSITIONAL:
             annotation = types.GenericAlias(tuple, (annotation, ...))
         elif kind is inspect.Parameter.VAR_KEYWORD:
@@ -122,28 +140,47 @@ class Signature:
             return {}
 
 
+_BINARY = (bytes, bytearray, memoryview)
+
+
 def convert(value: object, annotation: Any) -> object:
     """`value` as the annotation wants it; the very same object where it fits already.
 
     Raises:
         msgspec.ValidationError: it cannot be converted.
     """
-    if isinstance(annotation, type) and isinstance(value, annotation):
-        return value  # pyright: ignore[reportUnknownVariableType]  # narrowed to an unknown type
+    annotation = _meant_by(annotation)
+    if _fits(value, annotation):
+        return value
     try:
-        strictly = cast("object", msgspec.convert(value, annotation, dec_hook=_custom))
-    except msgspec.ValidationError:
-        return cast("object", msgspec.convert(value, annotation, strict=False, dec_hook=_custom))
+        return _converted_by_msgspec(value, annotation)
     except TypeError:  # an annotation that msgspec does not know, such as a union of own classes
         return value
-    return value if type(strictly) is type(value) else strictly
 
 
-def _custom(kind: type[Any], value: Any) -> Any:
+def _converted_by_msgspec(value: object, annotation: Any) -> object:
+    converted = functools.partial(
+        msgspec.convert, value, annotation, builtin_types=_BINARY, dec_hook=_custom
+    )
+    try:
+        return cast("object", converted())
+    except msgspec.ValidationError:
+        if _takes_bytes(annotation):  # lax, it would take any text for base64
+            raise
+        return cast("object", converted(strict=False))
+
+
+def _takes_bytes(annotation: Any) -> bool:
+    return annotation in _BINARY or any(map(_takes_bytes, typing.get_args(annotation)))
+
+
+def _custom(kind: Any, value: Any) -> Any:
     """Conversions into types that msgspec does not know."""
-    if isinstance(value, kind):
+    if _fits(value, kind):
         return value
-    if issubclass(kind, PurePath) and isinstance(value, str):
+    if typing.get_origin(kind) is Iterable:
+        return convert(value, types.GenericAlias(Collection, typing.get_args(kind)))
+    if isinstance(value, str) and _is_path(kind):
         return kind(value)
     validate = getattr(kind, "model_validate", None)  # a Pydantic model
     if validate is not None and isinstance(value, dict):
@@ -151,8 +188,122 @@ def _custom(kind: type[Any], value: Any) -> Any:
             return validate(value)
         except Exception as error:
             raise msgspec.ValidationError(str(error)) from error
-    raise msgspec.ValidationError(
-        f"Expected `{getattr(kind, '__name__', kind)}`, got `{type(value).__name__}`"
+    shown = kind.__name__ if isinstance(kind, type) else kind
+    raise msgspec.ValidationError(f"Expected `{shown}`, got `{type(value).__name__}`")
+
+
+def _is_path(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, PurePath)
+
+
+# Whether a value fits as it is
+
+
+def _fits(value: object, annotation: Any) -> bool:
+    """Whether a type checker would let the value pass; False as well where nobody can tell."""
+    annotation = _meant_by(annotation)
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is not None:
+        rule = _RULES.get(origin)
+        if rule is not None:
+            return rule(value, arguments)
+        return _is_instance(value, origin) and _items_fit(value, origin, arguments)
+    if typing.is_typeddict(annotation):
+        return _keys_fit(value, annotation)
+    return annotation is Any or isinstance(annotation, TypeVar) or _is_instance(value, annotation)
+
+
+def _meant_by(annotation: Any) -> Any:
+    """What a name for a type stands for."""
+    if annotation is None:
+        return type(None)
+    if isinstance(annotation, typing.NewType):
+        return _meant_by(annotation.__supertype__)
+    if isinstance(annotation, TypeAliasType):
+        return _meant_by(annotation.__value__)
+    return annotation
+
+
+def _is_instance(value: object, kind: Any) -> bool:
+    try:
+        return isinstance(value, kind)
+    except TypeError:  # a protocol that cannot be checked at run time
+        return isinstance(kind, type)
+
+
+def _is_one_of(value: object, choices: tuple[Any, ...]) -> bool:
+    return any(type(value) is type(choice) and value == choice for choice in choices)
+
+
+def _fits_one_of(value: object, members: tuple[Any, ...]) -> bool:
+    return any(_fits(value, member) for member in members)
+
+
+def _is_class(value: object, bases: tuple[Any, ...]) -> bool:
+    if not isinstance(value, type):
+        return False
+    return all(_is_subclass(value, base) for base in bases)
+
+
+def _is_subclass(kind: type[Any], base: Any) -> bool:
+    try:
+        return issubclass(kind, base)
+    except TypeError:  # no class, such as a type variable
+        return True
+
+
+def _fits_tuple(value: object, members: tuple[Any, ...]) -> bool:
+    if not isinstance(value, tuple):
+        return False
+    items = cast("tuple[object, ...]", value)
+    if len(members) == 2 and members[1] is ...:
+        return _all_fit(items, members[0])
+    return not members or (len(items) == len(members) and all(map(_fits, items, members)))
+
+
+_RULES: Mapping[Any, Callable[[object, tuple[Any, ...]], bool]] = {
+    Literal: _is_one_of,
+    Union: _fits_one_of,
+    types.UnionType: _fits_one_of,
+    type: _is_class,
+    tuple: _fits_tuple,
+}
+_CONTAINERS = frozenset({"builtins", "collections", "collections.abc"})
+
+
+def _items_fit(value: object, origin: Any, arguments: tuple[Any, ...]) -> bool:
+    """Whether the items of a container do; those of an iterator cannot be known."""
+    if origin.__module__ not in _CONTAINERS or not issubclass(origin, Iterable) or not arguments:
+        return True
+    if isinstance(value, Mapping):
+        mapping = cast("Mapping[object, object]", value)
+        values_fit = len(arguments) == 1 or _all_fit(mapping.values(), arguments[1])
+        return values_fit and _all_fit(mapping.keys(), arguments[0])
+    if isinstance(value, Sequence | AbstractSet) and len(arguments) == 1:
+        return _all_fit(cast("Collection[object]", value), arguments[0])
+    return True
+
+
+def _all_fit(values: Collection[object], annotation: Any) -> bool:
+    if _goes_by_type(annotation):  # a million numbers are one int and one float
+        values = dict(zip(map(type, values), values, strict=True)).values()
+    return all(_fits(value, annotation) for value in values)
+
+
+def _goes_by_type(annotation: Any) -> bool:
+    """Whether the type of a value says it all."""
+    if typing.get_origin(annotation) in {Union, types.UnionType}:
+        return all(map(_goes_by_type, typing.get_args(annotation)))
+    return isinstance(annotation, type) and not typing.is_typeddict(annotation)
+
+
+def _keys_fit(value: object, annotation: Any) -> bool:
+    if not isinstance(value, dict):
+        return False
+    mapping = cast("dict[str, object]", value)
+    hints = typing.get_type_hints(annotation)
+    return annotation.__required_keys__ <= mapping.keys() and all(
+        _fits(mapping[name], hint) for name, hint in hints.items() if name in mapping
     )
 
 

@@ -6,7 +6,6 @@ import os
 import sqlite3
 import time
 from contextlib import closing
-from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -90,7 +89,6 @@ TAG_COLUMNS: Final = ("tag", "run_id")
 _CHANGING = ("state_type", "state_name", "run_count", "history", "result")
 
 
-@lru_cache(maxsize=1024)
 def upsert(row_type: type[FlowRow | TaskRow], rows: int) -> str:
     """The statement that writes that many runs, new ones or known ones."""
     table = "flow_run" if row_type is FlowRow else "task_run"

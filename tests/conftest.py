@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar, TypeVarTuple, Unpack
 import anyio
 import pytest
 
-from penstock._engine.runtime import Runtime, use_settings
+from penstock._engine.runtime import Runtime, close_runtime, use_settings
 from penstock.settings import Settings, load_settings
 
 T = TypeVar("T")
@@ -40,11 +40,13 @@ def run_loop(backend: str) -> RunLoop:
 
 
 @pytest.fixture(autouse=True)
-def _no_settings_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No test may see or write the files of the user who runs it."""
+def _nothing_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """No test sees or writes the files of the user who runs it, or those of another test."""
     for name in [name for name in os.environ if name.startswith("PENSTOCK_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("PENSTOCK_HOME", str(tmp_path / "home"))
+    yield
+    close_runtime()
 
 
 @pytest.fixture

@@ -14,6 +14,8 @@ import anyio
 import pytest
 
 from penstock import TaskFuture, flow, history, task
+from penstock._engine import drivers
+from penstock._engine.effects import Invoke, Outcome
 from penstock._engine.latch import Latch
 from penstock._engine.runs import Run
 from penstock._engine.runtime import Runtime, use_settings
@@ -255,13 +257,13 @@ def test_a_run_cancelled_while_a_worker_is_about_to_call_it_is_not_called_with_l
 ) -> None:
     """What has ended lets go of its arguments; a worker may be just about to use them."""
     called: list[str] = []
-    call = Run.call
+    call_inline = drivers.call_inline
 
-    def cancel_and_call(run: Run) -> Any:
+    def cancel_and_call(run: Run, effect: Invoke) -> Outcome:
         run.cancel()
-        return call(run)
+        return call_inline(run, effect)
 
-    monkeypatch.setattr(Run, "call", cancel_and_call)
+    monkeypatch.setattr(drivers, "call_inline", cancel_and_call)
 
     @task
     def remove(path: str = "everything") -> None:

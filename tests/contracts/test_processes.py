@@ -342,6 +342,7 @@ def test_several_threads_may_fork_at_the_same_time_while_others_work(script: Scr
                         os._exit(1)
                 assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
 
+        works("parent")
         worker = threading.Thread(target=work)
         worker.start()
         forkers = [threading.Thread(target=fork, args=(f"child {i}",)) for i in range(2)]

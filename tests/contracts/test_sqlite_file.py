@@ -442,6 +442,24 @@ def test_two_rows_of_one_run_in_one_batch_leave_the_later_one(
     assert found.row == again.row(6, None)
 
 
+def test_the_newest_of_two_processes_results_wins_whoever_writes_last(
+    sqlite_store: SqliteStore, database: Path, host: LoopThread
+) -> None:
+    """One process is held up between its result and its commit."""
+    other = open_store(database, host)
+    older, newer = HandTaskRun(), HandTaskRun()
+    sqlite_store.pause()
+    record_completed(sqlite_store, older, "older", key="k", created_at=1.0)
+    record_completed(other, newer, "newer", key="k", created_at=2.0)
+    flush(other)
+    sqlite_store.resume()
+    flush(sqlite_store)
+    newest = (newer.run_id, encode_result("newer"), None)
+    assert other.look_up("k", now=0.0) == newest
+    assert sqlite_store.look_up("k", now=0.0) == newest
+    other.close()
+
+
 def test_definitions_are_written_once(tmp_path: Path, host: LoopThread) -> None:
     """However many runs, batches and stores there are."""
     path = tmp_path / "penstock.db"

@@ -113,7 +113,7 @@ class Lanes(BlockablePool):
             )
         except RuntimeError:  # no thread can be started, as at the interpreter's end
             with self._lock:
-                self._awake -= 1
+                self._give_up_place()
             self._stranded = True
 
     def rescue(self) -> None:

@@ -238,7 +238,7 @@ def _attempt_steps(run: Run, rules: Rulebook, settle: Settle) -> Steps[State[Any
     while True:
         yield _entering(run, rules, event)
         attempts += 1
-        outcome = yield Invoke(run.call, options.timeout_seconds, options.is_async)
+        outcome = yield Invoke(run.call(), options.timeout_seconds, options.is_async)
         ending = yield from settle(run, outcome)
         if not (ending.is_failure and options.retry_policy.allows(attempts)):
             return (yield from _end(run, rules, ending))

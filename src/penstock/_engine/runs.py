@@ -10,6 +10,7 @@ import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 from uuid import UUID
 
@@ -257,9 +258,9 @@ class Run(Latch):
             self.args = cast("Sequence[Any]", replaced(tuple(self.args), _value_of))
             self.kwargs = cast("Mapping[str, Any]", replaced(dict(self.kwargs), _value_of))
 
-    def call(self) -> Any:
-        """Call the user's function."""
-        return self.options.fn(*self.args, **self.kwargs)
+    def call(self) -> Callable[[], Any]:
+        """The call of the user's function, which keeps its arguments when the run has ended."""
+        return partial(self.options.fn, *self.args, **self.kwargs)
 
     def is_final(self, length: int) -> bool:
         """See `Source`."""

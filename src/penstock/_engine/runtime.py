@@ -200,6 +200,7 @@ class _Process:
 
     def before_fork(self) -> None:
         """SQLite's connections must not be open across a fork: it keeps locks in memory."""
+        self.lock.acquire()  # nobody is opening the file either
         if self.runtime is not None:
             self.runtime.store.pause()
 
@@ -207,6 +208,7 @@ class _Process:
         """Go on."""
         if self.runtime is not None:
             self.runtime.store.resume()
+        self.lock.release()
 
     def after_fork_in_child(self) -> None:
         """The threads are gone, and what they had to write is the parent's to write."""

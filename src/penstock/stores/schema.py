@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from penstock.exceptions import NotADatabase, SchemaTooNew, StoreError
-from penstock.records import FlowRow, TaskRow
+from penstock.records import CacheRow, FlowRow, TaskRow
 
 APPLICATION_ID: Final = 0x50454E53  # "PENS", at byte 68 of the file
 BUSY_SECONDS: Final = 60.0
@@ -102,9 +102,12 @@ def insert(table: str, columns: tuple[str, ...], rows: int) -> str:
     return _insert("INSERT OR IGNORE", table, columns, rows)
 
 
-def replace(table: str, columns: tuple[str, ...], rows: int) -> str:
-    """The statement that writes that many rows in place of known ones."""
-    return _insert("INSERT OR REPLACE", table, columns, rows)
+def upsert_cache(rows: int) -> str:
+    """The statement that writes that many cache entries; of two under one key the newer stays."""
+    changes = ",".join(f"{column}=excluded.{column}" for column in CacheRow._fields)
+    inserted = _insert("INSERT", "cache", CacheRow._fields, rows)
+    newer = "excluded.created_at >= cache.created_at"
+    return f"{inserted} ON CONFLICT (key) DO UPDATE SET {changes} WHERE {newer}"
 
 
 def _insert(verb: str, table: str, columns: tuple[str, ...], rows: int) -> str:

@@ -48,8 +48,8 @@ from penstock.stores.schema import (
     connect_to_read,
     insert,
     prepare_file,
-    replace,
     upsert,
+    upsert_cache,
 )
 
 _GATHER_SECONDS: Final = 0.003
@@ -116,7 +116,7 @@ class _Rows:
         yield from _in_chunks(self._flow_runs, partial(upsert, FlowRow))
         yield from _in_chunks(self._task_runs, partial(upsert, TaskRow))
         yield from _in_chunks(self._tags, partial(insert, "tag", TAG_COLUMNS))
-        yield from _in_chunks(self._cache, partial(replace, "cache", CacheRow._fields))
+        yield from _in_chunks(self._cache, upsert_cache)
 
 
 def _in_chunks(rows: Sequence[Sequence[Any]], sql: Callable[[int], str]) -> Iterator[_Statement]:

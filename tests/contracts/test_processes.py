@@ -402,6 +402,45 @@ def test_a_fork_while_another_thread_opens_the_file_leaves_the_child_free(script
     script.check_integrity()
 
 
+def test_a_fork_while_another_thread_deletes_leaves_the_child_free(script: Script) -> None:
+    """Pruning and clearing have a connection and a transaction of their own."""
+    text = """
+        import os, sys, threading, time
+        from penstock import history, task
+        from penstock.stores import sqlite
+
+        inside = threading.Event()
+        begin = sqlite._transaction.__enter__
+
+        def begin_and_take_long(self):
+            connection = begin(self)
+            inside.set()
+            time.sleep(0.2)
+            return connection
+
+        sqlite._transaction.__enter__ = begin_and_take_long
+
+        @task
+        def step(name):
+            return name
+
+        step("parent")
+        thread = threading.Thread(target=history.clear_cache)
+        thread.start()
+        assert inside.wait(5)
+        child = os.fork()
+        if child == 0:
+            step("child")
+            sys.exit(7)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+        thread.join()
+    """
+    done = script.run(text, seconds=5)
+    assert done.status == 0, done.errors
+    assert sorted(map(str, script.completed("step"))) == ["child", "parent"]
+    script.check_integrity()
+
+
 def test_a_forked_child_may_outlive_its_parent(script: Script) -> None:
     """The parent closes the file while the child is using it; the child's rows stay."""
     text = """

@@ -33,6 +33,9 @@ from tests.contracts.callers import (
 RUNNERS: dict[str, TaskRunner] = {
     "sequential": SequentialTaskRunner(),
     "concurrent": ConcurrentTaskRunner(max_workers=3),
+}
+NARROW_RUNNERS: dict[str, TaskRunner] = {
+    **RUNNERS,
     "concurrent, one worker": ConcurrentTaskRunner(max_workers=1),
 }
 
@@ -49,6 +52,12 @@ def engine(tmp_path: Path) -> Iterator[Runtime]:
 def runner(request: pytest.FixtureRequest) -> TaskRunner:
     """Each task runner."""
     return RUNNERS[str(request.param)]
+
+
+@pytest.fixture(params=list(NARROW_RUNNERS))
+def narrow_runner(request: pytest.FixtureRequest) -> TaskRunner:
+    """Each task runner, also one that could not hold a second run beside one that waits."""
+    return NARROW_RUNNERS[str(request.param)]
 
 
 @pytest.fixture(params=list(CALLERS))
@@ -261,7 +270,9 @@ def test_wait_for_orders_runs_that_pass_nothing_on(call: Caller, runner: TaskRun
     assert log == ["first", "second"]
 
 
-def test_a_chain_of_five_hundred_futures_gives_its_value(call: Caller, runner: TaskRunner) -> None:
+def test_a_chain_of_five_hundred_futures_gives_its_value(
+    call: Caller, narrow_runner: TaskRunner
+) -> None:
     gate = Gate()
 
     @task
@@ -280,7 +291,7 @@ def test_a_chain_of_five_hundred_futures_gives_its_value(call: Caller, runner: T
         gate.open()
         return await here.get(last)
 
-    assert call(body, runner) == 500
+    assert call(body, narrow_runner) == 500
 
 
 async def failing_chain(here: Here, length: int) -> list[State[int]]:
@@ -469,7 +480,7 @@ def test_one_item_that_fails_leaves_the_others_alone(call: Caller, runner: TaskR
 # Nesting
 
 
-def test_tasks_may_wait_for_tasks_that_they_submit(call: Caller, runner: TaskRunner) -> None:
+def test_tasks_may_wait_for_tasks_that_they_submit(call: Caller, narrow_runner: TaskRunner) -> None:
     """However deep, and however few workers there are."""
 
     @task
@@ -479,10 +490,12 @@ def test_tasks_may_wait_for_tasks_that_they_submit(call: Caller, runner: TaskRun
     async def body(here: Here) -> int:
         return await here.get(descend.submit(25))
 
-    assert call(body, runner) == 25
+    assert call(body, narrow_runner) == 25
 
 
-def test_tasks_may_wait_for_many_tasks_that_they_submit(call: Caller, runner: TaskRunner) -> None:
+def test_tasks_may_wait_for_many_tasks_that_they_submit(
+    call: Caller, narrow_runner: TaskRunner
+) -> None:
     @task
     def spread(depth: int) -> int:
         if depth == 0:
@@ -493,11 +506,11 @@ def test_tasks_may_wait_for_many_tasks_that_they_submit(call: Caller, runner: Ta
     async def body(here: Here) -> list[int]:
         return await get_all(here, [spread.submit(3) for _ in range(2)])
 
-    assert call(body, runner) == [27, 27]
+    assert call(body, narrow_runner) == [27, 27]
 
 
-def test_tasks_may_call_flows_and_tasks(call: Caller, runner: TaskRunner) -> None:
-    @flow(task_runner=runner)
+def test_tasks_may_call_flows_and_tasks(call: Caller, narrow_runner: TaskRunner) -> None:
+    @flow(task_runner=narrow_runner)
     def inner(number: int) -> int:
         return double(number) + double.submit(number).result(PATIENCE_SECONDS)
 
@@ -508,7 +521,7 @@ def test_tasks_may_call_flows_and_tasks(call: Caller, runner: TaskRunner) -> Non
     async def body(here: Here) -> list[int]:
         return await get_all(here, outer.map(range(5)))
 
-    assert call(body, runner) == [number * 4 + 2 for number in range(5)]
+    assert call(body, narrow_runner) == [number * 4 + 2 for number in range(5)]
 
 
 # Cancelling
@@ -574,7 +587,7 @@ def test_a_run_without_a_free_worker_can_be_cancelled(engine: Runtime) -> None:
 
 
 def test_a_running_run_that_is_cancelled_ends_at_once_and_its_value_is_dropped(
-    call: Caller, runner: TaskRunner
+    call: Caller, narrow_runner: TaskRunner
 ) -> None:
     """Its worker takes the next run when the code is through."""
     gate, through = Gate(), threading.Event()
@@ -598,7 +611,7 @@ def test_a_running_run_that_is_cancelled_ends_at_once_and_its_value_is_dropped(
         assert await here.get(double.submit(4)) == 8
         assert running.state.is_cancelled()
 
-    call(body, runner)
+    call(body, narrow_runner)
     states = {tuple(state.name for state in run.states) for run in history.task_runs()}
     assert states == {("Pending", "Running", "Cancelled"), ("Pending", "Running", "Completed")}
 

@@ -35,7 +35,7 @@ from penstock._engine.effects import (
 )
 from penstock._engine.lanes import Workers
 from penstock._engine.latch import Latch, when_all
-from penstock._engine.lifecycle import abort_steps, flow_steps, task_steps
+from penstock._engine.lifecycle import abort_steps, flow_steps, submission, task_steps
 from penstock._engine.loops import LoopPort, context_for, current_port
 from penstock._engine.runs import FlowRun, Run, TaskRun
 from penstock._engine.runtime import Runtime
@@ -43,6 +43,8 @@ from penstock.exceptions import RunCancelled, WouldDeadlock
 from penstock.states import State
 
 RunSteps: TypeAlias = Steps[State[Any]]
+Ticket: TypeAlias = list[RunSteps | None]
+"""Holds the rules of a run that waits, once; None: they have not begun."""
 _DONE = Value()
 
 
@@ -242,10 +244,8 @@ def _needs_loop(run: Run, key: object) -> bool:
 # In an event loop
 
 
-async def drive_async(
-    run: Run, runtime: Runtime, steps: RunSteps | None = None, effect: Effect | None = None
-) -> State[Any]:
-    """Run to the end in this task; from where `steps` are, having asked for `effect`.
+async def drive_async(run: Run, runtime: Runtime) -> State[Any]:
+    """Run to the end in this task.
 
     Raises:
         BaseException: the loop's cancellation, KeyboardInterrupt or SystemExit, after the end was
@@ -256,7 +256,7 @@ async def drive_async(
     if isinstance(run, FlowRun):
         run.loop = run.port
     try:
-        state, interruption = await _drive_steps(run, runtime, steps, effect)
+        state, interruption = await _drive_steps(run, runtime)
     except BaseException as error:
         if not run.history or not run.is_final(len(run.history)):
             abort(run, runtime, error)
@@ -272,18 +272,15 @@ _End: TypeAlias = tuple[State[Any], BaseException | None]
 """The last state of a run, and what interrupted it."""
 
 
-async def _drive_steps(
-    run: Run, runtime: Runtime, steps: RunSteps | None, effect: Effect | None
-) -> _End:
-    steps = steps or steps_of(run, runtime)
+async def _drive_steps(run: Run, runtime: Runtime) -> _End:
+    steps = steps_of(run, runtime)
     outcome: Any = None
     interruption: BaseException | None = None
     while True:
-        if effect is None:
-            try:
-                effect = steps.send(outcome)
-            except StopIteration as stop:
-                return stop.value, interruption
+        try:
+            effect = steps.send(outcome)
+        except StopIteration as stop:
+            return stop.value, interruption
         if type(effect) is Record:
             runtime.record(run, effect)
             outcome = None
@@ -294,7 +291,6 @@ async def _drive_steps(
             outcome = await _answer_async(effect, run, runtime)
             if type(outcome) is Interrupted:
                 interruption = outcome.exception
-        effect = None
 
 
 async def _answer_async(effect: Effect, run: Run, runtime: Runtime) -> Outcome:
@@ -388,7 +384,8 @@ class ParkedRun:
 
     The rules are held by at most one thread. While the run waits, they lie in a ticket, a list of
     one; whoever wants to go on takes them out of the ticket that it was given. A timer, a callback
-    or a worker that comes too late finds its ticket empty, and what it brings is dropped.
+    or a worker that comes too late finds its ticket empty, and what it brings is dropped. A run
+    with nothing to wait for but a worker has not begun its rules yet, which keeps it small.
     """
 
     __slots__ = ("_context", "_runtime", "_ticket", "_wanted_end", "_workers", "run")
@@ -398,25 +395,36 @@ class ParkedRun:
         self._runtime = runtime
         self._workers = workers
         self._context: Context | None = context_for(None)
-        self._ticket: list[RunSteps] = []
+        self._ticket: Ticket = []
         self._wanted_end = False
         run.cancel = self.cancel
 
     def start(self) -> None:
-        """Begin in this thread; user code is left to the workers."""
-        self._go_on(steps_of(self.run, self._runtime), None, on_worker=False)
+        """Begin; user code is left to the workers."""
+        run = self.run
+        if run.upstreams or run.after is not None or run.earlier is not None:
+            self._go_on(steps_of(run, self._runtime), None, on_worker=False)
+        else:
+            ticket: Ticket = [None]
+            self._ticket = ticket
+            self._workers.run_soon(partial(self._resume, ticket, _DONE, on_worker=True))
+            if self._wanted_end:
+                self._resume(ticket, Interrupted())
 
     def cancel(self) -> None:
         """End the run now, whatever its code does."""
         self._wanted_end = True
         self._resume(self._ticket, Interrupted())
 
-    def _resume(self, ticket: list[RunSteps], outcome: Outcome, on_worker: bool = False) -> None:
+    def _resume(self, ticket: Ticket, outcome: Outcome, on_worker: bool = False) -> None:
         try:
             steps = ticket.pop()
         except IndexError:
             return
-        self._go_on(steps, outcome, on_worker)
+        if steps is None:
+            self._go_on(steps_of(self.run, self._runtime), None, on_worker)
+        else:
+            self._go_on(steps, outcome, on_worker)
 
     def _go_on(self, steps: RunSteps, outcome: Any, on_worker: bool) -> None:
         """Drive the rules until they have to wait for something."""
@@ -427,9 +435,10 @@ class ParkedRun:
                 if type(effect) is Record:
                     runtime.record(run, effect)
                     outcome = None
-                    self._slow_down()
+                    _slow_down(runtime)
                 elif type(effect) is Invoke:
-                    self._ticket = ticket = [steps]
+                    ticket: Ticket = [steps]
+                    self._ticket = ticket
                     outcome = Interrupted() if self._wanted_end else self._call(effect)
                     try:
                         ticket.pop()
@@ -453,7 +462,7 @@ class ParkedRun:
     def _park(self, steps: RunSteps, effect: Effect) -> None:
         """Leave the rules until what they asked for has come about."""
         runtime = self._runtime
-        ticket = [steps]
+        ticket: Ticket = [steps]
         go_on = partial(self._resume, ticket, _DONE)
         if type(effect) is Join:  # a join that cancels is not cancelled itself
             self._join(effect, go_on)
@@ -494,11 +503,12 @@ class ParkedRun:
         else:
             go_on()
 
-    def _slow_down(self) -> None:
-        """Wait where the store cannot follow; an event loop is never made to wait."""
-        relief = self._runtime.store.relieve()
-        if relief is not None and current_port() is None:
-            relief.wait()
+
+def _slow_down(runtime: Runtime) -> None:
+    """Wait where the store cannot follow; an event loop is never made to wait."""
+    relief = runtime.store.relieve()
+    if relief is not None and current_port() is None:
+        relief.wait()
 
 
 def _run_in(context: Context, call: Callable[..., Outcome], *args: Any) -> Outcome:
@@ -526,26 +536,18 @@ def submit(run: TaskRun, runtime: Runtime) -> None:
     elif flow_run.task_runner.is_sequential and run.parent is not None:
         run.after = flow_run.last_submitted.get(run.parent.run_id)
         flow_run.last_submitted[run.parent.run_id] = run
+    driver = _driver_of(run, runtime, flow_run)
+    if run.earlier is None:  # on record at once, whenever it begins
+        runtime.record(run, submission(run, runtime.rules))
+        _slow_down(runtime)
+    driver.start()
+
+
+def _driver_of(run: TaskRun, runtime: Runtime, flow_run: FlowRun | None) -> LoopRun | ParkedRun:
     if run.options.is_async:
-        _submit_async(run, runtime, flow_run)
-    else:
-        runner = runtime.default_task_runner if flow_run is None else flow_run.task_runner
-        ParkedRun(run, runtime, runtime.workers_of(runner)).start()
-
-
-def _submit_async(run: TaskRun, runtime: Runtime, flow_run: FlowRun | None) -> None:
-    port = _loop_of(flow_run, runtime)
-    run.cancel = run.cancel_early
-    steps = steps_of(run, runtime)
-    try:
-        effect: Effect | None = next(steps)
-    except StopIteration:  # a run before the flow's retry stands for it
-        runtime.finish(run)
-        return
-    if type(effect) is Record:  # submitted: on record at once, whenever the loop takes it up
-        runtime.record(run, effect)
-        effect = None
-    LoopRun(run, runtime, port, steps, effect).start()
+        return LoopRun(run, runtime, _loop_of(flow_run, runtime))
+    runner = runtime.default_task_runner if flow_run is None else flow_run.task_runner
+    return ParkedRun(run, runtime, runtime.workers_of(runner))
 
 
 def _loop_of(flow_run: FlowRun | None, runtime: Runtime) -> LoopPort:
@@ -560,21 +562,12 @@ class LoopRun:
     One object for what could be five closures: they would be most of what a submit allocates.
     """
 
-    __slots__ = ("_cancel", "_context", "_effect", "_port", "_runtime", "_steps", "run")
+    __slots__ = ("_cancel", "_context", "_port", "_runtime", "run")
 
-    def __init__(
-        self,
-        run: Run,
-        runtime: Runtime,
-        port: LoopPort,
-        steps: RunSteps | None = None,
-        effect: Effect | None = None,
-    ) -> None:
+    def __init__(self, run: Run, runtime: Runtime, port: LoopPort) -> None:
         self.run = run
         self._runtime = runtime
         self._port = port
-        self._steps = steps
-        self._effect = effect
         self._context = context_for(port.library)
         self._cancel: Callable[[], object] = _too_late
         run.port = port
@@ -602,7 +595,7 @@ class LoopRun:
 
     async def _drive(self) -> None:
         try:
-            await drive_async(self.run, self._runtime, self._steps, self._effect)
+            await drive_async(self.run, self._runtime)
         except (Exception, KeyboardInterrupt, SystemExit) as error:
             # On record already; whoever asks for the result gets it.
             self._runtime.log.ended_by(self.run, error)

@@ -88,6 +88,11 @@ class Ending(msgspec.Struct, frozen=True):
 Settle: TypeAlias = Callable[[Any, Outcome], Generator[Any, Any, Ending]]
 
 
+def submission(run: Run, rules: Rulebook) -> Record:
+    """The first step of a new run; a driver may take it before it begins the steps below."""
+    return _entering(run, rules, Event.SUBMIT)
+
+
 def task_steps(run: TaskRun, rules: Rulebook) -> Steps[State[Any]]:
     """The life of a task run; returns its last state."""
     early = yield from _opening_steps(run, rules)
@@ -117,8 +122,8 @@ def flow_steps(run: FlowRun, rules: Rulebook) -> Steps[State[Any]]:
 
 def _opening_steps(run: Run, rules: Rulebook) -> Steps[State[Any] | None]:
     """Wait for what the run depends on; a state where that already decides."""
-    if run.earlier is None:
-        yield _entering(run, rules, Event.SUBMIT)
+    if run.phase is None:
+        yield submission(run, rules)
     if run.upstreams or run.after is not None:
         outcome = yield WaitFor([*run.upstream_runs, *run.predecessors])
         if type(outcome) is Interrupted:

@@ -446,7 +446,7 @@ class SqliteStore:
         kept = _ALIVE if keep_cache else "SELECT NULL WHERE ? IS NULL"
         old = f"id < ? AND ({_ENDED})"
         self._flush()
-        with _transaction(connect(self._path, self._synchronous)) as connection:
+        with self._reader.lock, self._writing() as connection:
             files = self._referenced_files(connection)
             flows = connection.execute(f"DELETE FROM flow_run WHERE {old}", (bound,)).rowcount  # noqa: S608  # texts of this method
             tasks = connection.execute(
@@ -465,6 +465,10 @@ class SqliteStore:
             (self.storage / name).unlink(missing_ok=True)
         return Pruned(flows, tasks, entries)
 
+    def _writing(self) -> _transaction:
+        """A transaction of this thread; under the readers' lock, as a fork must not meet it."""
+        return _transaction(connect(self._path, self._synchronous))
+
     def _referenced_files(self, connection: sqlite3.Connection) -> set[str]:
         rows = connection.execute(
             "SELECT result FROM task_run WHERE substr(result, 1, 1) = x'66' UNION ALL "
@@ -476,7 +480,7 @@ class SqliteStore:
     def clear_cache(self, key: str | None) -> int:
         """See `Store`."""
         self._flush()
-        with _transaction(connect(self._path, self._synchronous)) as connection:
+        with self._reader.lock, self._writing() as connection:
             if key is None:
                 return connection.execute("DELETE FROM cache").rowcount
             return connection.execute("DELETE FROM cache WHERE key = ?", (key,)).rowcount
@@ -548,24 +552,24 @@ class _Reader:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
 
     def read(self, sql: str, values: Sequence[object]) -> list[tuple[Any, ...]]:
-        with self._lock:
+        with self.lock:
             if self._connection is None:
                 self._connection = connect_to_read(self._path)
             return self._connection.execute(sql, values).fetchall()
 
     def pause(self) -> None:
         """Close the connection, and let nobody read until `resume`."""
-        self._lock.acquire()
+        self.lock.acquire()
         if self._connection is not None:
             self._connection.close()
             self._connection = None
 
     def resume(self) -> None:
-        self._lock.release()
+        self.lock.release()
 
 
 class _transaction:  # noqa: N801  # used like a function

@@ -25,6 +25,7 @@ _MSGPACK: Final = b"m"
 _PICKLE: Final = b"p"
 _FILE: Final = b"f"
 _RUN: Final = b"r"
+_LOST: Final = b"x"
 
 _SCALARS: Final = frozenset({type(None), bool, float, str, bytes})
 _NONE: Final = _MSGPACK + b"\xc0"
@@ -64,9 +65,12 @@ def decode_result(payload: bytes, storage: Path | None) -> object:
     """The value in a payload; `storage` is the folder of the large ones.
 
     Raises:
-        ResultUnavailable: its file is gone or damaged, or a class of it cannot be found any more.
+        ResultUnavailable: it was never written, its file is gone or damaged, or a class of it
+            cannot be found any more.
     """
     form = payload[:1]
+    if form == _LOST:
+        raise ResultUnavailable(f"The result was not stored: {payload[1:].decode()}.")
     try:
         if form == _FILE:
             return decode_result(_read_file(_unpack_file(payload[1:]), storage), None)
@@ -75,6 +79,11 @@ def decode_result(payload: bytes, storage: Path | None) -> object:
         raise
     except Exception as error:
         raise ResultUnavailable(f"The stored result cannot be read back: {error!r}.") from error
+
+
+def lost_payload(reason: str) -> bytes:
+    """The payload that says why there is none."""
+    return _LOST + reason.encode("utf-8", "backslashreplace")
 
 
 def reference_to_run(run_id: bytes) -> bytes:

@@ -747,6 +747,7 @@ def test_a_result_that_waits_for_the_disk_is_not_lost_at_exit(script: Script) ->
         print("held", flush=True)
         sys.stdin.readline()
         connection.execute("ROLLBACK")
+        connection.close()
     """
     script.run(WORKS + "\n    works()\n").check()
     other = script.start(holder, str(script.database))

@@ -627,14 +627,13 @@ def test_a_store_whose_writer_dies_says_so_and_holds_nobody_up(
         store.close()
 
 
-def test_an_unwritable_storage_folder_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_an_unwritable_storage_folder_loses_large_results_and_nothing_else(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The call still gives its value; the error comes where the history is closed."""
-    monkeypatch.setattr(sqlite, "_GIVE_UP_SECONDS", 0.0)
+    """The call gives its value, the log names the folder, and the history says what is missing."""
     (tmp_path / "storage").touch()
 
-    @task
+    @task(cache_key_fn=lambda _context, parameters: parameters["size"])
     def result(size: int) -> bytes:
         return b"x" * size
 
@@ -644,8 +643,16 @@ def test_an_unwritable_storage_folder_is_named(
             "PENSTOCK_LOCAL_STORAGE_PATH": str(tmp_path / "storage"),
         }
     )
-    with pytest.raises(StoreError, match="storage"), use_settings(settings):
+    with use_settings(settings):
         assert len(result(INLINE_LIMIT)) == INLINE_LIMIT
+        assert result(5) == b"x" * 5
+        small, large = (run.state for run in history.task_runs())
+        assert small.result() == b"x" * 5
+        with pytest.raises(ResultUnavailable, match=r"was not stored: .*storage"):
+            large.result()
+        assert len(result(INLINE_LIMIT)) == INLINE_LIMIT
+        assert [run.state.name for run in history.task_runs()] == ["Completed"] * 3
+    assert str(tmp_path / "storage") in caplog.text
 
 
 # Large results

@@ -37,7 +37,7 @@ from penstock.records import (
     TaskRow,
     storable_text,
 )
-from penstock.results import INLINE_LIMIT, referenced_file, store_payload
+from penstock.results import INLINE_LIMIT, lost_payload, referenced_file, store_payload
 from penstock.stores import FoundFlowRun, FoundResult, FoundTaskRun, Pruned, Query
 from penstock.stores.schema import (
     BUSY_SECONDS,
@@ -59,6 +59,8 @@ _EVENTS_IN_QUEUE: Final = 50_000
 _BYTES_IN_QUEUE: Final = 64 * 1024 * 1024
 _HEAVY_BYTES: Final = 4096
 _GIVE_UP_SECONDS: Final = 10.0
+_FILE_PAUSES: Final = (0.05, 0.2, 0.5)
+"""Seconds between attempts to write a large result."""
 
 _Event: TypeAlias = tuple[Source, int]
 _log = logging.getLogger("penstock.store")
@@ -170,7 +172,9 @@ class SqliteStore:
         self._failure: StoreError | None = None
         self._fresh: dict[str, tuple[CacheRow, bytes]] = {}
         self._written_definitions: set[int] = set()
-        self._reader = _Reader(path)
+        # Two, so that no look-up waits for a page of the history.
+        self._points = _Reader(path)
+        self._pages = _Reader(path)
         self._opened = Latch()
         self._ended = Latch()
         prepare_file(path, synchronous)
@@ -352,6 +356,18 @@ class SqliteStore:
             return None
         if len(payload) < INLINE_LIMIT:
             return payload
+        for pause in _FILE_PAUSES:
+            try:
+                return await self._store_file(payload, source)
+            except OSError:  # perhaps the disk is full for a moment
+                await asyncio.sleep(pause)
+        try:
+            return await self._store_file(payload, source)
+        except OSError as error:  # one result is lost, and not the history of all runs
+            _log.critical("A result of %d bytes was not stored: %s", len(payload), error)
+            return lost_payload(str(error))
+
+    async def _store_file(self, payload: bytes, source: Source) -> bytes:
         return await anyio.to_thread.run_sync(store_payload, payload, self.storage, source.run_id)
 
     def _settle(self, batch: _Batch) -> None:
@@ -386,9 +402,9 @@ class SqliteStore:
 
     # Reading, in the caller's thread
 
-    def _read(self, sql: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+    def _read(self, reader: _Reader, sql: str, values: Sequence[object]) -> list[tuple[Any, ...]]:
         try:
-            return self._reader.read(sql, values)
+            return reader.read(sql, values)
         except sqlite3.Error as error:
             raise StoreError(f"{self._path} cannot be read: {error}.") from error
 
@@ -399,7 +415,7 @@ class SqliteStore:
             row, payload = fresh
             alive = row.expires_at is None or row.expires_at > now
             return FoundResult(row.run_id, payload, row.expires_at) if alive else None
-        for found in self._read(_LOOK_UP, (key, now)):
+        for found in self._read(self._points, _LOOK_UP, (key, now)):
             return FoundResult(*found)
         return None
 
@@ -429,11 +445,11 @@ class SqliteStore:
             f"WHERE {where} ORDER BY r.id DESC LIMIT ?"
         )
         values = [value for _, some in conditions for value in some]
-        return self._read(sql, [*values, query.limit])
+        return self._read(self._pages, sql, [*values, query.limit])
 
     def payload_of(self, run_id: bytes) -> bytes | None:
         """See `Store`."""
-        for (payload,) in self._read("SELECT result FROM task_run WHERE id = ?", (run_id,)):
+        for (payload,) in self._read(self._points, _PAYLOAD, (run_id,)):
             found: bytes | None = payload
             return found
         return None
@@ -446,7 +462,7 @@ class SqliteStore:
         kept = _ALIVE if keep_cache else "SELECT NULL WHERE ? IS NULL"
         old = f"id < ? AND ({_ENDED})"
         self._flush()
-        with self._reader.lock, self._writing() as connection:
+        with self._pages.lock, self._writing() as connection:
             files = self._referenced_files(connection)
             flows = connection.execute(f"DELETE FROM flow_run WHERE {old}", (bound,)).rowcount  # noqa: S608  # texts of this method
             tasks = connection.execute(
@@ -480,7 +496,7 @@ class SqliteStore:
     def clear_cache(self, key: str | None) -> int:
         """See `Store`."""
         self._flush()
-        with self._reader.lock, self._writing() as connection:
+        with self._pages.lock, self._writing() as connection:
             if key is None:
                 return connection.execute("DELETE FROM cache").rowcount
             return connection.execute("DELETE FROM cache WHERE key = ?", (key,)).rowcount
@@ -491,24 +507,27 @@ class SqliteStore:
 
     def pause(self) -> None:
         """See `Store`."""
-        self._reader.pause()
+        self._points.pause()
+        self._pages.pause()
         self._paused = Latch()
         self._pausing = True
         self._host.port.call_soon(self._hasten)
         if not self._ended.is_set():
-            self._paused.wait(timeout=BUSY_SECONDS)
+            self._paused.wait(timeout=BUSY_SECONDS, gives_up_place=False)
 
     def resume(self) -> None:
         """See `Store`."""
         self._pausing = False
         self._host.port.call_soon(self._resumed.set)
-        self._reader.resume()
+        self._pages.resume()
+        self._points.resume()
 
     def close(self) -> None:
         """See `Store`."""
         self._closing = True
-        self._reader.pause()  # the writer is to close last, and then folds the WAL in
-        self._reader.resume()
+        for reader in (self._points, self._pages):
+            reader.pause()  # the writer is to close last, and then folds the WAL in
+            reader.resume()
         self.barrier()
         self._ended.wait(timeout=BUSY_SECONDS)
         self.check()
@@ -591,6 +610,7 @@ class _transaction:  # noqa: N801  # used like a function
 
 _FLOW_COLUMNS = len(FlowRow._fields)
 _TASK_COLUMNS = len(TaskRow._fields)
+_PAYLOAD = "SELECT result FROM task_run WHERE id = ?"
 _LOOK_UP = """
 SELECT c.run_id, t.result, c.expires_at FROM cache c JOIN task_run t ON t.id = c.run_id
 WHERE c.key = ? AND (c.expires_at IS NULL OR c.expires_at > ?) AND t.result IS NOT NULL

@@ -204,7 +204,7 @@ def _can_be_read(raw: bytes) -> bool:
     """False where the key of a dict is written as a map, such as that of a dataclass."""
     try:
         _decode_any(raw)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, TypeError):  # the latter up to msgspec 0.19
         return False
     return True
 

@@ -25,7 +25,7 @@ class TaskRunContext:
     @property
     def task(self) -> Task[..., Any] | AsyncTask[..., Any]:
         """The task that runs."""
-        return self.task_run.task  # type: ignore[return-value]  # only tasks make task runs
+        return self.task_run.options  # type: ignore[return-value]  # only tasks make task runs
 
     @property
     def parameters(self) -> dict[str, Any]:

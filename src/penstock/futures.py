@@ -71,12 +71,16 @@ class TaskFuture(Handle, Generic[R]):
         """
         if not self.wait(timeout):
             raise TimeoutError(f"The task run has not ended within {timeout} seconds.")
+        if raise_on_failure:
+            return cast("R", self._run.result())
         return self.state.result(raise_on_failure)
 
     def __await__(self) -> Generator[Any, Any, R]:
         """Wait in an event loop; the value, or what the run raised."""
-        yield from self._run.wait_async().__await__()
-        return self.state.result()
+        run = self._run
+        if not run.is_set():
+            yield from run.wait_async().__await__()
+        return cast("R", run.result())
 
     def add_done_callback(self, callback: Callable[[TaskFuture[R]], object]) -> None:
         """Have `callback` called with this future once the run has ended, at once where it has.
@@ -129,4 +133,4 @@ class FutureList(list[TaskFuture[T]]):
         """Wait in an event loop for all of them; the values in order."""
         for future in self:
             yield from future._run.wait_async().__await__()
-        return [future.state.result() for future in self]
+        return [cast("T", future._run.result()) for future in self]

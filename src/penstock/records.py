@@ -7,14 +7,14 @@ thread of the run pays for nothing but the hand-over.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol, TypeAlias, cast
 from uuid import UUID
 
 import msgspec
 
-from penstock.states import State, StateDetails, StateType, StoredValue
+from penstock.states import State, StateDetails, StateType, StoredValue, Transition
 
 
 class RunKind(StrEnum):
@@ -44,16 +44,6 @@ class Definition(msgspec.Struct, frozen=True):
     version: str | None
     description: str | None
     tags: tuple[str, ...]
-
-
-class Transition(msgspec.Struct, frozen=True, array_like=True):
-    """A state as the database keeps it."""
-
-    type: StateType
-    name: str
-    message: str | None
-    timestamp: datetime
-    details: StateDetails
 
 
 class FlowRow(NamedTuple):
@@ -139,13 +129,12 @@ class CacheHit(NamedTuple):
     expires_at: float | None
 
 
-def encode_history(states: Sequence[State[object]]) -> bytes:
-    """The states as the database keeps them."""
-    transitions = [(s.type, s.name, s.message, s.timestamp, s.details) for s in states]
+def encode_history(history: Sequence[Transition]) -> bytes:
+    """The transitions as the database keeps them."""
     try:
-        return _encode(transitions)
+        return _encode(history)
     except UnicodeEncodeError:
-        return _encode(_storable(transitions))
+        return _encode(_storable(history))
 
 
 def storable_text(text: str) -> str:
@@ -165,13 +154,30 @@ def _storable(value: Any) -> Any:
     return plain
 
 
+class _StoredTransition(msgspec.Struct, array_like=True):
+    """A transition as a database may hold it: the first ones wrote the time as a timestamp."""
+
+    type: StateType
+    name: str
+    message: str | None
+    timestamp: float | datetime
+    details: StateDetails
+
+
 def decode_history(history: bytes) -> list[Transition]:
     """The inverse of `encode_history`."""
-    return _decode(history)
+    return [
+        Transition(t.type, t.name, t.message, _seconds(t.timestamp), t.details)
+        for t in _decode(history)
+    ]
+
+
+def _seconds(moment: float | datetime) -> float:
+    return moment.timestamp() if isinstance(moment, datetime) else moment
 
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(list[Transition]).decode
+_decode = msgspec.msgpack.Decoder(list[_StoredTransition]).decode
 
 
 def encode_parameters(parameters: dict[str, object]) -> bytes:
@@ -286,22 +292,38 @@ class TaskRunRecord(msgspec.Struct, frozen=True, kw_only=True):
         return self.states[-1]
 
 
+def state_of(
+    transition: Transition,
+    task_run: bytes | None,
+    flow_run: bytes | None,
+    *,
+    value: object = msgspec.UNSET,
+    error: BaseException | None = None,
+    child_states: tuple[State[object], ...] = (),
+    stored: StoredValue | None = None,
+) -> State[Any]:
+    """The state that a run has entered, for people."""
+    return State(
+        transition.type,
+        transition.name,
+        transition.message,
+        datetime.fromtimestamp(transition.timestamp, UTC),
+        transition.details,
+        child_states,
+        value,
+        error,
+        stored,
+        task_run,
+        flow_run,
+    )
+
+
 def states_of(
     history: bytes, stored: StoredValue | None, task_run: bytes | None, flow_run: bytes | None
 ) -> tuple[State[object], ...]:
     """The states in a stored history; the last one gives the stored value."""
-    transitions = decode_history(history)
-    last = len(transitions) - 1
-    return tuple(
-        State(
-            t.type,
-            t.name,
-            t.message,
-            t.timestamp,
-            t.details,
-            _stored=stored if index == last else None,
-            _task_run=task_run,
-            _flow_run=flow_run,
-        )
-        for index, t in enumerate(transitions)
+    *before, last = decode_history(history)
+    return (
+        *(state_of(transition, task_run, flow_run) for transition in before),
+        state_of(last, task_run, flow_run, stored=stored),
     )

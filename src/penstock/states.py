@@ -7,6 +7,7 @@ does not list raises and changes nothing.
 from __future__ import annotations
 
 import enum
+from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, Generic, Literal, Protocol, TypeGuard, cast, overload
@@ -120,7 +121,7 @@ def advance(phase: str | None, event: Event) -> str:
         ) from None
 
 
-class StateDetails(msgspec.Struct, frozen=True, omit_defaults=True):
+class StateDetails(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """What some states know beyond their message.
 
     Attributes:
@@ -140,7 +141,36 @@ class StateDetails(msgspec.Struct, frozen=True, omit_defaults=True):
     traceback: str | None = None
 
 
-_NO_DETAILS = StateDetails()
+NO_DETAILS = StateDetails()
+
+
+class Transition(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """That a run has entered a state, as its history keeps it.
+
+    Attributes:
+        type: what the state means.
+        name: how it is called.
+        message: for people; None where the name says it all.
+        timestamp: when the run entered it, in seconds since 1970 (UTC).
+        details: what some states know beyond that.
+    """
+
+    type: StateType
+    name: str
+    message: str | None
+    timestamp: float
+    details: StateDetails = NO_DETAILS
+
+    @property
+    def is_final(self) -> bool:
+        """Whether it ends the run: a final state, or NotReady."""
+        return self.type in FINAL_TYPES or self.name == "NotReady"
+
+    def __str__(self) -> str:
+        shown = repr(self.message)
+        if self.name != self.type.value.capitalize():
+            shown += f", type={self.type.value}"
+        return f"{self.name}({shown})"
 
 
 class StoredValue(Protocol):
@@ -166,7 +196,7 @@ class State(msgspec.Struct, Generic[R], frozen=True, eq=False, repr_omit_default
     name: str
     message: str | None
     timestamp: datetime
-    details: StateDetails = _NO_DETAILS
+    details: StateDetails = NO_DETAILS
     child_states: tuple[State[object], ...] = ()
     _value: object = msgspec.UNSET
     _error: BaseException | None = None
@@ -261,10 +291,7 @@ class State(msgspec.Struct, Generic[R], frozen=True, eq=False, repr_omit_default
         return self._task_run is None and self._flow_run is None
 
     def __str__(self) -> str:
-        shown = repr(self.message)
-        if self.name != self.type.value.capitalize():
-            shown += f", type={self.type.value}"
-        return f"{self.name}({shown})"
+        return str(Transition(self.type, self.name, self.message, 0.0))
 
     def __repr__(self) -> str:
         parts = [f"message={self.message!r}", f"type={self.type.value}", *self._shown_result()]
@@ -354,13 +381,11 @@ class Verdict(msgspec.Struct, frozen=True):
     message: str
 
 
-def verdict_of(states: Iterable[State[object]]) -> Verdict:
+def verdict_of(types: Iterable[StateType]) -> Verdict:
     """Rule 3 of the final states: what the states of the parts say about the whole."""
-    total = completed = cancelled = 0
-    for state in states:
-        total += 1
-        completed += state.type is StateType.COMPLETED
-        cancelled += state.type is StateType.CANCELLED
+    counts = Counter(types)
+    total, completed = counts.total(), counts[StateType.COMPLETED]
+    cancelled = counts[StateType.CANCELLED]
     if completed == total:
         return Verdict(Event.FINISH, "All states completed.")
     if cancelled:

@@ -189,20 +189,24 @@ class Task(_TaskBase[P, R]):
             BaseException: what the function raised, after the retries.
         """
         runtime = get_runtime()
-        if kwargs and kwargs.pop("return_state", False):
-            return cast("R", drive_sync(self._new_run(args, kwargs), runtime))
-        state = drive_sync(self._new_run(args, kwargs), runtime)
-        return cast("R", state.result())
+        return_state = kwargs and kwargs.pop("return_state", False)
+        run = self._new_run(args, kwargs)
+        drive_sync(run, runtime)
+        return cast("R", run.state if return_state else run.result())
 
     def call_state(self, *args: P.args, **kwargs: P.kwargs) -> State[R]:
         """Run here, and return the final state."""
-        return drive_sync(self._new_run(args, kwargs), get_runtime())
+        runtime = get_runtime()
+        run = self._new_run(args, kwargs)
+        drive_sync(run, runtime)
+        return run.state
 
     async def run_async(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run on a worker thread while the event loop goes on; see `__call__`."""
         return_state = kwargs.pop("return_state", False)
-        state = await run_on_worker(self._new_run(args, kwargs), get_runtime())
-        return cast("R", state if return_state else state.result())
+        run = self._new_run(args, kwargs)
+        await run_on_worker(run, get_runtime())
+        return cast("R", run.state if return_state else run.result())
 
 
 class AsyncTask(_TaskBase[P, R]):
@@ -233,12 +237,15 @@ class AsyncTask(_TaskBase[P, R]):
         return self._value(args, kwargs)
 
     async def _value(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
-        state = await drive_async(self._new_run(args, kwargs), get_runtime())
-        return cast("R", state.result())
+        run = self._new_run(args, kwargs)
+        await drive_async(run, get_runtime())
+        return cast("R", run.result())
 
     async def call_state(self, *args: P.args, **kwargs: P.kwargs) -> State[R]:
         """Run in this task of the event loop; the final state."""
-        return await drive_async(self._new_run(args, kwargs), get_runtime())
+        run = self._new_run(args, kwargs)
+        await drive_async(run, get_runtime())
+        return run.state
 
     def run_sync(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run in the engine's own event loop and wait for the value; for sync code.
@@ -248,8 +255,9 @@ class AsyncTask(_TaskBase[P, R]):
             BaseException: what the function raised, after the retries.
         """
         return_state = kwargs.pop("return_state", False)
-        state = run_on_engine_loop(self._new_run(args, kwargs), get_runtime())
-        return cast("R", state if return_state else state.result())
+        run = self._new_run(args, kwargs)
+        run_on_engine_loop(run, get_runtime())
+        return cast("R", run.state if return_state else run.result())
 
     def _refuse_sync_code(self) -> None:
         run = current_run.get()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterable
-from datetime import UTC, datetime
-from typing import Any
+from datetime import datetime
 
 from penstock._engine.definitions import make_definition
 from penstock._engine.ids import id_bound, new_id
@@ -19,7 +19,7 @@ from penstock.records import (
     encode_parameters,
 )
 from penstock.results import encode_result
-from penstock.states import FINAL_TYPES, TYPES, State, StateType
+from penstock.states import TYPES, StateType, Transition
 from penstock.stores import Store
 
 
@@ -52,7 +52,7 @@ class HandRun:
         self.run_id = new_id() if run_id is None else run_id
         self.payload: bytes | None = None
         self.cache_row: CacheRow | None = None
-        self.states: list[State[Any]] = []
+        self.states: list[Transition] = []
         self.settled = 0
 
     @property
@@ -60,8 +60,7 @@ class HandRun:
         return frozenset(self.definition.tags)
 
     def is_final(self, length: int) -> bool:
-        state = self.states[length - 1]
-        return state.type in FINAL_TYPES or state.name == "NotReady"
+        return self.states[length - 1].is_final
 
     def settle(self) -> None:
         """It keeps what it knows: the tests ask for it afterwards."""
@@ -69,7 +68,7 @@ class HandRun:
 
     def enter(self, name: str, message: str | None = None) -> int:
         """Enter a state of the table; how many there are now."""
-        self.states.append(State(TYPES[name], name, message, datetime.now(UTC)))
+        self.states.append(Transition(TYPES[name], name, message, time.time()))
         return len(self.states)
 
     def complete(

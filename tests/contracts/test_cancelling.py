@@ -15,7 +15,7 @@ import pytest
 
 from penstock import TaskFuture, flow, history, task
 from penstock._engine import drivers
-from penstock._engine.effects import Invoke, Outcome
+from penstock._engine.effects import Outcome
 from penstock._engine.latch import Latch
 from penstock._engine.runs import Run
 from penstock._engine.runtime import Runtime, use_settings
@@ -51,9 +51,10 @@ def cancelled_when(engine: Runtime, monkeypatch: pytest.MonkeyPatch, name: str) 
     """Have every run cancelled in the moment in which it enters the state."""
     record = engine.record
 
-    def record_and_cancel(run: Run, effect: Any) -> None:
-        record(run, effect)
-        if effect.state.name == name:
+    def record_and_cancel(run: Run) -> None:
+        entered = [transition.name for transition in run.history[run.recorded :]]
+        record(run)
+        if name in entered:
             run.cancel()
 
     monkeypatch.setattr(engine, "record", record_and_cancel)
@@ -257,13 +258,13 @@ def test_a_run_cancelled_while_a_worker_is_about_to_call_it_is_not_called_with_l
 ) -> None:
     """What has ended lets go of its arguments; a worker may be just about to use them."""
     called: list[str] = []
-    call_inline = drivers.call_inline
+    call_as = drivers.call_as
 
-    def cancel_and_call(run: Run, effect: Invoke) -> Outcome:
+    def cancel_and_call(run: Run, call: Callable[[], object]) -> Outcome:
         run.cancel()
-        return call_inline(run, effect)
+        return call_as(run, call)
 
-    monkeypatch.setattr(drivers, "call_inline", cancel_and_call)
+    monkeypatch.setattr(drivers, "call_as", cancel_and_call)
 
     @task
     def remove(path: str = "everything") -> None:

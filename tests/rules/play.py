@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, TypeAlias, cast
 
 from penstock import Flow, Task
 from penstock._engine.effects import (
     Acquire,
+    Ask,
     Claim,
     Commit,
     Effect,
@@ -24,7 +25,6 @@ from penstock._engine.effects import (
     Join,
     LookUp,
     Outcome,
-    Record,
     Sleep,
     Steps,
     TimedOut,
@@ -37,7 +37,7 @@ from penstock._engine.runs import FlowOptions, FlowRun, Parent, Run, TaskOptions
 from penstock.futures import TaskFuture
 from penstock.records import CacheHit, CacheRow
 from penstock.results import decode_result
-from penstock.states import TRANSITIONS, TYPES, State, StateDetails
+from penstock.states import NO_DETAILS, TYPES, State, StateDetails, Transition
 
 Answer: TypeAlias = Outcome | Callable[[], object] | None
 """An outcome, or a function that does something and may give one; None: as a driver would."""
@@ -58,6 +58,7 @@ BAD_CODE = ValueError("bad code")
 
 _LABELS: dict[type[Effect], str] = {
     Acquire: "acquire",
+    Ask: "invoke",
     Invoke: "invoke",
     Sleep: "sleep",
     WaitFor: "wait",
@@ -73,13 +74,13 @@ class Clock:
     """A time that passes only when somebody says so."""
 
     def __init__(self) -> None:
-        self._time = START
+        self._time = START.timestamp()
 
-    def now(self) -> datetime:
+    def now(self) -> float:
         return self._time
 
     def advance(self, seconds: float) -> None:
-        self._time += timedelta(seconds=seconds)
+        self._time += seconds
 
 
 class Script:
@@ -107,24 +108,19 @@ class Played:
     def __init__(self, run: Run) -> None:
         self.run = run
         self.effects: list[Effect] = []
+        self.steps: list[str] = []
+        """The states and effects in order: a state by its name, an effect in lower case."""
 
     @property
     def state(self) -> State[Any]:
         """The last state."""
         return self.run.state
 
-    @property
-    def steps(self) -> list[str]:
-        """The effects in order: a state by its name, anything else in lower case."""
-        return [_shown(effect) for effect in self.effects]
-
     def effects_of(self, kind: type[Effect]) -> list[Any]:
         return [effect for effect in self.effects if type(effect) is kind]
 
 
 def _shown(effect: Effect) -> str:
-    if type(effect) is Record:
-        return effect.state.name
     if type(effect) is Sleep:
         return f"sleep {effect.seconds:g}"
     return _LABELS[type(effect)] + (" cancelled" if effect == Join(cancel=True) else "")
@@ -157,8 +153,7 @@ class Stage:
     def play_with(self, run: Run, answer: Callable[[Effect], Answer]) -> Played:
         """Drive the rules of a run to their end, asking `answer` before each effect."""
         played = Played(run)
-        state = self._drive(_steps_of(run, self.rules), played, answer)
-        assert state is run.state, "the rules return the state that they recorded last"
+        self._drive(_steps_of(run, self.rules), played, answer)
         self._finish(run)
         return played
 
@@ -168,21 +163,18 @@ class Stage:
         self._drive(abort_steps(run, self.rules, error), played, lambda _effect: None)
         return played
 
-    def _drive(
-        self, steps: Steps[Any], played: Played, answer: Callable[[Effect], Answer]
-    ) -> object:
+    def _drive(self, steps: Steps, played: Played, answer: Callable[[Effect], Answer]) -> None:
         outcome: Outcome | None = None
         while True:
             try:
                 effect = steps.send(outcome)
-            except StopIteration as stop:
-                return cast("object", stop.value)
+            except StopIteration:
+                self._record(played)
+                return
+            self._record(played)
             played.effects.append(effect)
-            if type(effect) is Record:
-                self._record(played.run, effect)
-                outcome = None
-            else:
-                outcome = self._outcome(played.run, effect, answer(effect))
+            played.steps.append(_shown(effect))
+            outcome = self._outcome(played.run, effect, answer(effect))
 
     def _outcome(self, run: Run, effect: Effect, answer: Answer) -> Outcome:
         outcome = answer() if callable(answer) else answer
@@ -192,13 +184,17 @@ class Stage:
             return outcome
         return self._as_a_driver(run, effect)
 
-    def _record(self, run: Run, effect: Record) -> None:
-        state = effect.state
-        assert effect.phase in TRANSITIONS[run.phase].values(), "every step is in the table"
-        assert state.type is TYPES[effect.phase], "the phase says what the state means"
-        assert state.timestamp == self.clock.now()
-        run.enter(effect.phase, state)
-        if state.is_completed() and run.cache_row is not None:
+    def _record(self, played: Played) -> None:
+        """As a driver: before each effect, and at the end."""
+        run = played.run
+        for transition in run.history[run.recorded :]:
+            assert transition.timestamp == self.clock.now()
+            played.steps.append(transition.name)
+        if run.recorded < len(run.history):
+            assert run.phase is not None
+            assert run.history[-1].type is TYPES[run.phase], "the phase says what the state means"
+        run.recorded = len(run.history)
+        if run.phase == "Completed" and run.cache_row is not None:
             assert run.payload is not None, "what is found by a key has a result"
             self.cache[run.cache_row.key] = (run.cache_row, run.payload)
 
@@ -213,7 +209,9 @@ class Stage:
 
     def _as_a_driver(self, run: Run, effect: Effect) -> Outcome:
         if type(effect) is Invoke:
-            return _called(effect)
+            return _called(run.call(), run.options.is_async)
+        if type(effect) is Ask:
+            return _called(effect.call, awaits=False)
         if type(effect) is Sleep:
             self.clock.advance(effect.seconds)
         elif type(effect) is WaitFor:
@@ -230,7 +228,7 @@ class Stage:
         row, payload = self.cache.get(key, (None, b""))
         if row is None:
             return None
-        if row.expires_at is not None and row.expires_at <= self.clock.now().timestamp():
+        if row.expires_at is not None and row.expires_at <= self.clock.now():
             return None
         return CacheHit(row.run_id, decode_result(payload, None), row.expires_at)
 
@@ -265,17 +263,16 @@ _ATTEMPTS: dict[str, Callable[[object], Outcome]] = {
 }
 
 
-def _steps_of(run: Run, rules: Rulebook) -> Steps[State[Any]]:
+def _steps_of(run: Run, rules: Rulebook) -> Steps:
     if isinstance(run, TaskRun):
         return task_steps(run, rules)
     assert isinstance(run, FlowRun)
     return flow_steps(run, rules)
 
 
-def _called(effect: Invoke) -> Outcome:
+def _called(call: Callable[[], Any], awaits: bool) -> Outcome:
     try:
-        value = effect.call()
-        return Value(_awaited(cast("Coroutine[Any, Any, Any]", value)) if effect.awaits else value)
+        return Value(_awaited(call()) if awaits else call())
     except Exception as error:
         return Error(error)
     except BaseException as error:
@@ -338,7 +335,21 @@ def names(run: Run) -> list[str]:
 
 
 def state_named(
-    name: str, message: str | None, timestamp: datetime, details: StateDetails | None = None
+    name: str, message: str | None, timestamp: datetime, details: StateDetails = NO_DETAILS
 ) -> State[object]:
     """The state of the table with this name."""
-    return State(TYPES[name], name, message, timestamp, details or StateDetails())
+    return State(TYPES[name], name, message, timestamp, details)
+
+
+def transition_named(
+    name: str, message: str | None = None, details: StateDetails = NO_DETAILS
+) -> Transition:
+    """That a run has entered the state of the table with this name."""
+    return Transition(TYPES[name], name, message, START.timestamp(), details)
+
+
+def put_into(run: Run, phase: str) -> None:
+    """Have the run in that phase, however it came there."""
+    run.phase = phase
+    run.history.append(transition_named(phase))
+    run.recorded = len(run.history)

@@ -13,7 +13,7 @@ from hypothesis import given
 from penstock._engine.arguments import Handle, Upstream, replaced, upstreams_in
 from penstock.futures import FutureList, TaskFuture
 from penstock.states import Completed, Failed, State
-from tests.rules.play import START, WORK, future_of, state_named, task_run
+from tests.rules.play import WORK, future_of, put_into, task_run
 from tests.rules.strategies import (
     Label,
     Mark,
@@ -30,7 +30,7 @@ from tests.rules.strategies import (
 
 def new_future() -> TaskFuture[Any]:
     run = task_run(WORK)
-    run.enter("Pending", state_named("Pending", None, START))
+    put_into(run, "Pending")
     return future_of(run)
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from penstock import AsyncTask, Flow, Task
 from penstock._engine.effects import (
     Acquire,
+    Ask,
     Claim,
     Commit,
     Effect,
@@ -20,6 +21,7 @@ from penstock._engine.effects import (
     Interrupted,
     Invoke,
     Join,
+    LookUp,
     Outcome,
     Sleep,
     TimedOut,
@@ -33,7 +35,6 @@ from tests.rules.play import (
     BAD_CODE,
     CACHED,
     FLOW,
-    START,
     WORK,
     Answer,
     Played,
@@ -42,7 +43,7 @@ from tests.rules.play import (
     future,
     future_of,
     names,
-    state_named,
+    put_into,
     task_run,
     work,
 )
@@ -202,22 +203,20 @@ def test_a_cancelled_run_has_no_value_and_a_crashed_one_raises_what_ended_it() -
 # Timeouts
 
 
-@pytest.mark.parametrize(("given_seconds", "asked"), [(None, None), (2, 2.0), (0.5, 0.5)])
-def test_the_time_limit_is_asked_for_with_each_attempt(
-    given_seconds: float | None, asked: float | None
-) -> None:
-    run = task_run(Task[..., Any](work, retries=1, timeout_seconds=given_seconds))
-    played = Stage().play(run, invoke=[FAILS, Value(1)])
-    assert [invoke.timeout for invoke in played.effects_of(Invoke)] == [asked, asked]
-
-
 def test_the_code_of_an_async_function_is_awaited_and_its_key_function_is_not() -> None:
     async def double(number: int) -> int:
         return 2 * number
 
     task = AsyncTask[..., Any](double, cache_key_fn=lambda _context, _parameters: "key")
     played = Stage().play(task_run(task, 5))
-    assert [invoke.awaits for invoke in played.effects_of(Invoke)] == [False, True]
+    assert [type(effect) for effect in played.effects] == [
+        Acquire,
+        Ask,
+        LookUp,
+        Claim,
+        LookUp,
+        Invoke,
+    ]
     assert played.state.result() == 10
 
 
@@ -242,7 +241,7 @@ ABORTED: list[tuple[BaseException, str, str]] = [
 def in_phase(run: Run, phase: str | None) -> Run:
     """The run, having entered that phase."""
     if phase is not None:
-        run.enter(phase, state_named(phase, None, START))
+        put_into(run, phase)
     return run
 
 
@@ -300,8 +299,8 @@ values = st.sampled_from(
 ).map(Value)
 OTHER_OWNER = task_run(CACHED)
 DONE: st.SearchStrategy[Answer] = st.just(Value())
-KEYS: st.SearchStrategy[Answer] = st.one_of(st.none(), st.none(), st.just(FAILS), stops)
 OUTCOMES: dict[type[Effect], st.SearchStrategy[Answer]] = {
+    Ask: st.one_of(st.none(), st.none(), st.just(FAILS), stops),
     Invoke: st.one_of(values, st.just(FAILS), st.just(TimedOut()), stops),
     Sleep: st.one_of(DONE, DONE, stops),
     Acquire: st.one_of(DONE, DONE, stops),
@@ -346,20 +345,16 @@ def test_whatever_happens_a_run_ends_and_its_history_is_legal(
     def answer(effect: Effect) -> Answer:
         asked.append(effect)
         outcomes = OUTCOMES.get(type(effect), st.none())
-        if type(effect) is Invoke and effect.timeout is None:
-            outcomes = KEYS  # it is the key function that is called
         outcome = data.draw(outcomes)
         if isinstance(outcome, Interrupted):
             interrupted_at.append(len(asked))
         return outcome
 
     played = stage.play_with(run, answer)
-    final = [state for state in run.history if state.is_final() or state.name == "NotReady"]
-    assert final == [run.state]
+    final = [transition for transition in run.history if transition.is_final]
+    assert final == [run.history[-1]]
     assert 0 <= run.run_count <= run.options.retry_policy.retries + 1
-    assert run.run_count == len(
-        [effect for effect in played.effects_of(Invoke) if effect.timeout is not None]
-    )
+    assert run.run_count == len(played.effects_of(Invoke))
     stored = run.state.is_completed() and run.state.details.not_persisted is None
     assert (run.payload is not None) is stored
     if run.cache_row is not None:

@@ -9,7 +9,7 @@ import pytest
 
 from penstock.exceptions import IllegalTransition
 from penstock.states import FINAL_TYPES, TRANSITIONS, TYPES, Event, StateType, advance
-from tests.rules.play import START, WORK, Stage, names, state_named, task_run
+from tests.rules.play import WORK, Stage, names, put_into, task_run
 
 # fmt: off
 LEGAL: dict[tuple[str | None, Event], str] = {
@@ -72,7 +72,7 @@ def test_any_other_event_raises_and_changes_nothing(phase: str | None, event: Ev
 def test_an_illegal_step_leaves_the_run_as_it_was() -> None:
     """Rules played on a run in a state from which they cannot start raise before any record."""
     run = task_run(WORK)
-    run.enter("Running", state_named("Running", None, START))
+    put_into(run, "Running")
     with pytest.raises(IllegalTransition):
         Stage().play(run)
     assert (run.phase, names(run)) == ("Running", ["Running"])

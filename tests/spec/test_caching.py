@@ -6,7 +6,7 @@ import itertools
 import threading
 import time
 import types
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import aiosqlite
 import msgspec
@@ -328,15 +328,12 @@ class Clock:
     def time(self) -> float:
         return self.seconds
 
-    def now(self) -> datetime:
-        return datetime.fromtimestamp(self.seconds, UTC)
-
 
 @pytest.fixture
 def clock(engine: Runtime, monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The clock of the engine."""
     clock = Clock()
-    engine.rules = msgspec.structs.replace(engine.rules, now=clock.now)
+    engine.rules = msgspec.structs.replace(engine.rules, now=clock.time)
     module = types.SimpleNamespace(**{**vars(time), "time": clock.time})
     monkeypatch.setattr("penstock._engine.runtime.time", module)
     return clock

@@ -17,6 +17,7 @@ import anyio
 from penstock._engine.current import current_run
 from penstock._engine.effects import (
     Acquire,
+    Ask,
     Claim,
     Commit,
     Effect,
@@ -26,7 +27,6 @@ from penstock._engine.effects import (
     Join,
     LookUp,
     Outcome,
-    Record,
     Sleep,
     Steps,
     TimedOut,
@@ -35,20 +35,18 @@ from penstock._engine.effects import (
 )
 from penstock._engine.lanes import Workers
 from penstock._engine.latch import Latch, when_all
-from penstock._engine.lifecycle import abort_steps, flow_steps, submission, task_steps
+from penstock._engine.lifecycle import abort_steps, flow_steps, submit_run, task_steps
 from penstock._engine.loops import LoopPort, context_for, current_port
 from penstock._engine.runs import FlowRun, Run, TaskRun
 from penstock._engine.runtime import Runtime
 from penstock.exceptions import RunCancelled, WouldDeadlock
-from penstock.states import State
 
-RunSteps: TypeAlias = Steps[State[Any]]
-Ticket: TypeAlias = list[RunSteps | None]
-"""Holds the rules of a run that waits, once; None: they have not begun."""
+Ticket: TypeAlias = list[Steps]
+"""Holds the rules of a run that waits, once."""
 _DONE = Value()
 
 
-def steps_of(run: Run, runtime: Runtime) -> RunSteps:
+def steps_of(run: Run, runtime: Runtime) -> Steps:
     """The rules for this run."""
     if isinstance(run, TaskRun):
         return task_steps(run, runtime.rules)
@@ -65,11 +63,11 @@ def _look_up_or_claim(effect: Effect, run: Run, runtime: Runtime) -> Outcome:
     return Value(runtime.claim(effect.key, run))
 
 
-def call_inline(run: Run, effect: Invoke) -> Outcome:
-    """Call sync code of the run in this thread."""
+def _call_own(run: Run) -> Outcome:
+    """Call the run's sync function in this thread."""
     token = current_run.set(run)  # type: ignore[arg-type]  # there are two kinds of run
     try:
-        return Value(effect.call())
+        return Value(run.options.fn(*run.args, **run.kwargs))
     except Exception as error:
         return Error(error)
     except BaseException as error:
@@ -78,32 +76,46 @@ def call_inline(run: Run, effect: Invoke) -> Outcome:
         current_run.reset(token)
 
 
-def _call_in_time(run: Run, effect: Invoke, runtime: Runtime) -> Outcome:
+def call_as(run: Run, call: Callable[[], object]) -> Outcome:
+    """Call sync code of the user's in this thread, as code of the run."""
+    token = current_run.set(run)  # type: ignore[arg-type]  # there are two kinds of run
+    try:
+        return Value(call())
+    except Exception as error:
+        return Error(error)
+    except BaseException as error:
+        return Interrupted(error)
+    finally:
+        current_run.reset(token)
+
+
+def _call_in_time(run: Run, call: Callable[[], object], runtime: Runtime) -> Outcome:
     """Call sync code in a thread that can be left to itself when its time is up.
 
     Code in a thread cannot be stopped; so it is not waited for.
     """
-    assert effect.timeout is not None, "asked for only where there is a time limit"
+    seconds = run.options.timeout_seconds
+    assert seconds is not None, "asked for only where there is a time limit"
     answers: list[Outcome] = []
     answered = Latch()
     context = context_for(None)
 
     def work() -> None:
-        answers.append(context.run(call_inline, run, effect))
+        answers.append(context.run(call_as, run, call))
         answered.set()
 
     runtime.threads.run_soon(work)
-    if answered.wait(effect.timeout, gives_up_place=False):
+    if answered.wait(seconds, gives_up_place=False):
         return answers[0]
-    runtime.log.abandoned(run, effect.timeout)
+    runtime.log.abandoned(run, seconds)
     return TimedOut()
 
 
 def abort(run: Run, runtime: Runtime, error: BaseException) -> None:
     """End a run whose rules were themselves interrupted: Ctrl-C may come between any two steps."""
-    for effect in abort_steps(run, runtime.rules, error):
-        if type(effect) is Record:
-            runtime.record(run, effect)
+    for _effect in abort_steps(run, runtime.rules, error):
+        pass  # nobody waits for a commit here
+    runtime.record(run)
     for member in tuple(run.members) if isinstance(run, FlowRun) else ():
         member.cancel()
 
@@ -111,34 +123,16 @@ def abort(run: Run, runtime: Runtime, error: BaseException) -> None:
 # In the calling thread
 
 
-def drive_sync(run: Run, runtime: Runtime) -> State[Any]:
+def drive_sync(run: Run, runtime: Runtime) -> None:
     """Run to the end in this thread.
 
     Raises:
         KeyboardInterrupt, SystemExit: after the end was recorded.
     """
-    steps = steps_of(run, runtime)
-    outcome: Any = None
-    interruption: BaseException | None = None
     if isinstance(run, FlowRun):
         run.cancel = partial(cancel_members, run)
     try:
-        while True:
-            effect = steps.send(outcome)
-            if type(effect) is Record:
-                runtime.record(run, effect)
-                outcome = None
-                relief = runtime.store.relieve()
-                if relief is not None:
-                    relief.wait()
-            elif type(effect) is Acquire:
-                outcome = _DONE
-            else:
-                outcome = _answer_sync(effect, run, runtime)
-                if type(outcome) is Interrupted:
-                    interruption = outcome.exception
-    except StopIteration as stop:
-        state: State[Any] = stop.value
+        interruption = _take_steps(run, runtime)
     except BaseException as error:
         abort(run, runtime, error)
         raise
@@ -146,14 +140,45 @@ def drive_sync(run: Run, runtime: Runtime) -> State[Any]:
         runtime.finish(run)
     if interruption is not None:
         raise interruption
-    return state
+
+
+def _take_steps(run: Run, runtime: Runtime) -> BaseException | None:
+    """Drive the rules to their end; what interrupted them."""
+    steps = steps_of(run, runtime)
+    outcome: Any = None
+    interruption: BaseException | None = None
+    while True:
+        try:
+            effect = steps.send(outcome)
+        except StopIteration:
+            _record_patiently(run, runtime)
+            return interruption
+        if type(effect) is Acquire:
+            outcome = _DONE
+            continue
+        _record_patiently(run, runtime)
+        if type(effect) is Invoke and run.options.timeout_seconds is None:
+            outcome = _call_own(run)
+        else:
+            outcome = _answer_sync(effect, run, runtime)
+        if type(outcome) is Interrupted:
+            interruption = outcome.exception
+
+
+def _record_patiently(run: Run, runtime: Runtime) -> None:
+    """Put what happened to the run on record, and wait where the store cannot follow."""
+    runtime.record(run)
+    if runtime.store.is_crowded:
+        relief = runtime.store.relieve()
+        if relief is not None:
+            relief.wait()
 
 
 def _answer_sync(effect: Effect, run: Run, runtime: Runtime) -> Outcome:
     if type(effect) is Invoke:
-        if effect.timeout is None:
-            return call_inline(run, effect)
-        return _interruptible(partial(_call_in_time, run, effect, runtime))
+        return _interruptible(partial(_call_in_time, run, run.call(), runtime))
+    if type(effect) is Ask:
+        return call_as(run, effect.call)
     if type(effect) is Sleep:
         return _interruptible(partial(_sleep, effect.seconds))
     if type(effect) is WaitFor:
@@ -244,7 +269,7 @@ def _needs_loop(run: Run, key: object) -> bool:
 # In an event loop
 
 
-async def drive_async(run: Run, runtime: Runtime) -> State[Any]:
+async def drive_async(run: Run, runtime: Runtime) -> None:
     """Run to the end in this task.
 
     Raises:
@@ -256,7 +281,7 @@ async def drive_async(run: Run, runtime: Runtime) -> State[Any]:
     if isinstance(run, FlowRun):
         run.loop = run.port
     try:
-        state, interruption = await _drive_steps(run, runtime)
+        interruption = await _take_steps_async(run, runtime)
     except BaseException as error:
         if not run.history or not run.is_final(len(run.history)):
             abort(run, runtime, error)
@@ -265,39 +290,43 @@ async def drive_async(run: Run, runtime: Runtime) -> State[Any]:
         runtime.finish(run)
     if interruption is not None:
         raise interruption
-    return state
 
 
-_End: TypeAlias = tuple[State[Any], BaseException | None]
-"""The last state of a run, and what interrupted it."""
-
-
-async def _drive_steps(run: Run, runtime: Runtime) -> _End:
+async def _take_steps_async(run: Run, runtime: Runtime) -> BaseException | None:
+    """Drive the rules to their end; what interrupted them."""
     steps = steps_of(run, runtime)
     outcome: Any = None
     interruption: BaseException | None = None
     while True:
         try:
             effect = steps.send(outcome)
-        except StopIteration as stop:
-            return stop.value, interruption
-        if type(effect) is Record:
-            runtime.record(run, effect)
-            outcome = None
-            relief = runtime.store.relieve()
-            if relief is not None:
-                await _shielded(relief)
+        except StopIteration:
+            effect = None
+        if type(effect) is Acquire:
+            outcome = _DONE
+            continue
+        runtime.record(run)
+        if runtime.store.is_crowded:
+            await _relieved(runtime)
+        if effect is None:
+            return interruption
+        if type(effect) is Invoke:
+            outcome = await _invoke_async(run)
         else:
             outcome = await _answer_async(effect, run, runtime)
-            if type(outcome) is Interrupted:
-                interruption = outcome.exception
+        if type(outcome) is Interrupted:
+            interruption = outcome.exception
+
+
+async def _relieved(runtime: Runtime) -> None:
+    relief = runtime.store.relieve()
+    if relief is not None:
+        await _shielded(relief)
 
 
 async def _answer_async(effect: Effect, run: Run, runtime: Runtime) -> Outcome:
-    if type(effect) is Acquire:
-        return _DONE
-    if type(effect) is Invoke:
-        return await _invoke_async(run, effect)
+    if type(effect) is Ask:
+        return call_as(run, effect.call)
     if type(effect) is Sleep:
         return await _cancellable(partial(anyio.sleep, effect.seconds))
     if type(effect) is WaitFor:
@@ -313,12 +342,15 @@ async def _answer_async(effect: Effect, run: Run, runtime: Runtime) -> Outcome:
     return _look_up_or_claim(effect, run, runtime)
 
 
-async def _invoke_async(run: Run, effect: Invoke) -> Outcome:
-    if not effect.awaits:
-        return call_inline(run, effect)
+async def _invoke_async(run: Run) -> Outcome:
+    """Await the run's function, within its time."""
+    seconds = run.options.timeout_seconds
     token = current_run.set(run)  # type: ignore[arg-type]  # there are two kinds of run
     try:
-        outcome = await _awaited(effect)
+        if seconds is None:
+            outcome: Outcome = Value(await run.options.fn(*run.args, **run.kwargs))
+        else:
+            outcome = await _in_time(run, seconds)
     except GeneratorExit:  # the coroutine is thrown away, wherever that happens
         raise
     except Exception as error:
@@ -329,12 +361,9 @@ async def _invoke_async(run: Run, effect: Invoke) -> Outcome:
     return outcome
 
 
-async def _awaited(effect: Invoke) -> Outcome:
-    call: Callable[[], Any] = effect.call
-    if effect.timeout is None:
-        return Value(await call())
-    with anyio.move_on_after(effect.timeout):
-        return Value(await call())
+async def _in_time(run: Run, seconds: float) -> Outcome:
+    with anyio.move_on_after(seconds):
+        return Value(await run.options.fn(*run.args, **run.kwargs))
     return TimedOut()
 
 
@@ -384,18 +413,21 @@ class ParkedRun:
 
     The rules are held by at most one thread. While the run waits, they lie in a ticket, a list of
     one; whoever wants to go on takes them out of the ticket that it was given. A timer, a callback
-    or a worker that comes too late finds its ticket empty, and what it brings is dropped. A run
-    with nothing to wait for but a worker has not begun its rules yet, which keeps it small.
+    or a worker that comes too late finds its ticket empty, and what it brings is dropped.
+
+    A run with nothing to wait for but a worker has not begun its rules. It is what the worker
+    calls, and its ticket is the attribute `_unbegun`, which one thread alone can delete: so a run
+    in the queue is one small object.
     """
 
-    __slots__ = ("_context", "_runtime", "_ticket", "_wanted_end", "_workers", "run")
+    __slots__ = ("_context", "_runtime", "_ticket", "_unbegun", "_wanted_end", "_workers", "run")
 
     def __init__(self, run: Run, runtime: Runtime, workers: Workers) -> None:
         self.run = run
         self._runtime = runtime
         self._workers = workers
         self._context: Context | None = context_for(None)
-        self._ticket: Ticket = []
+        self._ticket: Ticket = _NO_TICKET
         self._wanted_end = False
         run.cancel = self.cancel
 
@@ -405,61 +437,84 @@ class ParkedRun:
         if run.upstreams or run.after is not None or run.earlier is not None:
             self._go_on(steps_of(run, self._runtime), None, on_worker=False)
         else:
-            ticket: Ticket = [None]
-            self._ticket = ticket
-            self._workers.run_soon(partial(self._resume, ticket, _DONE, on_worker=True))
+            self._unbegun = True
+            self._workers.run_soon(self)
             if self._wanted_end:
-                self._resume(ticket, Interrupted())
+                self._begin(on_worker=False)
 
     def cancel(self) -> None:
         """End the run now, whatever its code does."""
         self._wanted_end = True
-        self._resume(self._ticket, Interrupted())
+        if not self._begin(on_worker=False):
+            self._resume(self._ticket, Interrupted())
+
+    def __call__(self) -> None:
+        """Begin on a worker."""
+        self._begin(on_worker=True)
+
+    def _begin(self, *, on_worker: bool) -> bool:
+        try:
+            del self._unbegun
+        except AttributeError:  # it has begun
+            return False
+        self._go_on(steps_of(self.run, self._runtime), None, on_worker)
+        return True
 
     def _resume(self, ticket: Ticket, outcome: Outcome, on_worker: bool = False) -> None:
         try:
             steps = ticket.pop()
         except IndexError:
             return
-        if steps is None:
-            self._go_on(steps_of(self.run, self._runtime), None, on_worker)
-        else:
-            self._go_on(steps, outcome, on_worker)
+        self._go_on(steps, outcome, on_worker)
 
-    def _go_on(self, steps: RunSteps, outcome: Any, on_worker: bool) -> None:
+    def _go_on(self, steps: Steps, outcome: Any, on_worker: bool) -> None:
         """Drive the rules until they have to wait for something."""
         run, runtime = self.run, self._runtime
         try:
             while True:
                 effect = steps.send(outcome)
-                if type(effect) is Record:
-                    runtime.record(run, effect)
-                    outcome = None
-                    _slow_down(runtime)
-                elif type(effect) is Invoke:
-                    ticket: Ticket = [steps]
-                    self._ticket = ticket
-                    outcome = Interrupted() if self._wanted_end else self._call(effect)
-                    try:
-                        ticket.pop()
-                    except IndexError:  # cancelled meanwhile; what the code gave is dropped
-                        return
-                elif type(effect) is Acquire and on_worker:
+                if type(effect) is Acquire and on_worker:
                     outcome = _DONE
+                    continue
+                _record_unless_in_loop(run, runtime)
+                if type(effect) is Invoke or type(effect) is Ask:
+                    outcome = self._call(effect, steps)
+                    if outcome is None:
+                        return
                 elif type(effect) is LookUp or type(effect) is Claim:
                     outcome = _look_up_or_claim(effect, run, runtime)
                 else:
                     self._park(steps, effect)
                     return
         except StopIteration:
-            pass
+            _record_unless_in_loop(run, runtime)
         except BaseException as error:
             abort(run, runtime, error)
             runtime.log.ended_by(run, error)
         self._context = None
         runtime.finish(run)
 
-    def _park(self, steps: RunSteps, effect: Effect) -> None:
+    def _call(self, effect: Invoke | Ask, steps: Steps) -> Outcome | None:
+        """Call the user's code; None: the run was cancelled meanwhile, and has ended."""
+        run, context = self.run, self._context
+        # With its arguments, which a run that ends lets go of.
+        call = effect.call if type(effect) is Ask else run.call()
+        ticket: Ticket = [steps]
+        self._ticket = ticket
+        outcome: Outcome
+        if self._wanted_end or context is None:
+            outcome = Interrupted()
+        elif type(effect) is Ask or run.options.timeout_seconds is None:
+            outcome = _run_in(context, call_as, run, call)
+        else:
+            outcome = _run_in(context, _call_in_time, run, call, self._runtime)
+        try:
+            ticket.pop()
+        except IndexError:
+            return None
+        return outcome
+
+    def _park(self, steps: Steps, effect: Effect) -> None:
         """Leave the rules until what they asked for has come about."""
         runtime = self._runtime
         ticket: Ticket = [steps]
@@ -482,14 +537,6 @@ class ParkedRun:
         if self._wanted_end:
             self._resume(ticket, Interrupted())
 
-    def _call(self, effect: Invoke) -> Outcome:
-        context = self._context
-        if context is None:  # cancelled a moment ago
-            return Interrupted()
-        if effect.timeout is None:
-            return _run_in(context, call_inline, self.run, effect)
-        return _run_in(context, _call_in_time, self.run, effect, self._runtime)
-
     def _join(self, effect: Join, go_on: Callable[[], None]) -> None:
         assert isinstance(self.run, FlowRun), "only flows join"
         if effect.cancel:
@@ -504,11 +551,15 @@ class ParkedRun:
             go_on()
 
 
-def _slow_down(runtime: Runtime) -> None:
-    """Wait where the store cannot follow; an event loop is never made to wait."""
-    relief = runtime.store.relieve()
-    if relief is not None and current_port() is None:
-        relief.wait()
+_NO_TICKET: Ticket = []
+
+
+def _record_unless_in_loop(run: Run, runtime: Runtime) -> None:
+    """Put what happened on record; where the store cannot follow, wait, unless a loop runs here."""
+    if runtime.store.is_crowded and current_port() is not None:
+        runtime.record(run)
+    else:
+        _record_patiently(run, runtime)
 
 
 def _run_in(context: Context, call: Callable[..., Outcome], *args: Any) -> Outcome:
@@ -538,8 +589,8 @@ def submit(run: TaskRun, runtime: Runtime) -> None:
         flow_run.last_submitted[run.parent.run_id] = run
     driver = _driver_of(run, runtime, flow_run)
     if run.earlier is None:  # on record at once, whenever it begins
-        runtime.record(run, submission(run, runtime.rules))
-        _slow_down(runtime)
+        submit_run(run, runtime.rules)
+        _record_unless_in_loop(run, runtime)
     driver.start()
 
 
@@ -606,7 +657,7 @@ class LoopRun:
             self._runtime.finish(self.run)
 
 
-async def run_on_worker(run: Run, runtime: Runtime) -> State[Any]:
+async def run_on_worker(run: Run, runtime: Runtime) -> None:
     """Run sync code beside the loop, and wait for it; cancelled, it cancels the run."""
     workers: Workers = runtime.threads
     if isinstance(run, TaskRun):
@@ -620,10 +671,9 @@ async def run_on_worker(run: Run, runtime: Runtime) -> State[Any]:
         with anyio.CancelScope(shield=True):
             await run.wait_async()
         raise
-    return run.state
 
 
-def run_on_engine_loop(run: Run, runtime: Runtime) -> State[Any]:
+def run_on_engine_loop(run: Run, runtime: Runtime) -> None:
     """Run async code from sync code, and wait for it.
 
     Raises:
@@ -643,4 +693,3 @@ def run_on_engine_loop(run: Run, runtime: Runtime) -> State[Any]:
         run.cancel()
         run.wait()
         raise
-    return run.state

@@ -1,26 +1,20 @@
 """What a rule may ask for, and what a driver may answer.
 
 A rule yields one `Effect` and is sent one `Outcome`; it never sees a clock, a thread or a loop.
-`Acquire`, `Invoke`, `Sleep`, `WaitFor` and `Join` may be answered by `Interrupted`; the others
-never are.
+Before a driver does what is asked for, it puts the states on record that the run has entered since.
+`Acquire`, `Invoke`, `Ask`, `Sleep`, `WaitFor` and `Join` may be answered by `Interrupted`; the
+others never are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
 import msgspec
+from typing_extensions import TypeVar
 
 from penstock._engine.latch import Latch
-from penstock.states import State
-
-
-class Record(msgspec.Struct, frozen=True):
-    """Let the run enter this state (and its phase) and put it on record. Answer: None."""
-
-    phase: str
-    state: State[Any]
 
 
 class Acquire(msgspec.Struct, frozen=True):
@@ -28,17 +22,13 @@ class Acquire(msgspec.Struct, frozen=True):
 
 
 class Invoke(msgspec.Struct, frozen=True):
-    """Call the user's code. Answer: Value, Error, TimedOut or Interrupted.
+    """Call the run's function, within its time. Answer: Value, Error, TimedOut or Interrupted."""
 
-    Attributes:
-        call: takes no arguments; where `awaits`, what it returns is awaited.
-        timeout: seconds that it may take.
-        awaits: whether the call returns an awaitable.
-    """
+
+class Ask(msgspec.Struct, frozen=True):
+    """Call some other sync code of the user's. Answer: Value, Error or Interrupted."""
 
     call: Callable[[], object]
-    timeout: float | None = None
-    awaits: bool = False
 
 
 class Sleep(msgspec.Struct, frozen=True):
@@ -82,7 +72,7 @@ class Commit(msgspec.Struct, frozen=True):
     """Wait until all that was recorded is on disk. Answer: Value."""
 
 
-Effect: TypeAlias = Record | Acquire | Invoke | Sleep | WaitFor | LookUp | Claim | Join | Commit
+Effect: TypeAlias = Acquire | Invoke | Ask | Sleep | WaitFor | LookUp | Claim | Join | Commit
 
 
 class Value(msgspec.Struct, frozen=True):
@@ -108,5 +98,5 @@ class Interrupted(msgspec.Struct, frozen=True):
 
 
 Outcome: TypeAlias = Value | Error | TimedOut | Interrupted
-T = TypeVar("T")
+T = TypeVar("T", default=None)
 Steps: TypeAlias = Generator[Effect, Any, T]

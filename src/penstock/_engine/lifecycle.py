@@ -1,21 +1,22 @@
 """The rules: what happens to a run, from Pending to its end.
 
 `task_steps` and `flow_steps` are generators that do no I/O and know no thread and no loop. They
-yield effects and are sent outcomes; the drivers do the rest. Each decision about states, retries,
-caching and timeouts is made here and nowhere else.
+let the run enter its states, yield effects and are sent outcomes; the drivers do the rest. Each
+decision about states, retries, caching and timeouts is made here and nowhere else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Sequence
-from datetime import UTC, datetime, timedelta
-from typing import Any, TypeAlias, cast
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final, TypeAlias, cast
 
 import msgspec
 
 from penstock._engine.arguments import Handle, all_leaves
 from penstock._engine.effects import (
     Acquire,
+    Ask,
     Claim,
     Commit,
     Error,
@@ -24,7 +25,6 @@ from penstock._engine.effects import (
     Join,
     LookUp,
     Outcome,
-    Record,
     Sleep,
     Steps,
     TimedOut,
@@ -32,34 +32,37 @@ from penstock._engine.effects import (
     WaitFor,
 )
 from penstock._engine.ids import to_uuid
-from penstock._engine.runs import FlowRun, Run, TaskRun
+from penstock._engine.runs import FlowRun, Part, Run, TaskRun
 from penstock._engine.tracebacks import format_error
 from penstock.caching import UnhashableParameter, hash_inputs
 from penstock.exceptions import ParameterError, RunCancelled, RunNotReady, RunTimedOut
 from penstock.records import CacheHit, CacheRow, storable_text
 from penstock.results import encode_result, reference_to_run
 from penstock.states import (
+    NO_DETAILS,
     TRANSITIONS,
     Event,
     State,
     StateDetails,
     StateType,
-    advance,
     is_state,
     verdict_of,
 )
 
-Now: TypeAlias = Callable[[], datetime]
+Now: TypeAlias = Callable[[], float]
 Warn: TypeAlias = Callable[[Run, str, BaseException | None], None]
 
-_PLAIN = frozenset({int, float, str, bytes, bool, dict})
+_PLAIN = frozenset({type(None), int, float, str, bytes, bool, dict})
+_ACQUIRE: Final = Acquire()
+_INVOKE: Final = Invoke()
+_COMMIT: Final = Commit()
 
 
 class Rulebook(msgspec.Struct, frozen=True):
     """What the rules know of the world.
 
     Attributes:
-        now: the time.
+        now: the time, in seconds since 1970.
         warn: tells the user something about a run, without changing it.
         strict: whether a result may be seen only once it is on disk.
     """
@@ -76,7 +79,7 @@ class Ending(msgspec.Struct, frozen=True):
     message: str | None = None
     value: Any = msgspec.UNSET
     error: BaseException | None = None
-    child_states: tuple[State[Any], ...] = ()
+    deciding: Sequence[Part] = ()
     by_hand: State[Any] | None = None
 
     @property
@@ -85,45 +88,39 @@ class Ending(msgspec.Struct, frozen=True):
         return self.event is Event.FAIL or self.event is Event.TIME_OUT
 
 
-Settle: TypeAlias = Callable[[Any, Outcome], Generator[Any, Any, Ending]]
-
-
-def submission(run: Run, rules: Rulebook) -> Record:
+def submit_run(run: Run, rules: Rulebook) -> None:
     """The first step of a new run; a driver may take it before it begins the steps below."""
-    return _entering(run, rules, Event.SUBMIT)
+    run.enter(Event.SUBMIT, rules.now())
 
 
-def task_steps(run: TaskRun, rules: Rulebook) -> Steps[State[Any]]:
-    """The life of a task run; returns its last state."""
-    early = yield from _opening_steps(run, rules)
-    if early is not None:
-        return early
-    if run.task.is_cached:
-        hit = yield from _cache_steps(run, rules)
-        if hit is not None:
-            return hit
-    return (yield from _attempt_steps(run, rules, _settle_task))
+def task_steps(run: TaskRun, rules: Rulebook) -> Steps:
+    """The life of a task run."""
+    has_ended = yield from _opening_steps(run, rules)
+    if not has_ended and run.options.is_cached:
+        has_ended = yield from _cache_steps(run, rules)
+    if not has_ended:
+        yield from _attempt_steps(run, rules)
 
 
-def flow_steps(run: FlowRun, rules: Rulebook) -> Steps[State[Any]]:
-    """The life of a flow run; returns its last state."""
-    early = yield from _opening_steps(run, rules)
-    if early is not None:
-        return early
+def flow_steps(run: FlowRun, rules: Rulebook) -> Steps:
+    """The life of a flow run."""
+    if (yield from _opening_steps(run, rules)):
+        return
     try:
         run.validate()
     except ParameterError as error:
-        return (yield from _end(run, rules, Ending(Event.FAIL, str(error), error=error)))
-    return (yield from _attempt_steps(run, rules, _settle_flow))
+        yield from _end(run, rules, Ending(Event.FAIL, str(error), error=error))
+    else:
+        yield from _attempt_steps(run, rules)
 
 
-# Before the first attempt
+# Before the first attempt; each of these says whether the run has ended
 
 
-def _opening_steps(run: Run, rules: Rulebook) -> Steps[State[Any] | None]:
-    """Wait for what the run depends on; a state where that already decides."""
+def _opening_steps(run: Run, rules: Rulebook) -> Steps[bool]:
+    """Wait for what the run depends on, and for a worker."""
     if run.phase is None:
-        yield submission(run, rules)
+        submit_run(run, rules)
     if run.upstreams or run.after is not None:
         outcome = yield WaitFor([*run.upstream_runs, *run.predecessors])
         if type(outcome) is Interrupted:
@@ -134,10 +131,12 @@ def _opening_steps(run: Run, rules: Rulebook) -> Steps[State[Any] | None]:
         run.resolve_arguments()
     if run.earlier is not None:
         if _can_stand_for(run.earlier, run):
-            return run.earlier.state
-        yield _entering(run, rules, Event.SUBMIT)
-    outcome = yield Acquire()
-    return (yield from _interrupt(run, rules, outcome)) if type(outcome) is Interrupted else None
+            return True
+        submit_run(run, rules)
+    outcome = yield _ACQUIRE
+    if type(outcome) is Interrupted:
+        return (yield from _interrupt(run, rules, outcome))
+    return False
 
 
 def _not_completed(run: Run) -> str | None:
@@ -151,11 +150,12 @@ def _not_completed(run: Run) -> str | None:
     return None
 
 
-def _end_not_ready(run: Run, rules: Rulebook, message: str) -> Steps[State[Any]]:
+def _end_not_ready(run: Run, rules: Rulebook, message: str) -> Steps[bool]:
     if run.phase != "Pending":
-        yield _entering(run, rules, Event.SUBMIT)
+        submit_run(run, rules)
     ending = Ending(Event.SKIP, message, error=RunNotReady(message))
-    return (yield from _end(run, rules, ending))
+    yield from _end(run, rules, ending)
+    return True
 
 
 def _can_stand_for(earlier: Run, run: Run) -> bool:
@@ -175,16 +175,16 @@ def _hash_of_inputs(run: Run) -> str:
 # Caching
 
 
-def _cache_steps(run: TaskRun, rules: Rulebook) -> Steps[State[Any] | None]:
-    """Find the run's cache key, then a result under it; a state where there is one."""
-    outcome = yield Invoke(lambda: _text_or_none(run.task.cache_key_of(run)))
+def _cache_steps(run: TaskRun, rules: Rulebook) -> Steps[bool]:
+    """Find the run's cache key, then a result under it."""
+    outcome = yield Ask(lambda: _text_or_none(run.options.cache_key_of(run)))
     if type(outcome) is Interrupted:
         return (yield from _interrupt(run, rules, outcome))
     if type(outcome) is Error:
         rules.warn(run, "runs uncached", outcome.exception)
     key = outcome.value if type(outcome) is Value else None
     if key is None:
-        return None
+        return False
     return (yield from _look_up_steps(run, rules, key))
 
 
@@ -192,11 +192,11 @@ def _text_or_none(key: object) -> str | None:
     return None if key is None else storable_text(str(key))
 
 
-def _look_up_steps(run: TaskRun, rules: Rulebook, key: str) -> Steps[State[Any] | None]:
-    lifetime = run.task.cache_expiration
+def _look_up_steps(run: TaskRun, rules: Rulebook, key: str) -> Steps[bool]:
+    lifetime = run.options.cache_expiration
     run.cache_row = CacheRow(key, run.run_id, 0.0, lifetime)
-    if run.task.refresh_cache:
-        return None
+    if run.options.refresh_cache:
+        return False
     found = (yield LookUp(key)).value
     while found is None:
         owner = (yield Claim(key)).value
@@ -209,24 +209,23 @@ def _look_up_steps(run: TaskRun, rules: Rulebook, key: str) -> Steps[State[Any] 
         if owner is None:
             break
     if found is None:
-        return None
+        return False
     return (yield from _end_cached(run, rules, key, found))
 
 
-def _end_cached(run: TaskRun, rules: Rulebook, key: str, hit: CacheHit) -> Steps[State[Any]]:
+def _end_cached(run: TaskRun, rules: Rulebook, key: str, hit: CacheHit) -> Steps[bool]:
     run.cache_row = None
     run.payload = reference_to_run(hit.run_id)
+    run.value = hit.value
     details = StateDetails(
         cache_key=key,
         cache_expiration=_moment(hit.expires_at),
         cached_from=to_uuid(hit.run_id),
     )
-    phase = advance(run.phase, Event.HIT)
-    state = run.new_state(phase, None, rules.now(), details, hit.value)
-    yield Record(phase, state)
+    run.enter(Event.HIT, rules.now(), None, details)
     if rules.strict:
-        yield Commit()
-    return state
+        yield _COMMIT
+    return True
 
 
 def _moment(timestamp: float | None) -> datetime | None:
@@ -236,66 +235,68 @@ def _moment(timestamp: float | None) -> datetime | None:
 # Attempts
 
 
-def _attempt_steps(run: Run, rules: Rulebook, settle: Settle) -> Steps[State[Any]]:
+def _attempt_steps(run: Run, rules: Rulebook) -> Steps:
     """Run the user's code until it ends well or its retries are used up."""
-    options = run.options
     event, attempts = Event.START, 0
     while True:
-        yield _entering(run, rules, event)
+        run.enter(event, rules.now())
         attempts += 1
-        outcome = yield Invoke(run.call(), options.timeout_seconds, options.is_async)
-        ending = yield from settle(run, outcome)
-        if not (ending.is_failure and options.retry_policy.allows(attempts)):
-            return (yield from _end(run, rules, ending))
+        ending = yield from _one_attempt(run)
+        if not (ending.is_failure and run.options.retry_policy.allows(attempts)):
+            yield from _end(run, rules, ending)
+            return
         outcome = yield from _await_retry(run, rules, ending, attempts)
         if type(outcome) is Interrupted:
-            return (yield from _interrupt(run, rules, outcome))
+            yield from _interrupt(run, rules, outcome)
+            return
         event = Event.RETRY
         if isinstance(run, FlowRun):
             run.begin_again()
+
+
+def _one_attempt(run: Run) -> Steps[Ending]:
+    """Call the user's function; what it gave or raised, or what that consists of, decides."""
+    outcome = yield _INVOKE
+    if isinstance(run, FlowRun):
+        outcome = yield from _join_steps(outcome)
+    if type(outcome) is not Value:
+        return _ending_of_failure(run, outcome)
+    deciding = _deciding_parts(run, outcome.value)
+    if deciding:
+        waited = yield WaitFor([part for part in deciding if isinstance(part, Run)])
+        if type(waited) is Interrupted:
+            return _interruption(waited)
+    return _ending_of_value(run, outcome.value, deciding)
+
+
+def _join_steps(outcome: Outcome) -> Steps[Outcome]:
+    """Wait for all that the flow submitted, whatever came of its own code."""
+    stop = type(outcome) is Interrupted or type(outcome) is TimedOut
+    joined = yield Join(cancel=stop)
+    if type(joined) is not Interrupted:
+        return outcome
+    if not stop:
+        yield Join(cancel=True)
+    return joined
 
 
 def _await_retry(run: Run, rules: Rulebook, ending: Ending, attempts: int) -> Steps[Outcome]:
     delay = run.options.retry_policy.delay_after(attempts)
     now = rules.now()
     details = StateDetails(
-        scheduled_time=now + timedelta(seconds=delay), traceback=_traceback_of(ending.error)
+        scheduled_time=_moment(now + delay), traceback=_traceback_of(ending.error)
     )
-    phase = advance(run.phase, Event.AWAIT_RETRY)
-    yield Record(phase, run.new_state(phase, ending.message, now, details, error=ending.error))
+    run.error = ending.error
+    run.enter(Event.AWAIT_RETRY, now, ending.message, details)
     outcome: Outcome = (yield Sleep(delay)) if delay else Value()
     if type(outcome) is not Interrupted:
-        outcome = yield Acquire()
+        outcome = yield _ACQUIRE
+    run.error = None
     return outcome
 
 
-def _settle_task(run: TaskRun, outcome: Outcome) -> Steps[Ending]:
-    if type(outcome) is Value:
-        return (yield from _settle_value(outcome.value))
-    return _settle_failure("Task", run, outcome)
-
-
-def _settle_flow(run: FlowRun, outcome: Outcome) -> Steps[Ending]:
-    """Join all that the flow submitted; then its value, or its exception, decides."""
-    stop = type(outcome) is Interrupted or type(outcome) is TimedOut
-    joined = yield Join(cancel=stop)
-    if type(joined) is Interrupted:
-        if not stop:
-            yield Join(cancel=True)
-        outcome = joined
-    if type(outcome) is not Value:
-        return _settle_failure("Flow", run, outcome)
-    if outcome.value is None:
-        states = run.child_states()
-        return _ending_of(states, None) if states else _all_completed(None)
-    return (yield from _settle_value(outcome.value))
-
-
-def _all_completed(value: object) -> Ending:
-    return Ending(Event.FINISH, "All states completed.", value)
-
-
-def _settle_failure(kind: str, run: Run, outcome: Outcome) -> Ending:
+def _ending_of_failure(run: Run, outcome: Outcome) -> Ending:
+    kind = "Flow" if isinstance(run, FlowRun) else "Task"
     if type(outcome) is TimedOut:
         message = f"{kind} run exceeded timeout of {run.options.timeout_seconds} seconds"
         return Ending(Event.TIME_OUT, message, error=RunTimedOut(message))
@@ -318,21 +319,30 @@ def _interruption(outcome: Interrupted) -> Ending:
     return Ending(Event.CANCEL, "Execution was cancelled.")
 
 
-def _settle_value(value: object) -> Steps[Ending]:
-    """Rules 2, 3 and 5 of the final states: what a returned value says."""
-    if value is None or type(value) in _PLAIN:
-        return Ending(Event.FINISH, None, value)
-    if is_state(value) and value.is_by_hand():
+def _deciding_parts(run: Run, value: object) -> Sequence[Part]:
+    """Rules 3 and 4 of the final states: the runs and states that decide; none: the value does."""
+    if type(value) in _PLAIN:
+        return run.child_runs() if value is None and isinstance(run, FlowRun) else ()
+    if isinstance(value, Handle):
+        return (value._run,)
+    if is_state(value):
+        return () if value.is_by_hand() else (value,)
+    if isinstance(value, list | tuple | set | frozenset):
+        parts = list(cast("Iterable[object]", value))
+        if not all_leaves(parts) and all(isinstance(part, Handle | State) for part in parts):
+            deciding = cast("list[Handle | State[Any]]", parts)
+            return [part._run if isinstance(part, Handle) else part for part in deciding]
+    return ()
+
+
+def _ending_of_value(run: Run, value: object, deciding: Sequence[Part]) -> Ending:
+    """Rules 2 to 5 of the final states."""
+    if deciding:
+        return _ending_of_parts(value, deciding)
+    if is_state(value):
         return _ending_by_hand(value)
-    deciding = _deciding_parts(value)
-    if not deciding:
-        return Ending(Event.FINISH, None, value)
-    handles = [part._run for part in deciding if isinstance(part, Handle)]
-    outcome = yield WaitFor(handles)
-    if type(outcome) is Interrupted:
-        return _interruption(outcome)
-    states = tuple(part._run.state if isinstance(part, Handle) else part for part in deciding)
-    return _ending_of(states, value)
+    message = "All states completed." if value is None and isinstance(run, FlowRun) else None
+    return Ending(Event.FINISH, message, value)
 
 
 def _ending_by_hand(state: State[Any]) -> Ending:
@@ -349,40 +359,36 @@ def _ending_by_hand(state: State[Any]) -> Ending:
     return Ending(event, state.message, state._value, state._error, state.child_states, state)
 
 
-def _deciding_parts(value: object) -> Sequence[Any]:
-    """The futures and states that a value is, or consists of; empty for any other value."""
-    if isinstance(value, Handle) or is_state(value):
-        return (value,)
-    if isinstance(value, list | tuple | set | frozenset):
-        parts = list(cast("Iterable[object]", value))
-        if all_leaves(parts):  # nothing in it, or plain data
-            return ()
-        if all(isinstance(part, Handle | State) for part in parts):
-            return parts
-    return ()
-
-
-def _ending_of(states: tuple[State[Any], ...], value: object) -> Ending:
-    verdict = verdict_of(states)
+def _ending_of_parts(value: object, deciding: Sequence[Part]) -> Ending:
+    verdict = verdict_of(map(_type_of, deciding))
     error = None
     if verdict.event is Event.FAIL:
-        error = next((s._error for s in states if s._error is not None), None)
-    return Ending(verdict.event, verdict.message, value, error, states)
+        error = next((e for e in map(_error_of, deciding) if e is not None), None)
+    return Ending(verdict.event, verdict.message, value, error, deciding)
+
+
+def _type_of(part: Part) -> StateType:
+    return part.history[-1].type if isinstance(part, Run) else part.type
+
+
+def _error_of(part: Part) -> BaseException | None:
+    return part.error if isinstance(part, Run) else part._error
 
 
 # The end
 
 
-def _interrupt(run: Run, rules: Rulebook, outcome: Interrupted) -> Steps[State[Any]]:
+def _interrupt(run: Run, rules: Rulebook, outcome: Interrupted) -> Steps[bool]:
     if Event.CANCEL not in TRANSITIONS[run.phase]:  # in its place, an earlier run had ended
-        yield _entering(run, rules, Event.SUBMIT)
-    return (yield from _end(run, rules, _interruption(outcome)))
+        submit_run(run, rules)
+    yield from _end(run, rules, _interruption(outcome))
+    return True
 
 
-def abort_steps(run: Run, rules: Rulebook, error: BaseException) -> Steps[None]:
+def abort_steps(run: Run, rules: Rulebook, error: BaseException) -> Steps:
     """End a run whose own steps can go no further."""
     if run.phase is None:
-        yield _entering(run, rules, Event.SUBMIT)
+        submit_run(run, rules)
     if Event.CRASH in TRANSITIONS[run.phase]:
         ending = _interruption(Interrupted(error))
         if isinstance(error, Exception) and not isinstance(error, RunCancelled):
@@ -390,31 +396,23 @@ def abort_steps(run: Run, rules: Rulebook, error: BaseException) -> Steps[None]:
         yield from _end(run, rules, ending)
 
 
-def _end(run: Run, rules: Rulebook, ending: Ending) -> Steps[State[Any]]:
-    phase = advance(run.phase, ending.event)
+def _end(run: Run, rules: Rulebook, ending: Ending) -> Steps:
     now = rules.now()
-    details = _NO_DETAILS
+    details = NO_DETAILS
     if ending.event is Event.FINISH:
         details = _store_result(run, ending, now, rules)
     else:
         run.cache_row = None
         if ending.error is not None:
             details = StateDetails(traceback=_traceback_of(ending.error))
-    state = run.new_state(
-        phase, ending.message, now, details, ending.value, ending.error, ending.child_states
-    )
-    if ending.by_hand is not None:
-        state = msgspec.structs.replace(state, name=ending.by_hand.name)
-    yield Record(phase, state)
+    run.value, run.error, run.deciding = ending.value, ending.error, ending.deciding
+    name = None if ending.by_hand is None else ending.by_hand.name
+    run.enter(ending.event, now, ending.message, details, name)
     if rules.strict:
-        yield Commit()
-    return state
+        yield _COMMIT
 
 
-_NO_DETAILS = StateDetails()
-
-
-def _store_result(run: Run, ending: Ending, now: datetime, rules: Rulebook) -> StateDetails:
+def _store_result(run: Run, ending: Ending, now: float, rules: Rulebook) -> StateDetails:
     """Encode the result, and say under which key it can be found, or why it cannot."""
     cache_row = run.cache_row
     reason = _encode(run, ending)
@@ -424,11 +422,10 @@ def _store_result(run: Run, ending: Ending, now: datetime, rules: Rulebook) -> S
             rules.warn(run, f"could not be cached: {reason}", None)
         return StateDetails(not_persisted=reason)
     if cache_row is None:
-        return _NO_DETAILS
-    created_at = now.timestamp()
+        return NO_DETAILS
     lifetime = cache_row.expires_at
-    expires_at = None if lifetime is None else created_at + lifetime
-    run.cache_row = CacheRow(cache_row.key, run.run_id, created_at, expires_at)
+    expires_at = None if lifetime is None else now + lifetime
+    run.cache_row = CacheRow(cache_row.key, run.run_id, now, expires_at)
     return StateDetails(cache_key=cache_row.key, cache_expiration=_moment(expires_at))
 
 
@@ -436,18 +433,13 @@ def _encode(run: Run, ending: Ending) -> str | None:
     """Encode the result for the store; the reason where it will not be there."""
     if not run.options.persist_result:
         return "persist_result is False"
-    if ending.child_states and ending.value is not None and ending.by_hand is None:
+    if ending.deciding and ending.value is not None and ending.by_hand is None:
         return "it consists of futures"
     try:
         run.payload = encode_result(ending.value)
     except Exception as error:
         return f"it cannot be serialized ({type(error).__name__}: {error})"
     return None
-
-
-def _entering(run: Run, rules: Rulebook, event: Event) -> Record:
-    phase = advance(run.phase, event)
-    return Record(phase, run.new_state(phase, None, rules.now()))
 
 
 def _traceback_of(error: BaseException | None) -> str | None:

@@ -15,7 +15,7 @@ from penstock._engine.ids import id_text
 from penstock._engine.runs import FlowRun, Run, TaskRun
 from penstock._engine.tracebacks import format_error
 from penstock.caching import UnhashableParameter
-from penstock.states import State
+from penstock.states import StateType, Transition
 
 _root = logging.getLogger("penstock")
 _engine = logging.getLogger("penstock.engine")
@@ -79,21 +79,28 @@ class RunLog:
             _root.removeHandler(_fallback)
             _root.setLevel(logging.NOTSET)
 
-    def entered(self, run: Run, state: State[Any]) -> None:
-        """Log that a run has entered a state."""
-        if isinstance(run, TaskRun):
-            if not task_runs.isEnabledFor(logging.INFO) and not state.is_failed():
-                return
-            if state.is_pending() and state.name == "Pending":
-                self._created_task_run(run)
-                return
-        elif state.name == "Pending":
-            self._created_flow_run(run)
+    def entered(self, run: Run, since: int) -> None:
+        """Log the states that a run has entered, from number `since` on."""
+        history = run.history
+        if (
+            type(run) is TaskRun
+            and not task_runs.isEnabledFor(logging.INFO)
+            and history[-1].type is not StateType.FAILED
+        ):
             return
-        if state.name == "AwaitingRetry":
-            self._awaits_retry(run, state)
-        elif state.is_final() or state.name == "NotReady":
-            self._finished(run, state)
+        for transition in history[since:]:
+            if transition.name == "Pending":
+                self._created(run)
+            elif transition.name == "AwaitingRetry":
+                self._awaits_retry(run)
+            elif transition.is_final:
+                self._finished(run, transition)
+
+    def _created(self, run: Run) -> None:
+        if isinstance(run, TaskRun):
+            self._created_task_run(run)
+        else:
+            self._created_flow_run(run)
 
     def _created_flow_run(self, run: Run) -> None:
         assert isinstance(run, FlowRun), "task runs are created elsewhere"
@@ -118,22 +125,22 @@ class RunLog:
             "Created task run '%s' for task '%s'", run.name, run.definition.name, extra=extra
         )
 
-    def _awaits_retry(self, run: Run, state: State[Any]) -> None:
-        self._raised(run, state)
+    def _awaits_retry(self, run: Run) -> None:
+        self._raised(run)
         _logger_of(run).info(
             "Received non-final state 'AwaitingRetry' when proposing final state 'Failed' and "
             "will attempt to run again...",
             extra=extra_of(run),
         )
 
-    def _finished(self, run: Run, state: State[Any]) -> None:
-        if state.is_failed() and not state.child_states:
-            self._raised(run, state)
-        level = logging.INFO if state.is_completed() else logging.ERROR
-        _logger_of(run).log(level, "Finished in state %s", state, extra=extra_of(run))
+    def _finished(self, run: Run, transition: Transition) -> None:
+        if transition.type is StateType.FAILED and not run.deciding:
+            self._raised(run)
+        level = logging.INFO if transition.type is StateType.COMPLETED else logging.ERROR
+        _logger_of(run).log(level, "Finished in state %s", transition, extra=extra_of(run))
 
-    def _raised(self, run: Run, state: State[Any]) -> None:
-        error = state._error
+    def _raised(self, run: Run) -> None:
+        error = run.error
         if error is None or error.__traceback__ is None:
             return
         text = format_error(error).rstrip()

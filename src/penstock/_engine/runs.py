@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 from uuid import UUID
@@ -29,16 +28,27 @@ from penstock.records import (
     TaskRow,
     encode_history,
     encode_parameters,
+    state_of,
 )
 from penstock.retries import RetryPolicy
-from penstock.states import FINAL_TYPES, TYPES, State, StateDetails, StateType
+from penstock.states import (
+    NO_DETAILS,
+    TYPES,
+    Event,
+    State,
+    StateDetails,
+    StateType,
+    Transition,
+    advance,
+)
 
 if TYPE_CHECKING:
     from penstock._engine.loops import LoopPort
     from penstock.task_runners import TaskRunner
 
 Parent: TypeAlias = "FlowRun | TaskRun | None"
-_NO_DETAILS = StateDetails()
+Part: TypeAlias = "Run | State[Any]"
+"""What takes part in the decision about a final state."""
 _NO_KWARGS: Mapping[str, Any] = {}
 
 
@@ -88,15 +98,24 @@ class Run(Latch):
 
     Attributes:
         flow_run: the flow run that has to join this run; None: nobody has to.
+        history: the states that it has entered, in order.
+        phase: the present state by its name in the table; None: it is new.
+        recorded: how many of these states are on record.
+        value: its result, once it has one.
+        error: what its last attempt raised, or why there was none.
+        deciding: the runs and states that decided its final state.
     """
 
     __slots__ = (
+        "_state",
         "after",
         "args",
         "cache_row",
         "cancel",
         "cancelled_early",
+        "deciding",
         "earlier",
+        "error",
         "flow_run",
         "history",
         "kwargs",
@@ -107,32 +126,33 @@ class Run(Latch):
         "payload",
         "phase",
         "port",
+        "recorded",
         "run_id",
         "upstreams",
+        "value",
     )
 
     options: RunOptions
-    args: Sequence[Any]
-    kwargs: Mapping[str, Any]
     run_id: bytes
-    parent: Parent
-    flow_run: FlowRun | None
     ordinals: dict[int, itertools.count[int]] | None
-    ordinal: int
-    cancelled_early: bool
 
     def __init__(
         self, options: RunOptions, parent: Parent, args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> None:
         self._set = False
         self._callbacks = None
+        self._state: State[Any] | None = None
         self.options = options
         self.parent = parent
         self.args = args
-        self.kwargs = kwargs
+        self.kwargs = kwargs or _NO_KWARGS
         self.upstreams: Sequence[Upstream] = upstreams_in(args, kwargs)
-        self.history: list[State[Any]] = []
+        self.history: list[Transition] = []
+        self.recorded = 0
         self.phase: str | None = None
+        self.value: Any = msgspec.UNSET
+        self.error: BaseException | None = None
+        self.deciding: Sequence[Part] = ()
         self.payload: bytes | None = None
         self.cache_row: CacheRow | None = None
         self.ordinals = None
@@ -142,9 +162,9 @@ class Run(Latch):
         self.after: Run | None = None
         self.ordinal = 0
         self.earlier: Run | None = None
-        self.flow_run = flow_run = parent if isinstance(parent, FlowRun) else _flow_run_of(parent)
+        self.flow_run = flow_run = _flow_run_of(parent)
         if flow_run is not None and parent is not None:
-            if flow_run.is_set():
+            if flow_run._set:
                 raise RunCancelled(
                     f"The flow run {flow_run.name!r} has ended; nothing can join it."
                 )
@@ -159,7 +179,9 @@ class Run(Latch):
         """Go on as the run that stood in this place when the flow ran before."""
         self.run_id = earlier.run_id
         self.history = list(earlier.history)
+        self.recorded = len(self.history)
         self.phase = earlier.phase
+        self.value, self.error, self.deciding = earlier.value, earlier.error, earlier.deciding
 
     @property
     def definition(self) -> Definition:
@@ -176,8 +198,30 @@ class Run(Latch):
 
     @property
     def state(self) -> State[Any]:
-        """The present state."""
-        return self.history[-1]
+        """The present state; of a run that has ended, always the same object."""
+        state = self._state
+        if state is None:
+            state = state_of(
+                self.history[-1],
+                *self._ids,
+                value=self.value,
+                error=self.error,
+                child_states=tuple(map(_state_of_part, self.deciding)),
+            )
+            if self._set:
+                self._state = state
+        return state
+
+    @property
+    def _ids(self) -> tuple[bytes | None, bytes | None]:
+        """Those of the task run and of the flow run, as states show them."""
+        raise NotImplementedError
+
+    def result(self) -> Any:
+        """The value of a run that has ended, or what it raised; see `State.result`."""
+        if self.history[-1].type is StateType.COMPLETED and self.value is not msgspec.UNSET:
+            return self.value
+        return self.state.result()
 
     @property
     def id(self) -> UUID:
@@ -208,29 +252,29 @@ class Run(Latch):
             counter = self.ordinals.setdefault(definition_id, itertools.count())
         return next(counter)
 
-    def enter(self, phase: str, state: State[Any]) -> None:
-        """Move to a state that the rules have chosen."""
+    def enter(
+        self,
+        event: Event,
+        at: float,
+        message: str | None = None,
+        details: StateDetails = NO_DETAILS,
+        name: str | None = None,
+    ) -> None:
+        """Move to the state that the table has for this event; `name`: as somebody calls it.
+
+        Raises:
+            IllegalTransition: it has none; nothing has changed.
+        """
+        phase = advance(self.phase, event)
+        transition = Transition(TYPES[phase], name or phase, message, at, details)
         self.phase = phase
-        self.history.append(state)
+        self.history.append(transition)
 
     def cancel_early(self) -> None:
         """Cancel a run that its loop has not taken up yet."""
         self.cancelled_early = True
         if self.cancel != self.cancel_early:  # it has, a moment ago
             self.cancel()
-
-    def new_state(
-        self,
-        phase: str,
-        message: str | None,
-        at: datetime,
-        details: StateDetails = _NO_DETAILS,
-        value: object = msgspec.UNSET,
-        error: BaseException | None = None,
-        child_states: tuple[State[Any], ...] = (),
-    ) -> State[Any]:
-        """A state of this run."""
-        raise NotImplementedError
 
     @property
     def _may_run_again(self) -> bool:
@@ -264,18 +308,7 @@ class Run(Latch):
 
     def is_final(self, length: int) -> bool:
         """See `Source`."""
-        state = self.history[length - 1]
-        return state.type in FINAL_TYPES or state.name == "NotReady"
-
-    def _written(self, length: int) -> tuple[State[Any], int, bytes, str | None]:
-        """Of the first `length` states: the last, how many attempts, and both as stored."""
-        states = self.history[:length]
-        return states[-1], _attempts_in(states), encode_history(states), self._stored_tags
-
-    @property
-    def _stored_tags(self) -> str | None:
-        tags = self.definition.tags
-        return json.dumps(tags) if tags else None
+        return self.history[length - 1].is_final
 
     @property
     def tags(self) -> frozenset[str]:
@@ -296,69 +329,46 @@ class Run(Latch):
 class TaskRun(Run):
     """A live task run."""
 
-    __slots__ = ("claimed_key", "flow_run_id", "number", "task")
+    __slots__ = ("claimed_key", "number")
 
+    options: TaskOptions
     number: int
-    task: TaskOptions
-    flow_run_id: bytes | None
 
     def __init__(
         self, options: TaskOptions, parent: Parent, args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> None:
-        super().__init__(options, parent, args, kwargs)
-        self.task = options
+        Run.__init__(self, options, parent, args, kwargs)
         self.claimed_key: str | None = None
-        self.number = (
-            self.earlier.number if isinstance(self.earlier, TaskRun) else options.next_number()
-        )
-        self.flow_run_id = None if self.flow_run is None else self.flow_run.run_id
+        earlier = self.earlier
+        self.number = earlier.number if isinstance(earlier, TaskRun) else options.next_number()
 
     @property
     def name(self) -> str:
         """Such as `hello_task-e97fb216-0`."""
-        return task_run_name(self.definition, self.number)
+        return task_run_name(self.options.definition, self.number)
 
-    def new_state(
-        self,
-        phase: str,
-        message: str | None,
-        at: datetime,
-        details: StateDetails = _NO_DETAILS,
-        value: object = msgspec.UNSET,
-        error: BaseException | None = None,
-        child_states: tuple[State[Any], ...] = (),
-    ) -> State[Any]:
-        """See `Run`."""
-        return State(
-            TYPES[phase],
-            phase,
-            message,
-            at,
-            details,
-            child_states,
-            value,
-            error,
-            None,
-            self.run_id,
-            self.flow_run_id,
-        )
+    @property
+    def _ids(self) -> tuple[bytes | None, bytes | None]:
+        return self.run_id, None if self.flow_run is None else self.flow_run.run_id
 
     def row(self, length: int, payload: bytes | None) -> TaskRow:
         """See `Source`."""
-        state, attempts, history, tags = self._written(length)
+        history = self.history[:length]
+        last, definition = history[-1], self.options.definition
+        flow_run, parent = self.flow_run, self.parent
         return TaskRow(
             self.run_id,
-            self.definition.id,
-            self.flow_run_id,
-            self.parent.run_id if self.parent is not None else None,
+            definition.id,
+            None if flow_run is None else flow_run.run_id,
+            None if parent is None else parent.run_id,
             self.number,
             self.ordinal,
-            state.type.value,
-            state.name,
-            attempts,
-            tags,
+            last.type._value_,
+            last.name,
+            _attempts_in(history),
+            _stored_tags(definition),
             self._upstream_ids(),
-            history,
+            encode_history(history),
             payload,
         )
 
@@ -384,7 +394,6 @@ class FlowRun(Run):
         "_inputs",
         "_name",
         "encoded_parameters",
-        "flow",
         "is_retried",
         "last_submitted",
         "loop",
@@ -392,18 +401,14 @@ class FlowRun(Run):
         "task_runner",
     )
 
-    args: Sequence[Any]
-    kwargs: Mapping[str, Any]
-    ordinals: dict[int, itertools.count[int]] | None
+    options: FlowOptions
     encoded_parameters: bytes
-    flow: FlowOptions
     is_retried: bool
     task_runner: TaskRunner
 
     def __init__(
         self, options: FlowOptions, parent: Parent, args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> None:
-        self.flow = options
         self.members: list[Run] = []
         self._earlier_members: dict[tuple[bytes, int, int], Run] = {}
         self.loop: LoopPort | None = None
@@ -447,61 +452,41 @@ class FlowRun(Run):
         self.ordinals = None
         self.last_submitted = {}
 
-    def child_states(self) -> tuple[State[Any], ...]:
-        """The states of the runs that the flow's own code called, in the order of the calls."""
-        return tuple(run.state for run in self.members if run.parent is self)
+    def child_runs(self) -> list[Run]:
+        """The runs that the flow's own code called, in the order of the calls."""
+        return [run for run in self.members if run.parent is self]
 
     def validate(self) -> None:
         """Hold the arguments against the annotations, and take them as coerced."""
         parameters = self.parameters
         if self._may_run_again:
             self._inputs = parameters
-        self.args, self.kwargs = self.flow.validated(parameters)
+        self.args, self.kwargs = self.options.validated(parameters)
 
     @property
     def inputs(self) -> dict[str, Any]:
         """See `Run`; not as they were coerced."""
         return self.parameters if self._inputs is None else self._inputs
 
-    def new_state(
-        self,
-        phase: str,
-        message: str | None,
-        at: datetime,
-        details: StateDetails = _NO_DETAILS,
-        value: object = msgspec.UNSET,
-        error: BaseException | None = None,
-        child_states: tuple[State[Any], ...] = (),
-    ) -> State[Any]:
-        """See `Run`."""
-        return State(
-            TYPES[phase],
-            phase,
-            message,
-            at,
-            details,
-            child_states,
-            value,
-            error,
-            None,
-            None,
-            self.run_id,
-        )
+    @property
+    def _ids(self) -> tuple[bytes | None, bytes | None]:
+        return None, self.run_id
 
     def row(self, length: int, payload: bytes | None) -> FlowRow:
         """See `Source`."""
-        state, attempts, history, tags = self._written(length)
+        history = self.history[:length]
+        last, definition = history[-1], self.options.definition
         return FlowRow(
             self.run_id,
-            self.definition.id,
-            self.parent.run_id if self.parent is not None else None,
+            definition.id,
+            None if self.parent is None else self.parent.run_id,
             self.name,
-            state.type.value,
-            state.name,
-            attempts,
-            tags,
+            last.type._value_,
+            last.name,
+            _attempts_in(history),
+            _stored_tags(definition),
             self.encoded_parameters,
-            history,
+            encode_history(history),
             payload,
         )
 
@@ -511,17 +496,26 @@ def task_run_name(definition: Definition, number: int) -> str:
     return f"{definition.name}-{definition.id & 0xFFFFFFFF:08x}-{number}"
 
 
-def _attempts_in(states: Sequence[State[Any]]) -> int:
-    return [state.type for state in states].count(StateType.RUNNING)
+def _attempts_in(history: Sequence[Transition]) -> int:
+    return [transition.type for transition in history].count(StateType.RUNNING)
 
 
-def _flow_run_of(parent: TaskRun | None) -> FlowRun | None:
-    return None if parent is None else parent.flow_run
+def _stored_tags(definition: Definition) -> str | None:
+    return json.dumps(definition.tags) if definition.tags else None
+
+
+def _state_of_part(part: Part) -> State[Any]:
+    return part.state if isinstance(part, Run) else part
+
+
+def _flow_run_of(parent: Parent) -> FlowRun | None:
+    if parent is None or isinstance(parent, FlowRun):
+        return parent
+    return parent.flow_run
 
 
 def _value_of(upstream: Upstream) -> object:
-    state = upstream._run.state if isinstance(upstream, Handle) else upstream
-    return state.result()
+    return upstream._run.result() if isinstance(upstream, Handle) else upstream.result()
 
 
 def _run_id_of(upstream: Upstream) -> bytes | None:

@@ -13,10 +13,8 @@ import threading
 import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from functools import partial
 
-from penstock._engine.effects import Record
 from penstock._engine.lanes import Workers
 from penstock._engine.latch import Latch
 from penstock._engine.lifecycle import Rulebook
@@ -28,7 +26,6 @@ from penstock.exceptions import ResultUnavailable
 from penstock.records import CacheHit
 from penstock.results import decode_result, referenced_run
 from penstock.settings import Settings, load_settings
-from penstock.states import StateType
 from penstock.stores import Store
 from penstock.stores.memory import MemoryStore
 from penstock.stores.sqlite import SqliteStore
@@ -59,9 +56,7 @@ class Runtime:
         self.host = LoopThread("penstock-engine")
         self.store: Store = self._new_store()
         self.threads = FreeThreads()
-        self.rules = Rulebook(
-            partial(datetime.now, UTC), self.log.warn, settings.durability == "strict"
-        )
+        self.rules = Rulebook(time.time, self.log.warn, settings.durability == "strict")
         self.default_task_runner: TaskRunner = ConcurrentTaskRunner()
         self._async_loop: LoopThread | None = None
         self._workers: dict[TaskRunner, Workers] = {}
@@ -83,14 +78,15 @@ class Runtime:
 
     # What the drivers ask for
 
-    def record(self, run: Run, effect: Record) -> None:
-        """Let the run enter its new state; never waits."""
-        run.enter(effect.phase, effect.state)
-        if self.left_behind:
+    def record(self, run: Run) -> None:
+        """Put the states on record that the run has entered since the last time; never waits."""
+        since, length = run.recorded, len(run.history)
+        if since >= length:  # a stored run has let go of its history
             return
-        self.store.record(run, len(run.history))
-        if effect.state.type is not StateType.RUNNING:  # nothing is logged of that
-            self.log.entered(run, effect.state)
+        run.recorded = length
+        if not self.left_behind:
+            self.store.record(run, length)
+            self.log.entered(run, since)
 
     def commit(self) -> Latch:
         """Set when all that was recorded is durable."""

@@ -85,6 +85,9 @@ class Store(Protocol):
         """The folder of large results; None: there are no files."""
         ...
 
+    is_crowded: bool
+    """Whether more is recorded than written, so that whoever can should `relieve` the store."""
+
     def record(self, source: Source, length: int) -> None:
         """Note that the run now has `length` states; returns before that is durable."""
         ...

@@ -22,6 +22,7 @@ class MemoryStore:
     """Keeps the rows in dicts."""
 
     storage: Path | None = None
+    is_crowded: bool = False
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

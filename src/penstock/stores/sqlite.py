@@ -62,29 +62,30 @@ _GIVE_UP_SECONDS: Final = 10.0
 _FILE_PAUSES: Final = (0.05, 0.2, 0.5)
 """Seconds between attempts to write a large result."""
 
-_Event: TypeAlias = tuple[Source, int]
+_Event: TypeAlias = tuple[Source, int] | tuple[Latch, None]
+"""A run and the length of its history; or a barrier."""
 _log = logging.getLogger("penstock.store")
 
 
 class _Batch:
     """What one transaction writes: of each run its latest row, and who waits for it."""
 
-    def __init__(self) -> None:
+    def __init__(self, events: Iterable[_Event]) -> None:
         self.latest: dict[Source, int] = {}
         self.barriers: list[Latch] = []
-        self.heavy_bytes = 0
+        # A run stands where it came first, with the length that came last.
+        for key, length in dict[Any, int | None](events).items():
+            if length is None:
+                self.barriers.append(key)
+            else:
+                self.latest[key] = length
+        self.ended = [run for run, length in self.latest.items() if run.is_final(length)]
 
-    def add(self, item: _Event | Latch) -> None:
-        if isinstance(item, Latch):
-            self.barriers.append(item)
-            return
-        source, length = item
-        # At the end, so that of two results under one key the later one is written last.
-        self.latest.pop(source, None)
-        self.latest[source] = length
-        payload = source.payload
-        if payload is not None and len(payload) >= _HEAVY_BYTES and source.is_final(length):
-            self.heavy_bytes += len(payload)
+    def heavy_bytes(self) -> int:
+        """How long its large results are."""
+        payloads = (run.payload for run in self.ended)
+        sizes = (len(payload) for payload in payloads if payload is not None)
+        return sum(size for size in sizes if size >= _HEAVY_BYTES)
 
 
 _Statement: TypeAlias = tuple[str, list[Any]]
@@ -106,10 +107,12 @@ class _Rows:
         (self._flow_runs if type(row) is FlowRow else self._task_runs).append(row)
         definition = source.definition
         self.definitions[definition.id] = definition
-        if source.cache_row is not None and source.is_final(length):
-            self._cache.append(source.cache_row)
         if row.tags is not None:
             self._tags += [(tag, row.id) for tag in source.tags]
+
+    def add_cached(self, ended: Iterable[Source]) -> None:
+        """Take the cache entries of runs that have ended; of two for a key, the newer will stay."""
+        self._cache += [row for run in ended if (row := run.cache_row) is not None]
 
     def statements(self) -> Iterator[_Statement]:
         """What writes them."""
@@ -163,7 +166,8 @@ class SqliteStore:
         self._path = path
         self._synchronous = synchronous
         self._host = host
-        self._queue: deque[_Event | Latch] = deque()
+        self.is_crowded = False
+        self._queue: deque[_Event] = deque()
         self._lock = threading.Lock()
         self._heavy_bytes = 0
         self._asleep = True
@@ -194,7 +198,10 @@ class SqliteStore:
         """See `Store`."""
         if source.payload is not None and source.is_final(length):
             self._note_result(source, source.payload)
-        self._queue.append((source, length))
+        queue = self._queue
+        queue.append((source, length))
+        if len(queue) > _EVENTS_IN_QUEUE:
+            self.is_crowded = True
         if self._asleep:
             self._rouse()
 
@@ -204,6 +211,8 @@ class SqliteStore:
         if len(payload) >= _HEAVY_BYTES:
             with self._lock:
                 self._heavy_bytes += len(payload)
+                if self._heavy_bytes > _BYTES_IN_QUEUE:
+                    self.is_crowded = True
 
     def _rouse(self) -> None:
         self._asleep = False
@@ -215,11 +224,10 @@ class SqliteStore:
 
     def relieve(self) -> Latch | None:
         """See `Store`."""
-        if not self._is_full():
-            return None
         self.check()
         with self._lock:
-            if not self._is_full():  # the writer was faster
+            self.is_crowded = self._is_full()
+            if not self.is_crowded:  # the writer was faster
                 return None
             if self._relief is None:
                 self._relief = Latch()
@@ -231,7 +239,7 @@ class SqliteStore:
     def barrier(self) -> Latch:
         """See `Store`."""
         latch = Latch()
-        self._queue.append(latch)
+        self._queue.append((latch, None))
         self._host.port.call_soon(self._hasten)
         if self._ended.is_set():
             latch.set()
@@ -298,11 +306,8 @@ class SqliteStore:
         return bool(self._queue) or self._closing or self._pausing
 
     def _drained(self) -> _Batch:
-        batch = _Batch()
         take = self._queue.popleft
-        for _ in range(min(len(self._queue), _EVENTS_A_BATCH)):
-            batch.add(take())
-        return batch
+        return _Batch(take() for _ in range(min(len(self._queue), _EVENTS_A_BATCH)))
 
     async def _write(self, connection: aiosqlite.Connection, batch: _Batch) -> None:
         """Write a batch, and let everybody know who waits for it, whatever comes of it."""
@@ -310,8 +315,9 @@ class SqliteStore:
             if self._failure is None and batch.latest:
                 await self._write_patiently(connection, batch)
         finally:
+            heavy_bytes = batch.heavy_bytes()
             self._settle(batch)
-            self._relax(batch)
+            self._relax(heavy_bytes)
             for latch in batch.barriers:
                 latch.set()
 
@@ -334,8 +340,12 @@ class SqliteStore:
 
     async def _transact(self, connection: aiosqlite.Connection, batch: _Batch) -> None:
         rows = _Rows()
+        stored = await self._stored_files(batch.ended)
+        ended = set(batch.ended)
         for source, length in batch.latest.items():
-            rows.add(source, length, await self._stored_payload(source, length))
+            payload = source.payload if source in ended else None
+            rows.add(source, length, stored.get(source, payload))
+        rows.add_cached(batch.ended)
         rows.definitions = {
             id_: definition
             for id_, definition in rows.definitions.items()
@@ -349,13 +359,15 @@ class SqliteStore:
             await _execute(connection, _storable(statements))
         self._written_definitions.update(rows.definitions)
 
-    async def _stored_payload(self, source: Source, length: int) -> bytes | None:
-        """The result as its row holds it: large ones are written to a file first."""
-        payload = source.payload
-        if payload is None or not source.is_final(length):
-            return None
-        if len(payload) < INLINE_LIMIT:
-            return payload
+    async def _stored_files(self, ended: Iterable[Source]) -> dict[Source, bytes]:
+        """Write the large results to files; what the rows of their runs hold in their place."""
+        return {
+            run: await self._stored_file(run, payload)
+            for run in ended
+            if (payload := run.payload) is not None and len(payload) >= INLINE_LIMIT
+        }
+
+    async def _stored_file(self, source: Source, payload: bytes) -> bytes:
         for pause in _FILE_PAUSES:
             try:
                 return await self._store_file(payload, source)
@@ -372,9 +384,7 @@ class SqliteStore:
 
     def _settle(self, batch: _Batch) -> None:
         """From here on, what has ended is found in the file."""
-        for source, length in batch.latest.items():
-            if not source.is_final(length):
-                continue
+        for source in batch.ended:
             row = source.cache_row
             if row is not None:
                 fresh = self._fresh.get(row.key)
@@ -382,9 +392,9 @@ class SqliteStore:
                     del self._fresh[row.key]
             source.settle()
 
-    def _relax(self, batch: _Batch) -> None:
+    def _relax(self, heavy_bytes: int) -> None:
         with self._lock:
-            self._heavy_bytes -= batch.heavy_bytes
+            self._heavy_bytes -= heavy_bytes
             relief = self._relief
             if relief is None or len(self._queue) > _EVENTS_IN_QUEUE // 2:
                 return
@@ -394,9 +404,8 @@ class SqliteStore:
     def _let_go_of_all(self) -> None:
         """Nobody may wait for a writer that has ended."""
         while self._queue:
-            item = self._queue.popleft()
-            if isinstance(item, Latch):
-                item.set()
+            for latch in _Batch((self._queue.popleft(),)).barriers:
+                latch.set()
         if self._relief is not None:
             self._relief.set()
 

@@ -68,6 +68,9 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Times the engine against floors written by hand; prints ratios, asserts none."""
+    """Times the engine against floors written by hand; prints ratios, asserts none.
+
+    `-- --peers` times other libraries beside it, each in an environment of its own.
+    """
     _install(session, "tests")
     session.run("python", "-m", "tests.benchmarks", *(session.posargs or ["--quick"]))

@@ -1,7 +1,8 @@
 """`python -m tests.benchmarks`: time the engine against floors written by hand.
 
 It prints medians, ranges and ratios, and asserts nothing of them. What it does insist on is that
-every side of a case has left the same rows on disk.
+every side of a case has left the same rows on disk. With `--peers` it times other libraries too,
+which leave rows of their own.
 """
 
 from __future__ import annotations
@@ -10,12 +11,16 @@ import argparse
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
 from tests.benchmarks.cases import Case, Reference
+from tests.benchmarks.peers import process as peer_process
+from tests.benchmarks.peers.environments import NotInstalledError, prepare
+from tests.benchmarks.peers.process import PeerReading
+from tests.benchmarks.peers.registry import PEERS, Peer
 from tests.benchmarks.process import Reading, read
 from tests.benchmarks.registry import CASES, PENSTOCK
 from tests.benchmarks.report import CaseReport, figures_of, report_on, table, whole_report
@@ -25,12 +30,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure the chosen cases, then print the table."""
     options = _parser().parse_args(arguments)
     repeat: int = options.repeat or (1 if options.quick else 3)
+    names: Sequence[str] = options.only or list(CASES)
+    peers = _prepared_peers(names if options.peers else ())
     cases: list[CaseReport] = []
     with tempfile.TemporaryDirectory() as bytecode:
         bench = Bench(quick=options.quick, repeat=repeat, bytecode=Path(bytecode))
-        for name in options.only or CASES:
+        for name in names:
             began = time.perf_counter()
-            cases.append(bench.measure(CASES[name]))
+            cases.append(bench.measure(CASES[name], peers.get(name, ())))
             sys.stderr.write(f"{name}: {time.perf_counter() - began:.1f} s\n")
     report = whole_report(cases, quick=options.quick, repeat=repeat)
     if options.json is not None:
@@ -49,8 +56,20 @@ def _parser() -> argparse.ArgumentParser:
         help="repetitions, interleaved (default: 3, quick: 1)",
     )
     parser.add_argument("--quick", action="store_true", help="fewer tasks, for a look")
+    parser.add_argument("--peers", action="store_true", help="time other libraries, too")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all readings to FILE")
     return parser
+
+
+def _prepared_peers(names: Sequence[str]) -> Mapping[str, Sequence[Peer]]:
+    """The peers of these cases, once all of them are installed."""
+    chosen = {name: PEERS[name] for name in names if name in PEERS}
+    try:
+        for rival in dict.fromkeys(peer.rival for peers in chosen.values() for peer in peers):
+            prepare(rival)
+    except NotInstalledError as error:
+        sys.exit(str(error))
+    return chosen
 
 
 class Bench(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,20 +79,31 @@ class Bench(msgspec.Struct, frozen=True, kw_only=True):
     repeat: int
     bytecode: Path
 
-    def measure(self, case: Case) -> CaseReport:
+    def measure(self, case: Case, peers: Sequence[Peer]) -> CaseReport:
         """All sides of a case in turn, as often as is to be repeated."""
         count = case.quick_count if self.quick else case.count
-        readings: dict[str, list[Reading]] = {PENSTOCK: []}
+        readings: dict[str, list[Reading | PeerReading]] = {}
         for _ in range(self.repeat):
-            mine = read(case.name, PENSTOCK, count, self.bytecode)
-            readings[PENSTOCK].append(mine)
-            for reference in case.references():
-                fewer = max(1, count // reference.divisor)
-                other = read(case.name, reference.name, fewer, self.bytecode)
-                _insist_on_equal_rows(case, reference, mine, other)
-                readings.setdefault(reference.name, []).append(other)
+            for name, reading in self._readings(case, peers, count):
+                readings.setdefault(name, []).append(reading)
         sides = {name: figures_of(side) for name, side in readings.items()}
-        return report_on(case, count, sides)
+        return report_on(case, count, sides, [*case.references(), *peers])
+
+    def _readings(
+        self, case: Case, peers: Sequence[Peer], count: int
+    ) -> Iterator[tuple[str, Reading | PeerReading]]:
+        mine = read(case.name, PENSTOCK, count, self.bytecode)
+        yield PENSTOCK, mine
+        for reference in case.references():
+            other = read(case.name, reference.name, _fewer(count, reference), self.bytecode)
+            _insist_on_equal_rows(case, reference, mine, other)
+            yield reference.name, other
+        for peer in peers:
+            yield peer.name, peer_process.read(case.name, peer, _fewer(count, peer))
+
+
+def _fewer(count: int, against: Reference | Peer) -> int:
+    return max(1, count // against.divisor)
 
 
 def _insist_on_equal_rows(case: Case, reference: Reference, mine: Reading, other: Reading) -> None:

@@ -10,7 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 import msgspec
 
 import penstock
-from tests.benchmarks.cases import Case
+from tests.benchmarks.cases import Case, Reference
+from tests.benchmarks.peers.process import PeerReading
+from tests.benchmarks.peers.registry import Peer
 from tests.benchmarks.process import Reading
 from tests.benchmarks.registry import PENSTOCK
 
@@ -22,11 +24,11 @@ class Figures(msgspec.Struct, frozen=True):
     minimum: float
     maximum: float
     peak_rss_mb: float
-    readings: Sequence[Reading]
+    readings: Sequence[Reading | PeerReading]
 
 
 class Comparison(msgspec.Struct, frozen=True):
-    """Penstock held against one reference; met: whether the goal is, None: there is none."""
+    """Penstock held against one other side; met: whether the goal is, None: there is none."""
 
     reference: str
     ratio: float
@@ -59,22 +61,24 @@ class Report(msgspec.Struct, frozen=True):
     cases: Sequence[CaseReport]
 
 
-def figures_of(readings: Sequence[Reading]) -> Figures:
+def figures_of(readings: Sequence[Reading | PeerReading]) -> Figures:
     """Median and range."""
     values = [reading.value for reading in readings]
     peak = statistics.median(reading.peak_rss_bytes for reading in readings)
     return Figures(statistics.median(values), min(values), max(values), peak / 1e6, readings)
 
 
-def report_on(case: Case, count: int, sides: Mapping[str, Figures]) -> CaseReport:
+def report_on(
+    case: Case, count: int, sides: Mapping[str, Figures], others: Sequence[Reference | Peer]
+) -> CaseReport:
     """Hold the figures of one case against each other and against its goals."""
     figure = sides[PENSTOCK].median
     comparisons: list[Comparison] = []
-    for reference in case.references():
-        ratio = figure / sides[reference.name].median
-        goal = reference.at_most
+    for other in others:
+        ratio = figure / sides[other.name].median
+        goal = other.at_most
         met = None if goal is None else ratio <= goal
-        comparisons.append(Comparison(reference.name, ratio, goal, met))
+        comparisons.append(Comparison(other.name, ratio, goal, met))
     within_limit = None if case.limit is None else figure <= case.limit
     return CaseReport(
         case.name, case.what, case.unit, count, case.limit, within_limit, sides, comparisons

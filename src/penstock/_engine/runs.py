@@ -10,10 +10,11 @@ import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, cast
 from uuid import UUID
 
 import msgspec
+from typing_extensions import TypeVar
 
 from penstock._engine.arguments import Handle, Upstream, replaced, upstreams_in
 from penstock._engine.ids import new_id
@@ -93,7 +94,10 @@ class FlowOptions(RunOptions, Protocol):
     def validated(self, parameters: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]: ...
 
 
-class Run(Latch):
+Options = TypeVar("Options", bound=RunOptions, covariant=True, default=RunOptions)
+
+
+class Run(Latch, Generic[Options]):
     """What flow runs and task runs have in common.
 
     Attributes:
@@ -132,12 +136,12 @@ class Run(Latch):
         "value",
     )
 
-    options: RunOptions
+    options: Options
     run_id: bytes
     ordinals: dict[int, itertools.count[int]] | None
 
     def __init__(
-        self, options: RunOptions, parent: Parent, args: Sequence[Any], kwargs: Mapping[str, Any]
+        self, options: Options, parent: Parent, args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> None:
         self._set = False
         self._callbacks = None
@@ -326,12 +330,11 @@ class Run(Latch):
         return [u._run for u in self.upstreams if isinstance(u, Handle)]
 
 
-class TaskRun(Run):
+class TaskRun(Run[TaskOptions]):
     """A live task run."""
 
     __slots__ = ("claimed_key", "number")
 
-    options: TaskOptions
     number: int
 
     def __init__(
@@ -378,7 +381,7 @@ class TaskRun(Run):
         return b"".join(filter(None, map(_run_id_of, self.upstreams)))
 
 
-class FlowRun(Run):
+class FlowRun(Run[FlowOptions]):
     """A live flow run.
 
     Attributes:
@@ -401,7 +404,6 @@ class FlowRun(Run):
         "task_runner",
     )
 
-    options: FlowOptions
     encoded_parameters: bytes
     is_retried: bool
     task_runner: TaskRunner

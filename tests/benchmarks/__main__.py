@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     cases: list[CaseReport] = []
     with tempfile.TemporaryDirectory() as bytecode:
         bench = Bench(quick=options.quick, repeat=repeat, bytecode=Path(bytecode))
-        for name in options.only or CASES:
+        for name in options.only or [name for name in CASES if not CASES[name].on_request]:
             began = time.perf_counter()
             cases.append(bench.measure(CASES[name]))
             sys.stderr.write(f"{name}: {time.perf_counter() - began:.1f} s\n")
@@ -64,7 +64,7 @@ class Bench(msgspec.Struct, frozen=True, kw_only=True):
         """All sides of a case in turn, as often as is to be repeated."""
         count = case.quick_count if self.quick else case.count
         readings: dict[str, list[Reading]] = {PENSTOCK: []}
-        for _ in range(self.repeat):
+        for _ in range(1 if case.on_request else self.repeat):
             mine = read(case.name, PENSTOCK, count, self.bytecode)
             readings[PENSTOCK].append(mine)
             for reference in case.references():

@@ -126,6 +126,17 @@ def _rows(case: CaseReport) -> Iterator[tuple[str, ...]]:
         verdict = _verdict(comparison.met)
         yield (name, figure, comparison.reference, theirs, ratio, goal, verdict, memory, what)
         name = figure = memory = what = ""
+    yield from _parts(case)
+
+
+def _parts(case: CaseReport) -> Iterator[tuple[str, ...]]:
+    """What the value was taken from, beside the same of the first reference."""
+    theirs: Mapping[str, float] = {}
+    for comparison in case.comparisons[:1]:
+        theirs = case.sides[comparison.reference].readings[0].parts
+    for part, value in case.sides[PENSTOCK].readings[0].parts.items():
+        other = _number(theirs[part]) if part in theirs else ""
+        yield ("", f"{_number(value)} {case.unit}", "", other, "", "", "", "", part)
 
 
 def _spread(figures: Figures) -> str:

@@ -152,9 +152,10 @@ def graph(run: FlowRunRecord | UUID | str) -> Graph | None:
         return None
     tasks = _all_task_runs(record)
     edges = tuple((upstream, t.id) for t in tasks for upstream in t.upstream_ids)
-    parents = [record.id, *(t.id for t in tasks)]
-    subflows = [sub for parent in parents for sub in flow_runs(parent=parent, limit=10_000)]
-    return Graph(record, tuple(tasks), tuple(sorted(subflows, key=lambda s: s.id)), edges)
+    runtime = _flushed()
+    found = runtime.store.subflow_runs(record.id.bytes)
+    subflows = tuple(_flow_record(one, runtime) for one in found)
+    return Graph(record, tuple(tasks), subflows, edges)
 
 
 def _all_task_runs(run: FlowRunRecord) -> list[TaskRunRecord]:

@@ -258,6 +258,60 @@ def test_an_older_file_is_migrated_with_its_rows(
         open_store(path, host)
 
 
+def test_a_file_of_version_1_is_migrated_and_answers_every_kind_of_question(
+    tmp_path: Path, host: LoopThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, present = tmp_path / "penstock.db", schema.MIGRATIONS
+    monkeypatch.setattr(schema, "MIGRATIONS", present[:1])
+    store = open_store(path, host)
+    top = HandFlowRun(flow_definition("top", ["daily"]))
+    called = HandFlowRun(flow_definition("sub"), parent_id=top.run_id)
+    good = HandTaskRun(task_definition("red", ["warm"]), flow_run_id=top.run_id)
+    bad = HandTaskRun(task_definition("red", ["warm"]), flow_run_id=top.run_id)
+    record_completed(store, top)
+    record(store, called, "Pending", "TimedOut")
+    record_completed(store, good, "value", key="k")
+    record(store, bad, "Pending", "Running", "Failed")
+    store.close()
+    monkeypatch.setattr(schema, "MIGRATIONS", present)
+    store = open_store(path, host)
+
+    def tasks(**conditions: Any) -> list[bytes]:
+        return [found.row.id for found in store.task_runs(Query(**conditions))]
+
+    def flows(**conditions: Any) -> list[bytes]:
+        return [found.row.id for found in store.flow_runs(Query(**conditions))]
+
+    assert tasks() == tasks(name="red") == tasks(tag="warm") == [bad.run_id, good.run_id]
+    assert tasks(flow_run_id=top.run_id) == [bad.run_id, good.run_id]
+    assert tasks(states=("COMPLETED",), name="red") == [good.run_id]
+    assert tasks(states=("FAILED",)) == tasks(states=("Failed",), name="red") == [bad.run_id]
+    assert tasks(states=("FAILED",), flow_run_id=top.run_id, tag="warm") == [bad.run_id]
+    assert flows(tag="daily") == flows(name="top") == [top.run_id]
+    assert flows(parent_id=top.run_id) == flows(states=("TimedOut",)) == [called.run_id]
+    assert flows(parent_id=top.run_id, states=("FAILED",), name="sub") == [called.run_id]
+    assert store.look_up("k", now=0.0) == (good.run_id, encode_result("value"), None)
+    record(store, bad, "Pending")
+    flush(store)
+    assert tasks(states=("FAILED",)) == []
+    assert store.prune(None, keep_cache=False, now=0.0) == Pruned(2, 1, 1)
+    store.close()
+
+
+def test_a_migrated_file_has_the_tables_and_indexes_of_a_new_one(tmp_path: Path) -> None:
+    schemas: list[list[tuple[Any, ...]]] = []
+    for first in (1, len(schema.MIGRATIONS)):
+        path = tmp_path / f"{first}.db"
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:first])
+            schema.prepare_file(path, "normal")
+        schema.prepare_file(path, "normal")
+        with closing(sqlite3.connect(path)) as connection:
+            columns = "SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY type, name"
+            schemas.append(connection.execute(columns).fetchall())
+    assert schemas[0] == schemas[1]
+
+
 def test_a_migration_that_fails_leaves_the_file_as_it_was(
     tmp_path: Path, host: LoopThread, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -113,6 +113,10 @@ class Store(Protocol):
         """The task runs that a query asks for, newest first."""
         ...
 
+    def subflow_runs(self, flow_run_id: bytes) -> Sequence[FoundFlowRun]:
+        """All flow runs called by this one or by its task runs, oldest first."""
+        ...
+
     def payload_of(self, run_id: bytes) -> bytes | None:
         """The stored result of a task run; None: there is none."""
         ...

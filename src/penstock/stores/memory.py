@@ -80,6 +80,14 @@ class MemoryStore:
             query,
         )
 
+    def subflow_runs(self, flow_run_id: bytes) -> Sequence[FoundFlowRun]:
+        """See `Store`."""
+        with self._lock:
+            tasks = (f.row for f in self._task_runs.values())
+            callers = {flow_run_id, *(row.id for row in tasks if row.flow_run_id == flow_run_id)}
+            found = [f for f in self._flow_runs.values() if f.row.parent_id in callers]
+        return sorted(found, key=lambda f: f.row.id)
+
     def payload_of(self, run_id: bytes) -> bytes | None:
         """See `Store`."""
         found = self._task_runs.get(run_id)

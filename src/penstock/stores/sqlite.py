@@ -14,7 +14,8 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -39,6 +40,7 @@ from penstock.records import (
 )
 from penstock.results import INLINE_LIMIT, lost_payload, referenced_file, store_payload
 from penstock.stores import FoundFlowRun, FoundResult, FoundTaskRun, Pruned, Query
+from penstock.stores.pages import FLOW_RUNS, SUBFLOW_RUNS, TASK_RUNS, Table, read_page
 from penstock.stores.schema import (
     BUSY_SECONDS,
     DEFINITION_COLUMNS,
@@ -403,8 +405,13 @@ class SqliteStore:
     # Reading, in the caller's thread
 
     def _read(self, reader: _Reader, sql: str, values: Sequence[object]) -> list[tuple[Any, ...]]:
-        try:
+        with self._readable():
             return reader.read(sql, values)
+
+    @contextmanager
+    def _readable(self) -> Generator[None]:
+        try:
+            yield
         except sqlite3.Error as error:
             raise StoreError(f"{self._path} cannot be read: {error}.") from error
 
@@ -421,31 +428,20 @@ class SqliteStore:
 
     def flow_runs(self, query: Query) -> Sequence[FoundFlowRun]:
         """See `Store`."""
-        return [
-            FoundFlowRun(FlowRow(*row[:_FLOW_COLUMNS]), _definition(row[_FLOW_COLUMNS:]))
-            for row in self._select("flow_run", "flow_id", "parent_id", query.parent_id, query)
-        ]
+        return [_found_flow_run(row) for row in self._read_page(FLOW_RUNS, query)]
 
     def task_runs(self, query: Query) -> Sequence[FoundTaskRun]:
         """See `Store`."""
-        return [
-            FoundTaskRun(TaskRow(*row[:_TASK_COLUMNS]), _definition(row[_TASK_COLUMNS:]))
-            for row in self._select("task_run", "task_id", "flow_run_id", query.flow_run_id, query)
-        ]
+        return [_found_task_run(row) for row in self._read_page(TASK_RUNS, query)]
 
-    def _select(
-        self, table: str, definition: str, owner: str, owner_id: bytes | None, query: Query
-    ) -> list[tuple[Any, ...]]:
-        conditions = list(_conditions(table, definition, query))
-        if owner_id is not None:
-            conditions.append((f"r.{owner} = ?", (owner_id,)))
-        where = " AND ".join(text for text, _ in conditions) or "1"
-        sql = (
-            f"SELECT r.*, d.* FROM {table} r JOIN definition d ON d.id = r.{definition} "  # noqa: S608  # names from this module
-            f"WHERE {where} ORDER BY r.id DESC LIMIT ?"
-        )
-        values = [value for _, some in conditions for value in some]
-        return self._read(self._pages, sql, [*values, query.limit])
+    def _read_page(self, table: Table, query: Query) -> Sequence[tuple[Any, ...]]:
+        with self._readable(), self._pages.snapshot() as connection:
+            return read_page(connection, table, query)
+
+    def subflow_runs(self, flow_run_id: bytes) -> Sequence[FoundFlowRun]:
+        """See `Store`."""
+        rows = self._read(self._pages, SUBFLOW_RUNS, (flow_run_id, flow_run_id))
+        return [_found_flow_run(row) for row in rows]
 
     def payload_of(self, run_id: bytes) -> bytes | None:
         """See `Store`."""
@@ -533,29 +529,6 @@ class SqliteStore:
         self.check()
 
 
-def _conditions(
-    table: str, definition: str, query: Query
-) -> Iterable[tuple[str, Sequence[object]]]:
-    if query.run_id is not None:
-        yield "r.id = ?", (query.run_id,)
-    if query.name is not None:
-        kind = RunKind.FLOW if table == "flow_run" else RunKind.TASK
-        named = "SELECT id FROM definition WHERE kind = ? AND name = ?"
-        yield f"r.{definition} IN ({named})", (kind.value, query.name)
-    if query.states:
-        marks = ",".join("?" * len(query.states))
-        either = f"(r.state_type IN ({marks}) OR r.state_name IN ({marks}))"
-        yield either, (*query.states, *query.states)
-    if query.tag is not None:
-        yield "r.id IN (SELECT run_id FROM tag WHERE tag = ?)", (query.tag,)
-    if query.since is not None:
-        yield "r.id >= ?", (id_bound(query.since),)
-    if query.until is not None:
-        yield "r.id < ?", (id_bound(query.until),)
-    if query.before is not None:
-        yield "r.id < ?", (query.before,)
-
-
 async def _execute(connection: aiosqlite.Connection, statements: Sequence[_Statement]) -> None:
     if len(statements) == 1:  # a transaction of its own, in one hop to the thread
         await connection.execute(*statements[0])
@@ -576,9 +549,23 @@ class _Reader:
 
     def read(self, sql: str, values: Sequence[object]) -> list[tuple[Any, ...]]:
         with self.lock:
-            if self._connection is None:
-                self._connection = connect_to_read(self._path)
-            return self._connection.execute(sql, values).fetchall()
+            return self._connected().execute(sql, values).fetchall()
+
+    @contextmanager
+    def snapshot(self) -> Generator[sqlite3.Connection]:
+        """The connection for statements that are to see the same rows."""
+        with self.lock:
+            connection = self._connected()
+            connection.execute("BEGIN")
+            try:
+                yield connection
+            finally:
+                connection.execute("ROLLBACK")
+
+    def _connected(self) -> sqlite3.Connection:
+        if self._connection is None:
+            self._connection = connect_to_read(self._path)
+        return self._connection
 
     def pause(self) -> None:
         """Close the connection, and let nobody read until `resume`."""
@@ -629,6 +616,14 @@ def _stored(definition: Definition) -> tuple[object, ...]:
         definition.description,
         json.dumps(definition.tags),
     )
+
+
+def _found_flow_run(row: Sequence[Any]) -> FoundFlowRun:
+    return FoundFlowRun(FlowRow(*row[:_FLOW_COLUMNS]), _definition(row[_FLOW_COLUMNS:]))
+
+
+def _found_task_run(row: Sequence[Any]) -> FoundTaskRun:
+    return FoundTaskRun(TaskRow(*row[:_TASK_COLUMNS]), _definition(row[_TASK_COLUMNS:]))
 
 
 def _definition(columns: Sequence[Any]) -> Definition:

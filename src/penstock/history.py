@@ -172,6 +172,9 @@ def prune(
 ) -> Pruned:
     """Delete runs that have ended, with their stored results.
 
+    It goes step by step, and others read and write meanwhile. The file keeps its size: what is free
+    in it is used again.
+
     Args:
         older_than: runs submitted longer ago than this.
         until: or: runs submitted before this time.

@@ -26,7 +26,7 @@ from penstock.exceptions import NotADatabase, ResultUnavailable, SchemaTooNew, S
 from penstock.records import TaskRow
 from penstock.results import INLINE_LIMIT, decode_result, encode_result
 from penstock.settings import Settings, load_settings
-from penstock.stores import Pruned, Query, schema, sqlite
+from penstock.stores import Pruned, Query, pruning, schema, sqlite
 from penstock.stores.sqlite import SqliteStore
 from tests.contracts.sources import (
     HandFlowRun,
@@ -803,6 +803,47 @@ def test_pruning_removes_the_files_of_what_it_deletes_and_no_others(
     payload = sqlite_store.payload_of(cached.run_id)
     assert payload is not None
     assert decode_result(payload, sqlite_store.storage) == LARGE
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 100])
+def test_pruning_in_slices_deletes_what_pruning_in_one_would(
+    sqlite_store: SqliteStore, database: Path, monkeypatch: pytest.MonkeyPatch, rows: int
+) -> None:
+    """Runs of all kinds in turn, so that each slice has some that stay."""
+    monkeypatch.setattr(pruning, "_ROWS_A_SLICE", rows)
+    staying: set[bytes] = set()
+    for number in range(9):
+        kept, gone = HandTaskRun(task_definition("red", ["warm"])), HandTaskRun()
+        alive, called = HandTaskRun(), HandFlowRun(flow_definition("top", ["warm"]))
+        record_completed(sqlite_store, kept, number, key=f"kept {number}")
+        record_completed(sqlite_store, gone, LARGE, key=f"gone {number}", expires_at=1.0)
+        record(sqlite_store, alive, "Pending", "Running")
+        record_completed(sqlite_store, called)
+        staying |= {kept.run_id, alive.run_id}
+    assert sqlite_store.prune(None, keep_cache=True, now=2.0) == Pruned(9, 9, 9)
+    assert {found.row.id for found in sqlite_store.task_runs(Query())} == staying
+    assert count(database, "cache") == count(database, "tag") == 9
+    assert not list(sqlite_store.storage.iterdir())
+
+
+def test_others_read_and_write_between_the_slices_of_a_pruning(
+    sqlite_store: SqliteStore, database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pruning, "_ROWS_A_SLICE", 10)
+    monkeypatch.setattr(sqlite, "_PRUNING_PAUSE_SECONDS", 0.002)
+    for _ in range(1000):
+        record_completed(sqlite_store, HandTaskRun())
+    flush(sqlite_store)
+    seen: list[int] = []
+    thread = threading.Thread(target=lambda: sqlite_store.prune(None, keep_cache=True, now=0.0))
+    thread.start()
+    while thread.is_alive():
+        record(sqlite_store, HandTaskRun(), "Pending")
+        flush(sqlite_store)
+        seen.append(len(sqlite_store.task_runs(Query(limit=2000, states=("COMPLETED",)))))
+    thread.join()
+    assert len(set(seen)) > 3 and seen == sorted(seen, reverse=True)
+    assert count(database, "task_run") == len(seen)
 
 
 def test_no_half_written_file_is_left_behind(

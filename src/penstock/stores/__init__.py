@@ -124,7 +124,8 @@ class Store(Protocol):
     def prune(self, until: datetime | None, keep_cache: bool, now: float) -> Pruned:
         """Delete the final runs submitted before `until` (None: all of them).
 
-        Where `keep_cache`, the runs behind cache entries that have not expired stay.
+        Where `keep_cache`, the runs behind cache entries that have not expired stay. It may take
+        several steps, between which others read and write.
         """
         ...
 

@@ -38,9 +38,10 @@ from penstock.records import (
     TaskRow,
     storable_text,
 )
-from penstock.results import INLINE_LIMIT, lost_payload, referenced_file, store_payload
+from penstock.results import INLINE_LIMIT, lost_payload, store_payload
 from penstock.stores import FoundFlowRun, FoundResult, FoundTaskRun, Pruned, Query
 from penstock.stores.pages import FLOW_RUNS, SUBFLOW_RUNS, TASK_RUNS, Table, read_page
+from penstock.stores.pruning import Pruning
 from penstock.stores.schema import (
     BUSY_SECONDS,
     DEFINITION_COLUMNS,
@@ -63,6 +64,9 @@ _HEAVY_BYTES: Final = 4096
 _GIVE_UP_SECONDS: Final = 10.0
 _FILE_PAUSES: Final = (0.05, 0.2, 0.5)
 """Seconds between attempts to write a large result."""
+_PRUNING_PAUSE_SECONDS: Final = 0.005
+"""How long others can get at the file between two slices; they try each 0.1 s at least."""
+_LAST_ID: Final = b"\xff" * 16
 
 _Event: TypeAlias = tuple[Source, int]
 _log = logging.getLogger("penstock.store")
@@ -453,41 +457,20 @@ class SqliteStore:
     # Deleting, in the caller's thread
 
     def prune(self, until: datetime | None, keep_cache: bool, now: float) -> Pruned:
-        """See `Store`."""
-        bound = b"\xff" * 16 if until is None else id_bound(until)
-        kept = _ALIVE if keep_cache else "SELECT NULL WHERE ? IS NULL"
-        old = f"id < ? AND ({_ENDED})"
-        self._flush()
-        with self._pages.lock, self._writing() as connection:
-            files = self._referenced_files(connection)
-            flows = connection.execute(f"DELETE FROM flow_run WHERE {old}", (bound,)).rowcount  # noqa: S608  # texts of this method
-            tasks = connection.execute(
-                f"DELETE FROM task_run WHERE {old} AND id NOT IN ({kept})",  # noqa: S608  # texts of this method
-                (bound, now),
-            ).rowcount
-            entries = connection.execute(
-                "DELETE FROM cache WHERE run_id NOT IN (SELECT id FROM task_run)"
-            ).rowcount
-            connection.execute(
-                "DELETE FROM tag WHERE run_id NOT IN "
-                "(SELECT id FROM task_run UNION ALL SELECT id FROM flow_run)"
-            )
-            unused = files - self._referenced_files(connection)
-        for name in unused:
-            (self.storage / name).unlink(missing_ok=True)
-        return Pruned(flows, tasks, entries)
+        """See `Store`; others read and write between the transactions that it takes."""
+        pruning = Pruning(_LAST_ID if until is None else id_bound(until), keep_cache, now)
+        while not pruning.is_done:
+            self._flush()  # and let the writer write
+            with self._pages.lock, self._writing() as connection:
+                files = pruning.delete_slice(connection)
+            for name in files:
+                (self.storage / name).unlink(missing_ok=True)
+            time.sleep(_PRUNING_PAUSE_SECONDS)
+        return pruning.pruned
 
     def _writing(self) -> _transaction:
         """A transaction of this thread; under the readers' lock, as a fork must not meet it."""
         return _transaction(connect(self._path, self._synchronous))
-
-    def _referenced_files(self, connection: sqlite3.Connection) -> set[str]:
-        rows = connection.execute(
-            "SELECT result FROM task_run WHERE substr(result, 1, 1) = x'66' UNION ALL "
-            "SELECT result FROM flow_run WHERE substr(result, 1, 1) = x'66'"
-        )
-        references = (referenced_file(payload) for (payload,) in rows)
-        return {reference.name for reference in references if reference is not None}
 
     def clear_cache(self, key: str | None) -> int:
         """See `Store`."""
@@ -602,8 +585,6 @@ _LOOK_UP = """
 SELECT c.run_id, t.result, c.expires_at FROM cache c JOIN task_run t ON t.id = c.run_id
 WHERE c.key = ? AND (c.expires_at IS NULL OR c.expires_at > ?) AND t.result IS NOT NULL
 """
-_ENDED = "state_type IN ('COMPLETED', 'FAILED', 'CANCELLED', 'CRASHED') OR state_name = 'NotReady'"
-_ALIVE = "SELECT run_id FROM cache WHERE expires_at IS NULL OR expires_at > ?"
 
 
 def _stored(definition: Definition) -> tuple[object, ...]:

@@ -11,7 +11,6 @@ import random
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 from uuid import UUID
@@ -25,6 +24,9 @@ from tests.benchmarks.cases import Case, Reference, Sample
 _FEW: Final = 10_000
 _LOOK_UPS: Final = 1000
 _MIDDLE: Final = filling.BEGIN + filling.SPAN / 2
+DEEP: Final = id_bound(filling.BEGIN + filling.SPAN * 0.605)
+"""Where a deep page begins: within the flow run `BIG`, and after `_MIDDLE`."""
+BIG: Final = 18
 _DAY: Final = filling.SPAN / 730
 
 Conditions: TypeAlias = Mapping[str, Any]
@@ -97,7 +99,7 @@ IN_FLOW_RUN: Final[Mapping[str, Conditions]] = {
     ", SCHEDULED, absent": {"state": "SCHEDULED"},
     ", tag": {"tag": "etl"},
     ", tag, absent": {"tag": "nothing"},
-    ", until": {"until": _MIDDLE},
+    ", since": {"since": _MIDDLE},
 }
 OF_PARENT: Final[Mapping[str, Conditions]] = {
     "": {},
@@ -203,20 +205,13 @@ def _pages(count: int) -> Iterator[tuple[str, Work]]:
     parent = UUID(bytes=big[0])
     flows = {**FLOW_CONDITIONS, **_with({"parent": parent}, "parent", OF_PARENT)}
     for name, conditions in flows.items():
-        yield from _turned(f"flow runs: {name}", history.flow_runs, conditions, _middle())
-    tasks = {
-        **TASK_CONDITIONS,
-        **_with({"flow_run": UUID(bytes=big[15])}, "big flow run", IN_FLOW_RUN),
-        **_with({"flow_run": UUID(bytes=small[-1])}, "small flow run", {"": {}}),
-    }
-    for name, conditions in tasks.items():
-        yield from _turned(f"task runs: {name}", history.task_runs, conditions, _middle())
-    graph = UUID(bytes=small[len(small) // 2])
-    yield "graph of a flow run with 120 task runs", lambda: history.graph(graph)
-
-
-def _middle(moment: datetime = _MIDDLE) -> UUID:
-    return UUID(bytes=id_bound(moment))
+        yield from _turned(f"flow runs: {name}", history.flow_runs, conditions)
+    in_flow_run = _with({"flow_run": UUID(bytes=big[BIG])}, "big flow run", IN_FLOW_RUN)
+    for name, conditions in {**TASK_CONDITIONS, **in_flow_run}.items():
+        yield from _turned(f"task runs: {name}", history.task_runs, conditions)
+    normal = UUID(bytes=small[len(small) // 2])
+    yield "task runs: flow run with 120 task runs", lambda: history.task_runs(flow_run=normal)
+    yield "graph of a flow run with 120 task runs", lambda: history.graph(normal)
 
 
 def _with(fixed: Conditions, name: str, more: Mapping[str, Conditions]) -> dict[str, Conditions]:
@@ -224,7 +219,7 @@ def _with(fixed: Conditions, name: str, more: Mapping[str, Conditions]) -> dict[
 
 
 def _turned(
-    name: str, read: Callable[..., object], conditions: Conditions, before: UUID
+    name: str, read: Callable[..., object], conditions: Conditions
 ) -> Iterator[tuple[str, Work]]:
     yield name, lambda: read(**conditions)
-    yield f"{name} (deep)", lambda: read(**conditions, before=before)
+    yield f"{name} (deep)", lambda: read(**conditions, before=UUID(bytes=DEEP))

@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from penstock._engine.ids import id_bound
 from penstock.states import TYPES, State, StateType
 from penstock.stores import Query, Store, schema, sqlite
 from penstock.stores.memory import MemoryStore
@@ -35,7 +34,6 @@ from tests.contracts.sources import (
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
-MIDDLE = id_bound(filling.BEGIN + filling.SPAN / 2)
 Conditions = Mapping[str, Any]
 
 
@@ -213,13 +211,13 @@ def pages(count: int) -> Iterator[tuple[str, Table, Query]]:
         ("flow runs: ", FLOW_RUNS, {}, scale.FLOW_CONDITIONS),
         ("flow runs: parent", FLOW_RUNS, {"parent": big[0]}, scale.OF_PARENT),
         ("task runs: ", TASK_RUNS, {}, scale.TASK_CONDITIONS),
-        ("task runs: flow run", TASK_RUNS, {"flow_run_id": big[15]}, scale.IN_FLOW_RUN),
+        ("task runs: flow run", TASK_RUNS, {"flow_run_id": big[scale.BIG]}, scale.IN_FLOW_RUN),
     ]
     for what, table, fixed, conditions in kinds:
         for name, more in conditions.items():
             query = query_of({**fixed, **more})
             yield f"{what}{name}", table, query
-            yield f"{what}{name} (deep)", table, replace(query, before=MIDDLE)
+            yield f"{what}{name} (deep)", table, replace(query, before=scale.DEEP)
 
 
 PAGES = [name for name, _, _ in pages(10_000)]

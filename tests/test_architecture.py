@@ -34,7 +34,8 @@ LAYERS: Layers = (
     ("_engine.mapping", "_engine.signature"),
     ("_engine.drivers",),
     ("_engine.runtime",),
-    ("task_runners", "stores.sqlite", "stores.memory", "stores.schema", "stores"),
+    ("task_runners", "stores.sqlite", "stores.memory"),
+    ("stores.pages", "stores.pruning", "stores.schema", "stores"),
     ("_engine.lifecycle", "_engine.effects", "_engine.run_log"),
     ("_engine.runs", "_engine.arguments", "_engine.current"),
     (

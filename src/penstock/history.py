@@ -152,9 +152,10 @@ def graph(run: FlowRunRecord | UUID | str) -> Graph | None:
         return None
     tasks = _all_task_runs(record)
     edges = tuple((upstream, t.id) for t in tasks for upstream in t.upstream_ids)
-    parents = [record.id, *(t.id for t in tasks)]
-    subflows = [sub for parent in parents for sub in flow_runs(parent=parent, limit=10_000)]
-    return Graph(record, tuple(tasks), tuple(sorted(subflows, key=lambda s: s.id)), edges)
+    runtime = _flushed()
+    found = runtime.store.subflow_runs(record.id.bytes)
+    subflows = tuple(_flow_record(one, runtime) for one in found)
+    return Graph(record, tuple(tasks), subflows, edges)
 
 
 def _all_task_runs(run: FlowRunRecord) -> list[TaskRunRecord]:
@@ -170,6 +171,9 @@ def prune(
     *, older_than: timedelta | None = None, until: datetime | None = None, keep_cache: bool = True
 ) -> Pruned:
     """Delete runs that have ended, with their stored results.
+
+    It goes step by step, and others read and write meanwhile. The file keeps its size: what is free
+    in it is used again.
 
     Args:
         older_than: runs submitted longer ago than this.
@@ -278,7 +282,7 @@ def _flow_record(found: FoundFlowRun, runtime: Runtime) -> FlowRunRecord:
         version=definition.version,
         parent_run_id=to_uuid(row.parent_id) if row.parent_id else None,
         parameters=decode_parameters(row.parameters),
-        tags=_tags(row.tags),
+        tags=frozenset(definition.tags),
         run_count=row.run_count,
         created_at=id_time(row.id),
         states=states_of(row.history, _stored(row.result, runtime), None, row.id),
@@ -295,13 +299,9 @@ def _task_record(found: FoundTaskRun, runtime: Runtime) -> TaskRunRecord:
         version=definition.version,
         flow_run_id=to_uuid(row.flow_run_id) if row.flow_run_id else None,
         parent_run_id=to_uuid(row.parent_id) if row.parent_id else None,
-        tags=_tags(row.tags),
+        tags=frozenset(definition.tags),
         run_count=row.run_count,
         upstream_ids=tuple(to_uuid(upstreams[i : i + 16]) for i in range(0, len(upstreams), 16)),
         created_at=id_time(row.id),
         states=states_of(row.history, _stored(row.result, runtime), row.id, row.flow_run_id),
     )
-
-
-def _tags(stored: str | None) -> frozenset[str]:
-    return frozenset(msgspec.json.decode(stored, type=list[str])) if stored else frozenset()

@@ -56,7 +56,6 @@ class FlowRow(NamedTuple):
     state_type: str
     state_name: str
     run_count: int
-    tags: str | None
     parameters: bytes | None
     history: bytes
     result: bytes | None
@@ -74,7 +73,6 @@ class TaskRow(NamedTuple):
     state_type: str
     state_name: str
     run_count: int
-    tags: str | None
     upstreams: bytes | None
     history: bytes
     result: bytes | None
@@ -102,11 +100,6 @@ class Source(Protocol):
     @property
     def definition(self) -> Definition:
         """The flow or task."""
-        ...
-
-    @property
-    def tags(self) -> frozenset[str]:
-        """The tags of this run."""
         ...
 
     def row(self, length: int, payload: bytes | None) -> Row:

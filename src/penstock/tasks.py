@@ -79,13 +79,9 @@ class _TaskBase(Decorated[P, R]):
         self.cache_expiration = seconds_or_none(cache_expiration, "cache_expiration", owner)
         self.refresh_cache = flag(refresh_cache, "refresh_cache", owner)
         self._awaited_first: tuple[Upstream, ...] = ()
-        self._numbers = itertools.count()
+        self.next_number: Callable[[], int] = itertools.count().__next__
 
     # What the rules ask for
-
-    def next_number(self) -> int:
-        """The number of the next run in this process; runs are named after it."""
-        return next(self._numbers)
 
     @property
     def task_key(self) -> str:

@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure the chosen cases, then print the table."""
     options = _parser().parse_args(arguments)
     repeat: int = options.repeat or (1 if options.quick else 3)
-    names: Sequence[str] = options.only or list(CASES)
+    names: Sequence[str] = options.only or [name for name in CASES if not CASES[name].on_request]
     peers = _prepared_peers(names if options.peers else ())
     cases: list[CaseReport] = []
     with tempfile.TemporaryDirectory() as bytecode:
@@ -83,7 +83,7 @@ class Bench(msgspec.Struct, frozen=True, kw_only=True):
         """All sides of a case in turn, as often as is to be repeated."""
         count = case.quick_count if self.quick else case.count
         readings: dict[str, list[Reading | PeerReading]] = {}
-        for _ in range(self.repeat):
+        for _ in range(1 if case.on_request else self.repeat):
             for name, reading in self._readings(case, peers, count):
                 readings.setdefault(name, []).append(reading)
         sides = {name: figures_of(side) for name, side in readings.items()}

@@ -7,7 +7,8 @@ it must have left behind: the figures of a side whose rows are not there are not
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 
@@ -18,11 +19,13 @@ class Sample(NamedTuple):
         value: in the case's unit, a task.
         task_runs: completed task runs that the database must hold now, warm-up included.
         flow_runs: completed flow runs that it must hold now, warm-up included.
+        parts: what the value was taken from, each in the case's unit.
     """
 
     value: float
     task_runs: int = 0
     flow_runs: int = 0
+    parts: Mapping[str, float] = MappingProxyType({})
 
 
 class Side(Protocol):
@@ -57,6 +60,8 @@ class Case(Protocol):
         quick_count: tasks of a quick run.
         unit: of all its values.
         limit: the goal for Penstock's own figure, in the unit; None: there is none.
+        on_request: it takes minutes, so it is measured once, and only where `--only` names it.
+        timeout_seconds: for one side.
     """
 
     name: str
@@ -65,6 +70,8 @@ class Case(Protocol):
     quick_count: int
     unit: str = "µs"
     limit: float | None = None
+    on_request: bool = False
+    timeout_seconds: float = 300
 
     def penstock(self, count: int, /) -> Sample:
         """Do the work with Penstock; see `Side`."""

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Final, TypeAlias
@@ -37,14 +37,13 @@ _encode = msgspec.msgpack.Encoder().encode
 # Rows
 
 
-def now() -> datetime:
-    """The moment of a transition."""
-    return datetime.now(UTC)
+now: Final = time.time
+"""The moment of a transition."""
 
 
 def completed_history(
-    submitted_at: datetime,
-    started_at: datetime,
+    submitted_at: float,
+    started_at: float,
     message: str | None = None,
     details: Details = _NO_DETAILS,
 ) -> bytes:
@@ -60,8 +59,8 @@ def completed_history(
 
 def completed_row(
     number: int,
-    submitted_at: datetime,
-    started_at: datetime,
+    submitted_at: float,
+    started_at: float,
     value: object,
     details: Details = _NO_DETAILS,
 ) -> TaskRow:
@@ -70,7 +69,7 @@ def completed_row(
     return _task_row(number, "Completed", 1, history, b"m" + _encode(value))
 
 
-def cached_row(number: int, submitted_at: datetime, key: str, cached_from: bytes) -> TaskRow:
+def cached_row(number: int, submitted_at: float, key: str, cached_from: bytes) -> TaskRow:
     """A task run that has found its result under a cache key just now."""
     details = {"cache_key": key, "cached_from": UUID(bytes=cached_from)}
     history = _encode(
@@ -94,7 +93,6 @@ def _task_row(number: int, state: str, attempts: int, history: bytes, result: by
         state,
         attempts,
         None,
-        None,
         history,
         result,
     )
@@ -110,7 +108,6 @@ def flow_row(name: str, history: bytes) -> FlowRow:
         "COMPLETED",
         "Completed",
         1,
-        None,
         _encode({}),
         history,
         b"m" + _encode(None),

@@ -21,7 +21,6 @@ from tests.benchmarks.memory import peak_rss_bytes
 from tests.benchmarks.registry import CASES, sides_of
 
 _ROOT = Path(__file__).parents[2]
-_TIMEOUT_SECONDS = 300
 
 
 class Reading(msgspec.Struct, frozen=True):
@@ -32,12 +31,14 @@ class Reading(msgspec.Struct, frozen=True):
         peak_rss_bytes: of the process.
         rows: completed runs in the database.
         row_bytes: how long their histories and results are, on average.
+        parts: see `Sample`.
     """
 
     value: float
     peak_rss_bytes: int
     rows: int
     row_bytes: float
+    parts: dict[str, float]
 
 
 def read(case: str, side: str, count: int, bytecode: Path) -> Reading:
@@ -54,7 +55,7 @@ def read(case: str, side: str, count: int, bytecode: Path) -> Reading:
             check=False,
             cwd=_ROOT,
             env=_environment(home, bytecode),
-            timeout=_TIMEOUT_SECONDS,
+            timeout=CASES[case].timeout_seconds,
         )
     if done.returncode:
         raise RuntimeError(f"{case}, {side}: {done.stderr.decode()}")
@@ -76,7 +77,8 @@ def main(case: str, side: str, count: str) -> None:
     runs.set_up_logging()
     sample = sides_of(CASES[case])[side](int(count))
     rows, row_bytes = _check_rows(sample)
-    reading = Reading(sample.value, peak_rss_bytes(), rows, row_bytes)
+    parts = dict(sample.parts)
+    reading = Reading(sample.value, peak_rss_bytes(), rows, row_bytes, parts)
     sys.stdout.buffer.write(msgspec.json.encode(reading))
 
 

@@ -14,6 +14,7 @@ from tests.benchmarks.graphs import AsyncChain, Chain, Tree
 from tests.benchmarks.logs import InfoLogging
 from tests.benchmarks.memory import EagerFutures
 from tests.benchmarks.parallel import Processes, Threads
+from tests.benchmarks.scale import OldPages, Pruning
 from tests.benchmarks.sleeps import LoopSleeps, ThreadSleeps
 from tests.benchmarks.submits import AsyncSubmits, Submits
 
@@ -38,6 +39,8 @@ _ALL: Final[tuple[Case, ...]] = (
     InfoLogging(),
     Threads(),
     Processes(),
+    OldPages(),
+    Pruning(),
 )
 CASES: Final[Mapping[str, Case]] = {case.name: case for case in _ALL}
 

@@ -130,6 +130,22 @@ def _rows(case: CaseReport) -> Iterator[tuple[str, ...]]:
         verdict = _verdict(comparison.met)
         yield (name, figure, comparison.reference, theirs, ratio, goal, verdict, memory, what)
         name = figure = memory = what = ""
+    yield from _parts(case)
+
+
+def _parts(case: CaseReport) -> Iterator[tuple[str, ...]]:
+    """What the value was taken from, beside the same of the first reference."""
+    theirs: Mapping[str, float] = {}
+    for comparison in case.comparisons[:1]:
+        theirs = _parts_of(case.sides[comparison.reference])
+    for part, value in _parts_of(case.sides[PENSTOCK]).items():
+        other = _number(theirs[part]) if part in theirs else ""
+        yield ("", f"{_number(value)} {case.unit}", "", other, "", "", "", "", part)
+
+
+def _parts_of(side: Figures) -> Mapping[str, float]:
+    reading = side.readings[0]
+    return reading.parts if isinstance(reading, Reading) else {}
 
 
 def _spread(figures: Figures) -> str:

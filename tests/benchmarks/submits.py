@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
 
 import anyio
 import anyio.to_thread
@@ -23,7 +22,7 @@ def submit_all(count: int) -> int:
 
 
 def _submit_all_by_hand(count: int, writer: floor.Writer) -> None:
-    def run(number: int, submitted_at: datetime) -> int:
+    def run(number: int, submitted_at: float) -> int:
         started_at = floor.now()
         value: int = runs.noop.fn(number)
         writer.add(floor.completed_row(number, submitted_at, started_at, value))
@@ -78,7 +77,7 @@ async def async_submit_all(count: int) -> int:
 async def _start_all_by_hand(count: int, writer: floor.Writer) -> None:
     values: list[int] = [0] * count
 
-    async def run(number: int, submitted_at: datetime) -> None:
+    async def run(number: int, submitted_at: float) -> None:
         started_at = floor.now()
         values[number] = value = await runs.async_noop.fn(number)
         writer.add(floor.completed_row(number, submitted_at, started_at, value))

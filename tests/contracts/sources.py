@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterable
 from datetime import datetime
@@ -55,10 +54,6 @@ class HandRun:
         self.states: list[Transition] = []
         self.settled = 0
 
-    @property
-    def tags(self) -> frozenset[str]:
-        return frozenset(self.definition.tags)
-
     def is_final(self, length: int) -> bool:
         return self.states[length - 1].is_final
 
@@ -85,11 +80,10 @@ class HandRun:
             self.cache_row = CacheRow(key, self.run_id, created_at, expires_at)
         return self.enter("Completed")
 
-    def _written(self, length: int) -> tuple[str, str, int, str | None, bytes]:
+    def _written(self, length: int) -> tuple[str, str, int, bytes]:
         states = self.states[:length]
         attempts = sum(state.type is StateType.RUNNING for state in states)
-        tags = json.dumps(sorted(self.tags)) if self.tags else None
-        return states[-1].type.value, states[-1].name, attempts, tags, encode_history(states)
+        return states[-1].type.value, states[-1].name, attempts, encode_history(states)
 
 
 class HandTaskRun(HandRun):
@@ -105,7 +99,7 @@ class HandTaskRun(HandRun):
         self.flow_run_id = flow_run_id
 
     def row(self, length: int, payload: bytes | None) -> TaskRow:
-        type_, name, attempts, tags, history = self._written(length)
+        type_, name, attempts, history = self._written(length)
         return TaskRow(
             self.run_id,
             self.definition.id,
@@ -116,7 +110,6 @@ class HandTaskRun(HandRun):
             type_,
             name,
             attempts,
-            tags,
             None,
             history,
             payload,
@@ -136,7 +129,7 @@ class HandFlowRun(HandRun):
         self.parent_id = parent_id
 
     def row(self, length: int, payload: bytes | None) -> FlowRow:
-        type_, name, attempts, tags, history = self._written(length)
+        type_, name, attempts, history = self._written(length)
         return FlowRow(
             self.run_id,
             self.definition.id,
@@ -145,7 +138,6 @@ class HandFlowRun(HandRun):
             type_,
             name,
             attempts,
-            tags,
             encode_parameters({"x": 1}),
             history,
             payload,

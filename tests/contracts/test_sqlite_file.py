@@ -26,7 +26,7 @@ from penstock.exceptions import NotADatabase, ResultUnavailable, SchemaTooNew, S
 from penstock.records import TaskRow
 from penstock.results import INLINE_LIMIT, decode_result, encode_result
 from penstock.settings import Settings, load_settings
-from penstock.stores import Pruned, Query, schema, sqlite
+from penstock.stores import Pruned, Query, pruning, schema, sqlite
 from penstock.stores.sqlite import SqliteStore
 from tests.contracts.sources import (
     HandFlowRun,
@@ -256,6 +256,60 @@ def test_an_older_file_is_migrated_with_its_rows(
     monkeypatch.setattr(schema, "MIGRATIONS", newer[:present])
     with pytest.raises(SchemaTooNew):
         open_store(path, host)
+
+
+def test_a_file_of_version_1_is_migrated_and_answers_every_kind_of_question(
+    tmp_path: Path, host: LoopThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, present = tmp_path / "penstock.db", schema.MIGRATIONS
+    monkeypatch.setattr(schema, "MIGRATIONS", present[:1])
+    store = open_store(path, host)
+    top = HandFlowRun(flow_definition("top", ["daily"]))
+    called = HandFlowRun(flow_definition("sub"), parent_id=top.run_id)
+    good = HandTaskRun(task_definition("red", ["warm"]), flow_run_id=top.run_id)
+    bad = HandTaskRun(task_definition("red", ["warm"]), flow_run_id=top.run_id)
+    record_completed(store, top)
+    record(store, called, "Pending", "TimedOut")
+    record_completed(store, good, "value", key="k")
+    record(store, bad, "Pending", "Running", "Failed")
+    store.close()
+    monkeypatch.setattr(schema, "MIGRATIONS", present)
+    store = open_store(path, host)
+
+    def tasks(**conditions: Any) -> list[bytes]:
+        return [found.row.id for found in store.task_runs(Query(**conditions))]
+
+    def flows(**conditions: Any) -> list[bytes]:
+        return [found.row.id for found in store.flow_runs(Query(**conditions))]
+
+    assert tasks() == tasks(name="red") == tasks(tag="warm") == [bad.run_id, good.run_id]
+    assert tasks(flow_run_id=top.run_id) == [bad.run_id, good.run_id]
+    assert tasks(states=("COMPLETED",), name="red") == [good.run_id]
+    assert tasks(states=("FAILED",)) == tasks(states=("Failed",), name="red") == [bad.run_id]
+    assert tasks(states=("FAILED",), flow_run_id=top.run_id, tag="warm") == [bad.run_id]
+    assert flows(tag="daily") == flows(name="top") == [top.run_id]
+    assert flows(parent_id=top.run_id) == flows(states=("TimedOut",)) == [called.run_id]
+    assert flows(parent_id=top.run_id, states=("FAILED",), name="sub") == [called.run_id]
+    assert store.look_up("k", now=0.0) == (good.run_id, encode_result("value"), None)
+    record(store, bad, "Pending")
+    flush(store)
+    assert tasks(states=("FAILED",)) == []
+    assert store.prune(None, keep_cache=False, now=0.0) == Pruned(2, 1, 1)
+    store.close()
+
+
+def test_a_migrated_file_has_the_tables_and_indexes_of_a_new_one(tmp_path: Path) -> None:
+    schemas: list[list[tuple[Any, ...]]] = []
+    for first in (1, len(schema.MIGRATIONS)):
+        path = tmp_path / f"{first}.db"
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:first])
+            schema.prepare_file(path, "normal")
+        schema.prepare_file(path, "normal")
+        with closing(sqlite3.connect(path)) as connection:
+            columns = "SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY type, name"
+            schemas.append(connection.execute(columns).fetchall())
+    assert schemas[0] == schemas[1]
 
 
 def test_a_migration_that_fails_leaves_the_file_as_it_was(
@@ -749,6 +803,47 @@ def test_pruning_removes_the_files_of_what_it_deletes_and_no_others(
     payload = sqlite_store.payload_of(cached.run_id)
     assert payload is not None
     assert decode_result(payload, sqlite_store.storage) == LARGE
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 100])
+def test_pruning_in_slices_deletes_what_pruning_in_one_would(
+    sqlite_store: SqliteStore, database: Path, monkeypatch: pytest.MonkeyPatch, rows: int
+) -> None:
+    """Runs of all kinds in turn, so that each slice has some that stay."""
+    monkeypatch.setattr(pruning, "_ROWS_A_SLICE", rows)
+    staying: set[bytes] = set()
+    for number in range(9):
+        kept, gone = HandTaskRun(task_definition("red", ["warm"])), HandTaskRun()
+        alive, called = HandTaskRun(), HandFlowRun(flow_definition("top", ["warm"]))
+        record_completed(sqlite_store, kept, number, key=f"kept {number}")
+        record_completed(sqlite_store, gone, LARGE, key=f"gone {number}", expires_at=1.0)
+        record(sqlite_store, alive, "Pending", "Running")
+        record_completed(sqlite_store, called)
+        staying |= {kept.run_id, alive.run_id}
+    assert sqlite_store.prune(None, keep_cache=True, now=2.0) == Pruned(9, 9, 9)
+    assert {found.row.id for found in sqlite_store.task_runs(Query())} == staying
+    assert count(database, "cache") == 9
+    assert not list(sqlite_store.storage.iterdir())
+
+
+def test_others_read_and_write_between_the_slices_of_a_pruning(
+    sqlite_store: SqliteStore, database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pruning, "_ROWS_A_SLICE", 10)
+    monkeypatch.setattr(sqlite, "_PRUNING_PAUSE_SECONDS", 0.002)
+    for _ in range(1000):
+        record_completed(sqlite_store, HandTaskRun())
+    flush(sqlite_store)
+    seen: list[int] = []
+    thread = threading.Thread(target=lambda: sqlite_store.prune(None, keep_cache=True, now=0.0))
+    thread.start()
+    while thread.is_alive():
+        record(sqlite_store, HandTaskRun(), "Pending")
+        flush(sqlite_store)
+        seen.append(len(sqlite_store.task_runs(Query(limit=2000, states=("COMPLETED",)))))
+    thread.join()
+    assert len(set(seen)) > 3 and seen == sorted(seen, reverse=True)
+    assert count(database, "task_run") == len(seen)
 
 
 def test_no_half_written_file_is_left_behind(

@@ -351,5 +351,5 @@ def transition_named(
 def put_into(run: Run, phase: str) -> None:
     """Have the run in that phase, however it came there."""
     run.phase = phase
-    run.history.append(transition_named(phase))
+    run.history = (*run.history, transition_named(phase))
     run.recorded = len(run.history)

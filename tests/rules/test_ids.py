@@ -175,7 +175,7 @@ def test_the_sequence_of_a_process_has_room(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr("penstock._engine.ids.os.urandom", greatest)
     sequence = ids._Sequence()
-    first, second = sequence.tail(), sequence.tail()
+    first, second = sequence.next_tail(), sequence.next_tail()
     assert second == first + 1
     assert (second + 2**60) >> 62 == first >> 62
     assert uuid.UUID(bytes=second.to_bytes(16, "big")).version == 7

@@ -35,7 +35,7 @@ class Handle:
 
 def upstreams_in(args: Sequence[object], kwargs: Mapping[str, object]) -> Sequence[Upstream]:
     """The futures and states in the arguments of a call, each once, in order."""
-    if all_leaves(args) and (not kwargs or all_leaves(kwargs.values())):
+    if _LEAVES.issuperset(map(type, args)) and (not kwargs or all_leaves(kwargs.values())):
         return ()
     found: list[Upstream] = []
     _collect((args, kwargs), found, set())

@@ -207,7 +207,7 @@ def _sleep(seconds: float) -> Outcome:
 
 def _wait_for(effect: WaitFor) -> Outcome:
     for latch in effect.latches:
-        if isinstance(latch, Run):
+        if isinstance(latch, FlowRun | TaskRun):
             refuse_deadlock(latch)
         latch.wait()
     return _DONE

@@ -27,12 +27,10 @@ class _Sequence:
 
     def restart(self) -> None:
         start = int.from_bytes(os.urandom(10), "big")
-        self._high = (start >> 62 & 0xFFF) << 64
-        # The top bit stays free: 2**61 ids fit before the count would wrap.
-        self.next = itertools.count(start & (_LOW_BITS >> 1)).__next__
-
-    def tail(self) -> int:
-        return self._high | _VERSION_AND_VARIANT | self.next()
+        high = (start >> 62 & 0xFFF) << 64
+        # The top bit stays free: 2**61 ids fit before the count would reach the variant.
+        low = start & (_LOW_BITS >> 1)
+        self.next_tail = itertools.count(high | _VERSION_AND_VARIANT | low).__next__
 
 
 _sequence = _Sequence()
@@ -42,7 +40,7 @@ if hasattr(os, "register_at_fork"):
 
 def new_id() -> bytes:
     """A fresh id, later in sort order than those of earlier milliseconds."""
-    return ((time.time_ns() // 1_000_000 << 80) | _sequence.tail()).to_bytes(16, "big")
+    return ((time.time_ns() // 1_000_000 << 80) | _sequence.next_tail()).to_bytes(16, "big")
 
 
 def id_bound(moment: datetime) -> bytes:

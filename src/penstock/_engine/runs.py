@@ -7,7 +7,6 @@ a time; its history only grows, so any thread may read a prefix of it.
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, cast
@@ -83,7 +82,8 @@ class TaskOptions(RunOptions, Protocol):
     def cache_expiration(self) -> float | None: ...
     @property
     def refresh_cache(self) -> bool: ...
-    def next_number(self) -> int: ...
+    @property
+    def next_number(self) -> Callable[[], int]: ...
 
 
 class FlowOptions(RunOptions, Protocol):
@@ -151,7 +151,7 @@ class Run(Latch, Generic[Options]):
         self.args = args
         self.kwargs = kwargs or _NO_KWARGS
         self.upstreams: Sequence[Upstream] = upstreams_in(args, kwargs)
-        self.history: list[Transition] = []
+        self.history: tuple[Transition, ...] = ()
         self.recorded = 0
         self.phase: str | None = None
         self.value: Any = msgspec.UNSET
@@ -182,10 +182,11 @@ class Run(Latch, Generic[Options]):
     def _take_over(self, earlier: Run) -> None:
         """Go on as the run that stood in this place when the flow ran before."""
         self.run_id = earlier.run_id
-        self.history = list(earlier.history)
+        self.history = earlier.history
         self.recorded = len(self.history)
         self.phase = earlier.phase
-        self.value, self.error, self.deciding = earlier.value, earlier.error, earlier.deciding
+        self.value, self.error = earlier.value, earlier.error
+        self._state = earlier.state
 
     @property
     def definition(self) -> Definition:
@@ -205,16 +206,19 @@ class Run(Latch, Generic[Options]):
         """The present state; of a run that has ended, always the same object."""
         state = self._state
         if state is None:
-            state = state_of(
-                self.history[-1],
-                *self._ids,
-                value=self.value,
-                error=self.error,
-                child_states=tuple(map(_state_of_part, self.deciding)),
-            )
+            state = self._new_state()
             if self._set:
                 self._state = state
         return state
+
+    def _new_state(self) -> State[Any]:
+        return state_of(
+            self.history[-1],
+            *self._ids,
+            value=self.value,
+            error=self.error,
+            child_states=tuple(map(_state_of_part, self.deciding)),
+        )
 
     @property
     def _ids(self) -> tuple[bytes | None, bytes | None]:
@@ -272,7 +276,8 @@ class Run(Latch, Generic[Options]):
         phase = advance(self.phase, event)
         transition = Transition(TYPES[phase], name or phase, message, at, details)
         self.phase = phase
-        self.history.append(transition)
+        self._state = None
+        self.history = (*self.history, transition)
 
     def cancel_early(self) -> None:
         """Cancel a run that its loop has not taken up yet."""
@@ -287,17 +292,27 @@ class Run(Latch, Generic[Options]):
         return flow_run is not None and flow_run.is_retried
 
     def end(self) -> None:
-        """Let go of what only the running code needed, and let everybody know."""
+        """Let go of what only the running code needed, and let everybody know.
+
+        What has ended refers to no run that refers to it: so it goes with its last user, and does
+        not wait for a garbage collection, which would have to look at each run of a long flow.
+        """
         self.cancel = _nothing_to_cancel
-        if not self._may_run_again:
+        self.after = self.earlier = None
+        flow_run = self.flow_run
+        if flow_run is None or not flow_run.is_retried:
             self.args, self.kwargs = (), _NO_KWARGS
+        if self.deciding:
+            self._state = self._new_state()
+            self.deciding = ()
         self.set()
 
     def settle(self) -> None:
         """See `Source`."""
         self.payload = None
         self.upstreams = ()
-        if not self._may_run_again:
+        flow_run = self.flow_run
+        if flow_run is None or not flow_run.is_retried:
             self.history = self.history[-1:]
 
     def resolve_arguments(self) -> None:
@@ -369,15 +384,12 @@ class TaskRun(Run[TaskOptions]):
             last.type._value_,
             last.name,
             _attempts_in(history),
-            _stored_tags(definition),
-            self._upstream_ids(),
+            self._upstream_ids() if self.upstreams else None,
             encode_history(history),
             payload,
         )
 
-    def _upstream_ids(self) -> bytes | None:
-        if not self.upstreams:
-            return None
+    def _upstream_ids(self) -> bytes:
         return b"".join(filter(None, map(_run_id_of, self.upstreams)))
 
 
@@ -454,6 +466,14 @@ class FlowRun(Run[FlowOptions]):
         self.ordinals = None
         self.last_submitted = {}
 
+    def end(self) -> None:
+        """See `Run`."""
+        if not self._may_run_again:
+            self.members = []
+            self._earlier_members = {}
+        self.last_submitted = {}
+        super().end()
+
     def child_runs(self) -> list[Run]:
         """The runs that the flow's own code called, in the order of the calls."""
         return [run for run in self.members if run.parent is self]
@@ -486,7 +506,6 @@ class FlowRun(Run[FlowOptions]):
             last.type._value_,
             last.name,
             _attempts_in(history),
-            _stored_tags(definition),
             self.encoded_parameters,
             encode_history(history),
             payload,
@@ -500,10 +519,6 @@ def task_run_name(definition: Definition, number: int) -> str:
 
 def _attempts_in(history: Sequence[Transition]) -> int:
     return [transition.type for transition in history].count(StateType.RUNNING)
-
-
-def _stored_tags(definition: Definition) -> str | None:
-    return json.dumps(definition.tags) if definition.tags else None
 
 
 def _state_of_part(part: Part) -> State[Any]:

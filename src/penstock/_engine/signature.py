@@ -50,6 +50,8 @@ class Signature:
         self._required = sum(p.kind in _POSITIONAL and p.default is p.empty for p in parameters)
         self._variadic = next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), None)
         self._is_plain = len(self._positional) == len(self._signature.parameters)
+        lengths = range(self._required, len(self._positional) + 1)
+        self._plain_lengths = frozenset(lengths if self._is_plain else ())
 
     def check(self, args: Sequence[object], kwargs: Mapping[str, object]) -> None:
         """Raise where the function does not take such arguments.
@@ -57,7 +59,7 @@ class Signature:
         Raises:
             ParameterError: naming what is missing or too much.
         """
-        if self._is_plain and not kwargs and self._required <= len(args) <= len(self._positional):
+        if not kwargs and len(args) in self._plain_lengths:
             return
         self._bound(args, kwargs)
 

@@ -116,6 +116,10 @@ class Store(Protocol):
         """The task runs that a query asks for, newest first."""
         ...
 
+    def subflow_runs(self, flow_run_id: bytes) -> Sequence[FoundFlowRun]:
+        """All flow runs called by this one or by its task runs, oldest first."""
+        ...
+
     def payload_of(self, run_id: bytes) -> bytes | None:
         """The stored result of a task run; None: there is none."""
         ...
@@ -123,7 +127,8 @@ class Store(Protocol):
     def prune(self, until: datetime | None, keep_cache: bool, now: float) -> Pruned:
         """Delete the final runs submitted before `until` (None: all of them).
 
-        Where `keep_cache`, the runs behind cache entries that have not expired stay.
+        Where `keep_cache`, the runs behind cache entries that have not expired stay. It may take
+        several steps, between which others read and write.
         """
         ...
 

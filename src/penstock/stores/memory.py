@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
@@ -81,6 +80,14 @@ class MemoryStore:
             query,
         )
 
+    def subflow_runs(self, flow_run_id: bytes) -> Sequence[FoundFlowRun]:
+        """See `Store`."""
+        with self._lock:
+            tasks = (f.row for f in self._task_runs.values())
+            callers = {flow_run_id, *(row.id for row in tasks if row.flow_run_id == flow_run_id)}
+            found = [f for f in self._flow_runs.values() if f.row.parent_id in callers]
+        return sorted(found, key=lambda f: f.row.id)
+
     def payload_of(self, run_id: bytes) -> bytes | None:
         """See `Store`."""
         found = self._task_runs.get(run_id)
@@ -142,7 +149,7 @@ def _matches(row: FlowRow | TaskRow, definition: Definition, query: Query) -> bo
         query.run_id in (None, row.id)
         and query.name in (None, definition.name)
         and (not query.states or bool({row.state_type, row.state_name} & set(query.states)))
-        and (query.tag is None or query.tag in json.loads(row.tags or "[]"))
+        and (query.tag is None or query.tag in definition.tags)
         and (query.since is None or row.id >= id_bound(query.since))
         and (query.until is None or row.id < id_bound(query.until))
         and (query.before is None or row.id < query.before)

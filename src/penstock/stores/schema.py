@@ -79,13 +79,46 @@ CREATE TABLE cache (
 CREATE INDEX cache_by_run ON cache (run_id);
 """
 
-MIGRATIONS: Final = (_VERSION_1,)
+UNUSUAL: Final = "(state_type <> 'COMPLETED' OR state_name <> 'Completed')"
+"""Nearly all runs end as Completed, and have no entry in the indexes with this condition."""
+UNUSUAL_END: Final = (
+    "(state_name <> 'Completed' AND state_type <> 'PENDING' AND state_type <> 'RUNNING'"
+    " AND state_type <> 'SCHEDULED')"
+)
+"""Nor has a run on its way in these, as it would be made, and deleted soon after, for each run."""
+
+_VERSION_2 = f"""
+DROP INDEX flow_run_by_state;
+CREATE INDEX flow_run_by_state ON flow_run (state_type, state_name, id) WHERE {UNUSUAL};
+CREATE INDEX flow_run_by_flow_state ON flow_run (flow_id, state_type, state_name, id)
+    WHERE {UNUSUAL_END};
+DROP INDEX flow_run_by_parent;
+CREATE INDEX flow_run_by_parent ON flow_run (parent_id, flow_id, id) WHERE parent_id IS NOT NULL;
+CREATE INDEX flow_run_by_parent_state ON flow_run (parent_id, flow_id, state_type, state_name, id)
+    WHERE parent_id IS NOT NULL AND {UNUSUAL_END};
+
+DROP INDEX task_run_by_state;
+CREATE INDEX task_run_by_state ON task_run (state_type, state_name, id) WHERE {UNUSUAL};
+CREATE INDEX task_run_by_task_state ON task_run (task_id, state_type, state_name, id)
+    WHERE {UNUSUAL_END};
+DROP INDEX task_run_by_flow_run;
+CREATE INDEX task_run_by_flow_run ON task_run (flow_run_id, task_id, id)
+    WHERE flow_run_id IS NOT NULL;
+CREATE INDEX task_run_by_flow_run_state
+    ON task_run (flow_run_id, task_id, state_type, state_name, id)
+    WHERE flow_run_id IS NOT NULL AND {UNUSUAL_END};
+
+DROP TABLE tag;
+ALTER TABLE flow_run DROP COLUMN tags;
+ALTER TABLE task_run DROP COLUMN tags;
+"""
+
+MIGRATIONS: Final = (_VERSION_1, _VERSION_2)
 """One script a version; a file of version n has seen the first n."""
 
 STATEMENT_SIZES: Final = (1000, 100)
-"""Rows of one statement, largest first; SQLite takes 32,766 values, and a row has at most 13."""
+"""Rows of one statement, largest first; SQLite takes 32,766 values, and a row has at most 12."""
 DEFINITION_COLUMNS: Final = ("id", "kind", "name", "key", "version", "description", "tags")
-TAG_COLUMNS: Final = ("tag", "run_id")
 _CHANGING = ("state_type", "state_name", "run_count", "history", "result")
 
 

@@ -14,7 +14,8 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -37,13 +38,14 @@ from penstock.records import (
     TaskRow,
     storable_text,
 )
-from penstock.results import INLINE_LIMIT, lost_payload, referenced_file, store_payload
+from penstock.results import INLINE_LIMIT, lost_payload, store_payload
 from penstock.stores import FoundFlowRun, FoundResult, FoundTaskRun, Pruned, Query
+from penstock.stores.pages import FLOW_RUNS, SUBFLOW_RUNS, TASK_RUNS, Table, read_page
+from penstock.stores.pruning import Pruning
 from penstock.stores.schema import (
     BUSY_SECONDS,
     DEFINITION_COLUMNS,
     STATEMENT_SIZES,
-    TAG_COLUMNS,
     connect,
     connect_to_read,
     insert,
@@ -61,6 +63,9 @@ _HEAVY_BYTES: Final = 4096
 _GIVE_UP_SECONDS: Final = 10.0
 _FILE_PAUSES: Final = (0.05, 0.2, 0.5)
 """Seconds between attempts to write a large result."""
+_PRUNING_PAUSE_SECONDS: Final = 0.005
+"""How long others can get at the file between two slices; they try each 0.1 s at least."""
+_LAST_ID: Final = b"\xff" * 16
 
 _Event: TypeAlias = tuple[Source, int] | tuple[Latch, None]
 """A run and the length of its history; or a barrier."""
@@ -99,7 +104,6 @@ class _Rows:
         self._flow_runs: list[Row] = []
         self._task_runs: list[Row] = []
         self._cache: list[CacheRow] = []
-        self._tags: list[tuple[str, bytes]] = []
 
     def add(self, source: Source, length: int, payload: bytes | None) -> None:
         """Take what a run was after its first `length` states."""
@@ -107,8 +111,6 @@ class _Rows:
         (self._flow_runs if type(row) is FlowRow else self._task_runs).append(row)
         definition = source.definition
         self.definitions[definition.id] = definition
-        if row.tags is not None:
-            self._tags += [(tag, row.id) for tag in source.tags]
 
     def add_cached(self, ended: Iterable[Source]) -> None:
         """Take the cache entries of runs that have ended; of two for a key, the newer will stay."""
@@ -120,7 +122,6 @@ class _Rows:
         yield from _in_chunks(definitions, partial(insert, "definition", DEFINITION_COLUMNS))
         yield from _in_chunks(self._flow_runs, partial(upsert, FlowRow))
         yield from _in_chunks(self._task_runs, partial(upsert, TaskRow))
-        yield from _in_chunks(self._tags, partial(insert, "tag", TAG_COLUMNS))
         yield from _in_chunks(self._cache, upsert_cache)
 
 
@@ -412,8 +413,13 @@ class SqliteStore:
     # Reading, in the caller's thread
 
     def _read(self, reader: _Reader, sql: str, values: Sequence[object]) -> list[tuple[Any, ...]]:
-        try:
+        with self._readable():
             return reader.read(sql, values)
+
+    @contextmanager
+    def _readable(self) -> Generator[None]:
+        try:
+            yield
         except sqlite3.Error as error:
             raise StoreError(f"{self._path} cannot be read: {error}.") from error
 
@@ -430,31 +436,20 @@ class SqliteStore:
 
     def flow_runs(self, query: Query) -> Sequence[FoundFlowRun]:
         """See `Store`."""
-        return [
-            FoundFlowRun(FlowRow(*row[:_FLOW_COLUMNS]), _definition(row[_FLOW_COLUMNS:]))
-            for row in self._select("flow_run", "flow_id", "parent_id", query.parent_id, query)
-        ]
+        return [_found_flow_run(row) for row in self._read_page(FLOW_RUNS, query)]
 
     def task_runs(self, query: Query) -> Sequence[FoundTaskRun]:
         """See `Store`."""
-        return [
-            FoundTaskRun(TaskRow(*row[:_TASK_COLUMNS]), _definition(row[_TASK_COLUMNS:]))
-            for row in self._select("task_run", "task_id", "flow_run_id", query.flow_run_id, query)
-        ]
+        return [_found_task_run(row) for row in self._read_page(TASK_RUNS, query)]
 
-    def _select(
-        self, table: str, definition: str, owner: str, owner_id: bytes | None, query: Query
-    ) -> list[tuple[Any, ...]]:
-        conditions = list(_conditions(table, definition, query))
-        if owner_id is not None:
-            conditions.append((f"r.{owner} = ?", (owner_id,)))
-        where = " AND ".join(text for text, _ in conditions) or "1"
-        sql = (
-            f"SELECT r.*, d.* FROM {table} r JOIN definition d ON d.id = r.{definition} "  # noqa: S608  # names from this module
-            f"WHERE {where} ORDER BY r.id DESC LIMIT ?"
-        )
-        values = [value for _, some in conditions for value in some]
-        return self._read(self._pages, sql, [*values, query.limit])
+    def _read_page(self, table: Table, query: Query) -> Sequence[tuple[Any, ...]]:
+        with self._readable(), self._pages.snapshot() as connection:
+            return read_page(connection, table, query)
+
+    def subflow_runs(self, flow_run_id: bytes) -> Sequence[FoundFlowRun]:
+        """See `Store`."""
+        rows = self._read(self._pages, SUBFLOW_RUNS, (flow_run_id, flow_run_id))
+        return [_found_flow_run(row) for row in rows]
 
     def payload_of(self, run_id: bytes) -> bytes | None:
         """See `Store`."""
@@ -466,41 +461,20 @@ class SqliteStore:
     # Deleting, in the caller's thread
 
     def prune(self, until: datetime | None, keep_cache: bool, now: float) -> Pruned:
-        """See `Store`."""
-        bound = b"\xff" * 16 if until is None else id_bound(until)
-        kept = _ALIVE if keep_cache else "SELECT NULL WHERE ? IS NULL"
-        old = f"id < ? AND ({_ENDED})"
-        self._flush()
-        with self._pages.lock, self._writing() as connection:
-            files = self._referenced_files(connection)
-            flows = connection.execute(f"DELETE FROM flow_run WHERE {old}", (bound,)).rowcount  # noqa: S608  # texts of this method
-            tasks = connection.execute(
-                f"DELETE FROM task_run WHERE {old} AND id NOT IN ({kept})",  # noqa: S608  # texts of this method
-                (bound, now),
-            ).rowcount
-            entries = connection.execute(
-                "DELETE FROM cache WHERE run_id NOT IN (SELECT id FROM task_run)"
-            ).rowcount
-            connection.execute(
-                "DELETE FROM tag WHERE run_id NOT IN "
-                "(SELECT id FROM task_run UNION ALL SELECT id FROM flow_run)"
-            )
-            unused = files - self._referenced_files(connection)
-        for name in unused:
-            (self.storage / name).unlink(missing_ok=True)
-        return Pruned(flows, tasks, entries)
+        """See `Store`; others read and write between the transactions that it takes."""
+        pruning = Pruning(_LAST_ID if until is None else id_bound(until), keep_cache, now)
+        while not pruning.is_done:
+            self._flush()  # and let the writer write
+            with self._pages.lock, self._writing() as connection:
+                files = pruning.delete_slice(connection)
+            for name in files:
+                (self.storage / name).unlink(missing_ok=True)
+            time.sleep(_PRUNING_PAUSE_SECONDS)
+        return pruning.pruned
 
     def _writing(self) -> _transaction:
         """A transaction of this thread; under the readers' lock, as a fork must not meet it."""
         return _transaction(connect(self._path, self._synchronous))
-
-    def _referenced_files(self, connection: sqlite3.Connection) -> set[str]:
-        rows = connection.execute(
-            "SELECT result FROM task_run WHERE substr(result, 1, 1) = x'66' UNION ALL "
-            "SELECT result FROM flow_run WHERE substr(result, 1, 1) = x'66'"
-        )
-        references = (referenced_file(payload) for (payload,) in rows)
-        return {reference.name for reference in references if reference is not None}
 
     def clear_cache(self, key: str | None) -> int:
         """See `Store`."""
@@ -542,29 +516,6 @@ class SqliteStore:
         self.check()
 
 
-def _conditions(
-    table: str, definition: str, query: Query
-) -> Iterable[tuple[str, Sequence[object]]]:
-    if query.run_id is not None:
-        yield "r.id = ?", (query.run_id,)
-    if query.name is not None:
-        kind = RunKind.FLOW if table == "flow_run" else RunKind.TASK
-        named = "SELECT id FROM definition WHERE kind = ? AND name = ?"
-        yield f"r.{definition} IN ({named})", (kind.value, query.name)
-    if query.states:
-        marks = ",".join("?" * len(query.states))
-        either = f"(r.state_type IN ({marks}) OR r.state_name IN ({marks}))"
-        yield either, (*query.states, *query.states)
-    if query.tag is not None:
-        yield "r.id IN (SELECT run_id FROM tag WHERE tag = ?)", (query.tag,)
-    if query.since is not None:
-        yield "r.id >= ?", (id_bound(query.since),)
-    if query.until is not None:
-        yield "r.id < ?", (id_bound(query.until),)
-    if query.before is not None:
-        yield "r.id < ?", (query.before,)
-
-
 async def _execute(connection: aiosqlite.Connection, statements: Sequence[_Statement]) -> None:
     if len(statements) == 1:  # a transaction of its own, in one hop to the thread
         await connection.execute(*statements[0])
@@ -585,9 +536,23 @@ class _Reader:
 
     def read(self, sql: str, values: Sequence[object]) -> list[tuple[Any, ...]]:
         with self.lock:
-            if self._connection is None:
-                self._connection = connect_to_read(self._path)
-            return self._connection.execute(sql, values).fetchall()
+            return self._connected().execute(sql, values).fetchall()
+
+    @contextmanager
+    def snapshot(self) -> Generator[sqlite3.Connection]:
+        """The connection for statements that are to see the same rows."""
+        with self.lock:
+            connection = self._connected()
+            connection.execute("BEGIN")
+            try:
+                yield connection
+            finally:
+                connection.execute("ROLLBACK")
+
+    def _connected(self) -> sqlite3.Connection:
+        if self._connection is None:
+            self._connection = connect_to_read(self._path)
+        return self._connection
 
     def pause(self) -> None:
         """Close the connection, and let nobody read until `resume`."""
@@ -624,8 +589,6 @@ _LOOK_UP = """
 SELECT c.run_id, t.result, c.expires_at FROM cache c JOIN task_run t ON t.id = c.run_id
 WHERE c.key = ? AND (c.expires_at IS NULL OR c.expires_at > ?) AND t.result IS NOT NULL
 """
-_ENDED = "state_type IN ('COMPLETED', 'FAILED', 'CANCELLED', 'CRASHED') OR state_name = 'NotReady'"
-_ALIVE = "SELECT run_id FROM cache WHERE expires_at IS NULL OR expires_at > ?"
 
 
 def _stored(definition: Definition) -> tuple[object, ...]:
@@ -638,6 +601,14 @@ def _stored(definition: Definition) -> tuple[object, ...]:
         definition.description,
         json.dumps(definition.tags),
     )
+
+
+def _found_flow_run(row: Sequence[Any]) -> FoundFlowRun:
+    return FoundFlowRun(FlowRow(*row[:_FLOW_COLUMNS]), _definition(row[_FLOW_COLUMNS:]))
+
+
+def _found_task_run(row: Sequence[Any]) -> FoundTaskRun:
+    return FoundTaskRun(TaskRow(*row[:_TASK_COLUMNS]), _definition(row[_TASK_COLUMNS:]))
 
 
 def _definition(columns: Sequence[Any]) -> Definition:

@@ -25,8 +25,8 @@ from penstock._engine.names import name_of_flow_run
 from penstock.records import CacheRow, Definition, FlowRow, RunKind, TaskRow, encode_parameters
 from penstock.results import encode_result, reference_to_run
 from penstock.states import TYPES
+from penstock.stores.batches import stored_definition
 from penstock.stores.schema import connect, prepare_file
-from penstock.stores.sqlite import _stored
 
 BEGIN: Final = datetime(2024, 1, 1, tzinfo=UTC)
 SPAN: Final = timedelta(days=730)
@@ -90,7 +90,7 @@ def fill(path: Path, count: int) -> None:
     with closing(connect(path, "off")) as connection:
         connection.execute("PRAGMA journal_mode=OFF")  # a filling that fails leaves nothing of use
         connection.execute("PRAGMA cache_size=-400000")
-        _write(connection, "definition", map(_stored, (*_TASKS, *_FLOWS)))
+        _write(connection, "definition", map(stored_definition, (*_TASKS, *_FLOWS)))
         _write(connection, "flow_run", _flow_rows(count))
         _write(connection, "task_run", _task_rows(count))
         _write(connection, "cache", sorted(_cache_rows(count)))

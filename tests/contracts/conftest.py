@@ -20,7 +20,7 @@ def _memory_store(_folder: Path, _host: LoopThread) -> Store:
 
 
 def _sqlite_store(folder: Path, host: LoopThread) -> Store:
-    return SqliteStore(folder / "penstock.db", folder / "storage", "normal", host)
+    return SqliteStore(folder / "penstock.db", folder / "storage", "normal")
 
 
 STORES: dict[str, StoreMaker] = {
@@ -54,6 +54,6 @@ def database(tmp_path: Path) -> Path:
 @pytest.fixture
 def sqlite_store(database: Path, tmp_path: Path, host: LoopThread) -> Iterator[SqliteStore]:
     """A SQLite store on a fresh file."""
-    made = SqliteStore(database, tmp_path / "storage", "normal", host)
+    made = SqliteStore(database, tmp_path / "storage", "normal")
     yield made
     made.close()

@@ -273,22 +273,21 @@ def test_a_child_forked_while_tasks_are_at_work_can_leave(script: Script) -> Non
 def test_a_child_forked_in_the_middle_of_a_commit_can_write(script: Script) -> None:
     """SQLite keeps its locks in the process's memory: a child must not inherit one as held."""
     text = """
-        import asyncio, os, sys, threading
+        import os, sys, threading, time
         from penstock import task
-        from penstock.stores import sqlite
+        from penstock.stores import writer
 
         in_transaction = threading.Event()
-        execute = sqlite._execute
 
-        async def execute_slowly(connection, statements):
-            await connection.execute("BEGIN IMMEDIATE")
+        def execute_slowly(connection, statements):
+            connection.execute("BEGIN IMMEDIATE")
             for statement in statements:
-                await connection.execute(*statement)
+                connection.execute(*statement)
             in_transaction.set()
-            await asyncio.sleep(0.2)
-            await connection.commit()
+            time.sleep(0.2)
+            connection.execute("COMMIT")
 
-        sqlite._execute = execute_slowly
+        writer._execute = execute_slowly
 
         @task
         def step(name):

@@ -26,7 +26,7 @@ from penstock.exceptions import NotADatabase, ResultUnavailable, SchemaTooNew, S
 from penstock.records import TaskRow
 from penstock.results import INLINE_LIMIT, decode_result, encode_result
 from penstock.settings import Settings, load_settings
-from penstock.stores import Pruned, Query, pruning, schema, sqlite
+from penstock.stores import Pruned, Query, batches, pruning, schema, sqlite, writer
 from penstock.stores.sqlite import SqliteStore
 from tests.contracts.sources import (
     HandFlowRun,
@@ -44,7 +44,7 @@ linux_only = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 
 def open_store(path: Path, host: LoopThread) -> SqliteStore:
-    return SqliteStore(path, path.parent / "storage", "normal", host)
+    return SqliteStore(path, path.parent / "storage", "normal")
 
 
 def mode_of(path: Path) -> int:
@@ -150,7 +150,7 @@ def test_the_path_may_be_relative_and_the_process_may_change_its_folder(
 ) -> None:
     (tmp_path / "other").mkdir()
     monkeypatch.chdir(tmp_path)
-    store = SqliteStore(Path("penstock.db"), Path("storage"), "normal", host)
+    store = SqliteStore(Path("penstock.db"), Path("storage"), "normal")
     run = HandTaskRun()
     record_completed(store, run, LARGE)
     flush(store)
@@ -473,7 +473,7 @@ def test_a_result_is_in_sight_while_an_earlier_state_of_its_run_is_written(
 def test_a_batch_of_more_rows_than_a_statement_takes_is_written_whole(
     sqlite_store: SqliteStore, database: Path
 ) -> None:
-    rows = schema.STATEMENT_SIZES[0] * 2 + 107
+    rows = 2 * batches.RUNS_A_BATCH + batches.STATEMENT_SIZES[0] + 197
     with locked(database):
         for _ in range(rows):
             record(sqlite_store, HandTaskRun(), "Pending")
@@ -537,8 +537,8 @@ def test_definitions_are_written_once(tmp_path: Path, host: LoopThread) -> None:
 def test_a_store_that_cannot_follow_asks_for_relief_until_half_is_written(
     sqlite_store: SqliteStore, database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite, "_EVENTS_IN_QUEUE", 100)
-    monkeypatch.setattr(sqlite, "_EVENTS_A_BATCH", 10)
+    monkeypatch.setattr(writer, "_EVENTS_IN_QUEUE", 100)
+    monkeypatch.setattr(batches, "RUNS_A_BATCH", 5)
     with locked(database):
         for _ in range(120):
             record(sqlite_store, HandTaskRun(), "Pending")
@@ -555,7 +555,7 @@ def test_a_store_that_cannot_follow_asks_for_relief_until_half_is_written(
 def test_large_results_count_by_their_bytes(
     sqlite_store: SqliteStore, database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite, "_BYTES_IN_QUEUE", 10 * 5000)
+    monkeypatch.setattr(writer, "_BYTES_IN_QUEUE", 10 * 5000)
     with locked(database):
         for _ in range(9):
             record_completed(sqlite_store, HandTaskRun(), b"x" * 5000)
@@ -575,7 +575,7 @@ def test_relief_comes_also_where_the_writer_was_faster_than_the_one_who_asks(
     sqlite_store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All is written between the look at the queue and the decision to wait."""
-    monkeypatch.setattr(sqlite, "_BYTES_IN_QUEUE", 4 * 5000)
+    monkeypatch.setattr(writer, "_BYTES_IN_QUEUE", 4 * 5000)
     for _ in range(5):
         record_completed(sqlite_store, HandTaskRun(), b"x" * 5000)
     check = sqlite_store.check
@@ -593,7 +593,7 @@ def test_flows_wait_for_a_store_that_cannot_follow_and_lose_nothing(
     engine: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While the file is locked the queue stays short, whatever a flow has to record."""
-    monkeypatch.setattr(sqlite, "_EVENTS_IN_QUEUE", 60)
+    monkeypatch.setattr(writer, "_EVENTS_IN_QUEUE", 60)
     store = engine.store
     assert isinstance(store, SqliteStore)
     lengths: list[int] = []
@@ -610,7 +610,7 @@ def test_flows_wait_for_a_store_that_cannot_follow_and_lose_nothing(
     results: list[int] = []
     step(0)  # the definition's first row
     flush(store)
-    with locked(store._path):
+    with locked(store.path):
         thread = threading.Thread(target=lambda: results.append(steps()))
         thread.start()
         thread.join(0.2)
@@ -635,7 +635,7 @@ def test_a_paused_store_has_no_file_open(sqlite_store: SqliteStore, tmp_path: Pa
     record_completed(sqlite_store, HandTaskRun(), 1)
     opened = [str(entry.readlink()) for entry in Path("/proc/self/fd").iterdir() if entry.exists()]
     time.sleep(0.01)
-    assert count(sqlite_store._path, "task_run") == 1
+    assert count(sqlite_store.path, "task_run") == 1
     sqlite_store.resume()
     assert [path for path in opened if str(tmp_path) in path] == []
 
@@ -646,7 +646,7 @@ def test_a_paused_store_has_no_file_open(sqlite_store: SqliteStore, tmp_path: Pa
 def test_a_store_that_cannot_write_any_more_says_so_and_holds_nobody_up(
     tmp_path: Path, host: LoopThread, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite, "_GIVE_UP_SECONDS", 0.0)
+    monkeypatch.setattr(writer, "_GIVE_UP_SECONDS", 0.0)
     path = tmp_path / "penstock.db"
     store = open_store(path, host)
     with closing(sqlite3.connect(path)) as connection:

@@ -25,7 +25,7 @@ from penstock._engine.loops import LoopThread
 from penstock.records import decode_history
 from penstock.results import INLINE_LIMIT, decode_result, encode_result
 from penstock.states import FINAL_TYPES, TYPES
-from penstock.stores import Pruned, Query, sqlite
+from penstock.stores import Pruned, Query, writer
 from penstock.stores.sqlite import SqliteStore
 from tests.contracts.sources import HandTaskRun, flush, id_at, task_definition
 
@@ -94,12 +94,12 @@ class StoreMachine(RuleBasedStateMachine):
         self.submitted = 0
         self.patch = pytest.MonkeyPatch()
         # What several steps record is then written in one batch, unless one of them flushes.
-        self.patch.setattr(sqlite, "_GATHER_SECONDS", 0.01)
+        self.patch.setattr(writer, "_GATHER_SECONDS", 0.01)
 
     @initialize()
     def open(self) -> None:
         path = Path(self.folder.name)
-        self.store = SqliteStore(path / "penstock.db", path / "storage", "normal", self.host)
+        self.store = SqliteStore(path / "penstock.db", path / "storage", "normal")
 
     def teardown(self) -> None:
         try:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import itertools
+import sqlite3
 import threading
 import time
 import types
 from datetime import timedelta
 
-import aiosqlite
 import msgspec
 import pytest
 
 from penstock import TaskRunContext, flow, history, task
 from penstock._engine.runtime import Runtime
-from penstock.stores.sqlite import SqliteStore, _Batch
+from penstock.stores.batches import Batch
+from penstock.stores.sqlite import SqliteStore
 from penstock.tasks import task_input_hash
 from tests.spec.transcripts import (
     Machine,
@@ -237,10 +238,10 @@ class HeldWriter:
         self._write = store._write
         monkeypatch.setattr(store, "_write", self.write)
 
-    async def write(self, connection: aiosqlite.Connection, batch: _Batch) -> None:
+    def write(self, connection: sqlite3.Connection, batch: Batch) -> None:
         self.drained.set()
         self.may_write.wait(10)
-        await self._write(connection, batch)
+        self._write(connection, batch)
         self.written.set()
         self.may_go_on.wait(10)
 

@@ -69,9 +69,7 @@ class Runtime:
         if path is None:
             return MemoryStore()
         try:
-            return SqliteStore(
-                path, self.settings.local_storage_path, self.settings.synchronous, self.host
-            )
+            return SqliteStore(path, self.settings.local_storage_path, self.settings.synchronous)
         except BaseException:
             self.host.stop()
             raise

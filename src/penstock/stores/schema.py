@@ -116,8 +116,6 @@ ALTER TABLE task_run DROP COLUMN tags;
 MIGRATIONS: Final = (_VERSION_1, _VERSION_2)
 """One script a version; a file of version n has seen the first n."""
 
-STATEMENT_SIZES: Final = (1000, 100)
-"""Rows of one statement, largest first; SQLite takes 32,766 values, and a row has at most 12."""
 DEFINITION_COLUMNS: Final = ("id", "kind", "name", "key", "version", "description", "tags")
 _CHANGING = ("state_type", "state_name", "run_count", "history", "result")
 

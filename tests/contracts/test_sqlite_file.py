@@ -537,7 +537,7 @@ def test_definitions_are_written_once(tmp_path: Path, host: LoopThread) -> None:
 def test_a_store_that_cannot_follow_asks_for_relief_until_half_is_written(
     sqlite_store: SqliteStore, database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writer, "_EVENTS_IN_QUEUE", 100)
+    monkeypatch.setattr(writer, "_ITEMS_IN_QUEUE", 200)
     monkeypatch.setattr(batches, "RUNS_A_BATCH", 5)
     with locked(database):
         for _ in range(120):
@@ -547,7 +547,7 @@ def test_a_store_that_cannot_follow_asks_for_relief_until_half_is_written(
         assert sqlite_store.relieve() is relief
         assert not relief.wait(0.05)
     assert relief.wait(5)
-    assert len(sqlite_store._queue) <= 50
+    assert len(sqlite_store._queue) <= 2 * 50
     flush(sqlite_store)
     assert sqlite_store.relieve() is None
 
@@ -593,14 +593,14 @@ def test_flows_wait_for_a_store_that_cannot_follow_and_lose_nothing(
     engine: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While the file is locked the queue stays short, whatever a flow has to record."""
-    monkeypatch.setattr(writer, "_EVENTS_IN_QUEUE", 60)
+    monkeypatch.setattr(writer, "_ITEMS_IN_QUEUE", 2 * 60)
     store = engine.store
     assert isinstance(store, SqliteStore)
     lengths: list[int] = []
 
     @task
     def step(index: int) -> int:
-        lengths.append(len(store._queue))
+        lengths.append(len(store._queue) // 2)
         return index
 
     @flow

@@ -173,6 +173,13 @@ def test_all_that_comes_between_an_interruption_and_the_end_is_the_join_of_a_flo
     assert SCENES[scene](Stage(), Interrupted()).steps == ["Pending", *steps, "Cancelled"]
 
 
+class Canceller:
+    """Drives nothing, and can be told to stop."""
+
+    def __init__(self, cancel: Callable[[], None]) -> None:
+        self.cancel = cancel
+
+
 @pytest.mark.parametrize("invoke", [TimedOut(), Interrupted()])
 def test_the_children_of_a_flow_that_is_ended_are_cancelled_before_it_ends(
     invoke: Outcome,
@@ -184,7 +191,7 @@ def test_the_children_of_a_flow_that_is_ended_are_cancelled_before_it_ends(
     def cancel() -> None:
         stage.play(child, acquire=[Interrupted()])
 
-    child.cancel = cancel
+    child.driver = Canceller(cancel)
     stage.play(run, invoke=[invoke])
     assert child.state.name == "Cancelled"
     assert run.state.name in {"TimedOut", "Cancelled"}

@@ -129,8 +129,6 @@ def drive_sync(run: Run, runtime: Runtime) -> None:
     Raises:
         KeyboardInterrupt, SystemExit: after the end was recorded.
     """
-    if isinstance(run, FlowRun):
-        run.cancel = partial(cancel_members, run)
     try:
         interruption = _take_steps(run, runtime)
     except BaseException as error:
@@ -217,22 +215,11 @@ def _join_sync(effect: Join, run: FlowRun, runtime: Runtime) -> Outcome:
     if runtime.left_behind:  # in a forked child; the members are the parent's
         return _DONE
     if effect.cancel:
-        cancel_members(run)
-    while unfinished := unfinished_members(run):
+        run.cancel_members()
+    while unfinished := run.unfinished_members():
         for member in unfinished:
             member.wait()
     return _DONE
-
-
-def unfinished_members(run: FlowRun) -> list[Run]:
-    """The runs of a flow run that have not ended."""
-    return [member for member in tuple(run.members) if not member.is_set()]
-
-
-def cancel_members(run: FlowRun) -> None:
-    """Cancel all that the flow run submitted and that has not ended."""
-    for member in unfinished_members(run):
-        member.cancel()
 
 
 def refuse_deadlock(run: Run) -> None:
@@ -335,7 +322,7 @@ async def _answer_async(effect: Effect, run: Run, runtime: Runtime) -> Outcome:
         assert isinstance(run, FlowRun), "only flows join"
         return await _join_async(run, effect.cancel)
     if type(effect) is Commit:
-        run.cancel = _too_late  # what is being written cannot be taken back
+        run.driver = None  # what is being written cannot be taken back
         await _shielded(runtime.commit())
         runtime.store.check()
         return _DONE
@@ -382,9 +369,6 @@ async def _wait_for_async(effect: WaitFor) -> None:
         await latch.wait_async()
 
 
-def _too_late() -> None: ...
-
-
 async def _shielded(latch: Latch) -> None:
     with anyio.CancelScope(shield=True):
         await latch.wait_async()
@@ -392,7 +376,7 @@ async def _shielded(latch: Latch) -> None:
 
 async def _join_async(run: FlowRun, cancel: bool) -> Outcome:
     if cancel:
-        cancel_members(run)
+        run.cancel_members()
         with anyio.CancelScope(shield=True):
             await _wait_for_members(run)
         return _DONE
@@ -400,7 +384,7 @@ async def _join_async(run: FlowRun, cancel: bool) -> Outcome:
 
 
 async def _wait_for_members(run: FlowRun) -> None:
-    while unfinished := unfinished_members(run):
+    while unfinished := run.unfinished_members():
         for member in unfinished:
             await member.wait_async()
 
@@ -429,7 +413,7 @@ class ParkedRun:
         self._context: Context | None = context_for(None)
         self._ticket: Ticket = _NO_TICKET
         self._wanted_end = False
-        run.cancel = self.cancel
+        run.driver = self
 
     def start(self) -> None:
         """Begin; user code is left to the workers."""
@@ -443,7 +427,7 @@ class ParkedRun:
                 self._begin(on_worker=False)
 
     def cancel(self) -> None:
-        """End the run now, whatever its code does."""
+        """See `Driver`: the run ends now, whatever its code does."""
         self._wanted_end = True
         if not self._begin(on_worker=False):
             self._resume(self._ticket, Interrupted())
@@ -540,11 +524,11 @@ class ParkedRun:
     def _join(self, effect: Join, go_on: Callable[[], None]) -> None:
         assert isinstance(self.run, FlowRun), "only flows join"
         if effect.cancel:
-            cancel_members(self.run)
+            self.run.cancel_members()
         self._join_rest(self.run, go_on)
 
     def _join_rest(self, run: FlowRun, go_on: Callable[[], None]) -> None:
-        unfinished = unfinished_members(run)
+        unfinished = run.unfinished_members()
         if unfinished:
             when_all(unfinished, partial(self._join_rest, run, go_on))
         else:
@@ -613,16 +597,18 @@ class LoopRun:
     One object for what could be five closures: they would be most of what a submit allocates.
     """
 
-    __slots__ = ("_cancel", "_context", "_port", "_runtime", "run")
+    __slots__ = ("_cancel", "_context", "_is_cancelled", "_is_inside", "_port", "_runtime", "run")
 
     def __init__(self, run: Run, runtime: Runtime, port: LoopPort) -> None:
         self.run = run
         self._runtime = runtime
         self._port = port
         self._context = context_for(port.library)
-        self._cancel: Callable[[], object] = _too_late
+        self._cancel: Callable[[], object] | None = None
+        self._is_cancelled = False
+        self._is_inside = False
         run.port = port
-        run.cancel = run.cancel_early
+        run.driver = self
 
     def start(self) -> None:
         """Run beside the code that asks for it; from any thread."""
@@ -632,19 +618,35 @@ class LoopRun:
             self._end()
 
     def _begin(self) -> None:
+        if self.run.flow_run is None:  # nobody waits for it before the loop is closed
+            self()
+        else:
+            self._port.turnstile.enter(self)
+
+    def __call__(self) -> None:
+        """Begin, in the loop's thread."""
         run = self.run
-        if run.cancelled_early:
+        self._is_inside = run.flow_run is not None
+        if self._is_cancelled:
             self._end()
             return
         self._cancel = self._port.start(self._drive, self._context, self._end)
-        run.cancel = self._cancel_soon
-        if run.cancelled_early:
-            self._cancel_soon()
+        if self._is_cancelled:  # by another thread, a moment ago
+            self._cancel()
 
-    def _cancel_soon(self) -> None:
-        self._port.call_soon(self._cancel)
+    def cancel(self) -> None:
+        """See `Driver`."""
+        self._is_cancelled = True
+        if self._cancel is not None:
+            self._port.call_soon(self._cancel)
+
+    def _leave_turnstile(self) -> None:
+        if self._is_inside:
+            self._is_inside = False
+            self._port.turnstile.leave()
 
     async def _drive(self) -> None:
+        self._leave_turnstile()
         try:
             await drive_async(self.run, self._runtime)
         except (Exception, KeyboardInterrupt, SystemExit) as error:
@@ -652,6 +654,7 @@ class LoopRun:
             self._runtime.log.ended_by(self.run, error)
 
     def _end(self, _task: object = None) -> None:
+        self._leave_turnstile()
         if not self.run.is_set():  # cancelled before its first step, or the loop is closed
             abort(self.run, self._runtime, RunCancelled("The run was cancelled before it began."))
             self._runtime.finish(self.run)

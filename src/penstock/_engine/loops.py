@@ -10,17 +10,46 @@ import contextlib
 import functools
 import sys
 import threading
+from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context, copy_context
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVarTuple, Unpack
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVarTuple, Unpack
 
 if TYPE_CHECKING:
     import trio
 
+_TASKS_AT_ONCE: Final = 16
 Ts = TypeVarTuple("Ts")
 Start: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
 Parking: TypeAlias = tuple[Awaitable[object], Callable[[], object]]
 """What to await, and what ends the wait, once, from any thread."""
+
+
+class Turnstile:
+    """Lets tasks of a loop begin, so many at a time: one more with each that takes its first step.
+
+    A task that has not begun is several objects of its loop, for which the garbage collector looks
+    again and again where there are thousands; whoever waits here is one.
+    """
+
+    def __init__(self) -> None:
+        self._inside = 0
+        self._waiting: deque[Callable[[], None]] = deque()
+
+    def enter(self, begin: Callable[[], None]) -> None:
+        """Call `begin`, now or when others have left; in the loop's thread."""
+        if self._inside < _TASKS_AT_ONCE:
+            self._inside += 1
+            begin()
+        else:
+            self._waiting.append(begin)
+
+    def leave(self) -> None:
+        """Make room for another, once for each that has begun; in the loop's thread."""
+        if self._waiting:
+            self._waiting.popleft()()
+        else:
+            self._inside -= 1
 
 
 class LoopPort(Protocol):
@@ -32,6 +61,11 @@ class LoopPort(Protocol):
 
     library: str
     """What anyio calls the kind of the loop."""
+
+    @property
+    def turnstile(self) -> Turnstile:
+        """Where the tasks begin that are started through this port."""
+        ...
 
     def is_here(self) -> bool:
         """Whether this thread runs the loop, right now."""
@@ -63,6 +97,7 @@ class AsyncioPort:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.key = loop
+        self.turnstile = Turnstile()
 
     def is_here(self) -> bool:
         """See `LoopPort`."""
@@ -109,6 +144,7 @@ class TrioPort:
 
     def __init__(self, token: trio.lowlevel.TrioToken) -> None:
         self.key = token
+        self.turnstile = Turnstile()
 
     def is_here(self) -> bool:
         """See `LoopPort`."""

@@ -97,6 +97,13 @@ class FlowOptions(RunOptions, Protocol):
 Options = TypeVar("Options", bound=RunOptions, covariant=True, default=RunOptions)
 
 
+class Driver(Protocol):
+    """What drives a run that goes on beside the code that asked for it."""
+
+    def cancel(self) -> None:
+        """End the run soon, unless it has ended; from any thread."""
+
+
 class Run(Latch, Generic[Options]):
     """What flow runs and task runs have in common.
 
@@ -108,6 +115,7 @@ class Run(Latch, Generic[Options]):
         value: its result, once it has one.
         error: what its last attempt raised, or why there was none.
         deciding: the runs and states that decided its final state.
+        driver: what can end it early; None: only the code that called it.
     """
 
     __slots__ = (
@@ -115,9 +123,8 @@ class Run(Latch, Generic[Options]):
         "after",
         "args",
         "cache_row",
-        "cancel",
-        "cancelled_early",
         "deciding",
+        "driver",
         "earlier",
         "error",
         "flow_run",
@@ -161,8 +168,7 @@ class Run(Latch, Generic[Options]):
         self.cache_row: CacheRow | None = None
         self.ordinals = None
         self.port: LoopPort | None = None
-        self.cancel: Callable[[], object] = _nothing_to_cancel
-        self.cancelled_early = False
+        self.driver: Driver | None = None
         self.after: Run | None = None
         self.ordinal = 0
         self.earlier: Run | None = None
@@ -279,11 +285,11 @@ class Run(Latch, Generic[Options]):
         self._state = None
         self.history = (*self.history, transition)
 
-    def cancel_early(self) -> None:
-        """Cancel a run that its loop has not taken up yet."""
-        self.cancelled_early = True
-        if self.cancel != self.cancel_early:  # it has, a moment ago
-            self.cancel()
+    def cancel(self) -> None:
+        """End the run soon, unless it has ended; from any thread."""
+        driver = self.driver
+        if driver is not None:
+            driver.cancel()
 
     @property
     def _may_run_again(self) -> bool:
@@ -297,8 +303,7 @@ class Run(Latch, Generic[Options]):
         What has ended refers to no run that refers to it: so it goes with its last user, and does
         not wait for a garbage collection, which would have to look at each run of a long flow.
         """
-        self.cancel = _nothing_to_cancel
-        self.after = self.earlier = None
+        self.driver = self.after = self.earlier = None
         flow_run = self.flow_run
         if flow_run is None or not flow_run.is_retried:
             self.args, self.kwargs = (), _NO_KWARGS
@@ -466,6 +471,21 @@ class FlowRun(Run[FlowOptions]):
         self.ordinals = None
         self.last_submitted = {}
 
+    def cancel(self) -> None:
+        """See `Run`; where it runs in its caller's thread, that is what it submitted."""
+        if self.driver is None:
+            self.cancel_members()
+        super().cancel()
+
+    def unfinished_members(self) -> list[Run]:
+        """Those that have not ended."""
+        return [member for member in tuple(self.members) if not member.is_set()]
+
+    def cancel_members(self) -> None:
+        """Cancel all that was submitted and has not ended."""
+        for member in self.unfinished_members():
+            member.cancel()
+
     def end(self) -> None:
         """See `Run`."""
         if not self._may_run_again:
@@ -537,6 +557,3 @@ def _value_of(upstream: Upstream) -> object:
 
 def _run_id_of(upstream: Upstream) -> bytes | None:
     return upstream._run.run_id if isinstance(upstream, Handle) else upstream._task_run
-
-
-def _nothing_to_cancel() -> None: ...

@@ -17,8 +17,12 @@ from penstock._engine.latch import Latch
 from penstock.records import CacheRow, Definition, FlowRow, Source, TaskRow, storable_text
 from penstock.stores.schema import DEFINITION_COLUMNS, insert, upsert, upsert_cache
 
-Event: TypeAlias = tuple[Source, int] | tuple[Latch, None]
-"""A run and the length of its history; or a barrier."""
+Queue: TypeAlias = deque[Any]
+"""A run, then the length of its history; or a barrier, then None.
+
+Pairs are put in by `extend`, in one step: a tuple for each would be one more object in the queue
+for each of thousands of events, which the garbage collector looks at.
+"""
 Statement: TypeAlias = tuple[str, Sequence[Any]]
 
 RUNS_A_BATCH: Final = 2000
@@ -35,17 +39,17 @@ class Batch:
         barriers: what is set when all this is written.
     """
 
-    def __init__(self, events: deque[Event]) -> None:
+    def __init__(self, queue: Queue) -> None:
         self.latest: dict[Source, int] = {}
         self.barriers: list[Latch] = []
-        take, latest = events.popleft, self.latest
+        take, latest = queue.popleft, self.latest
         try:
             while len(latest) < RUNS_A_BATCH:
-                event = take()
-                if event[1] is None:
-                    self.barriers.append(event[0])
+                key, length = take(), take()
+                if length is None:
+                    self.barriers.append(key)
                 else:
-                    latest[event[0]] = event[1]
+                    latest[key] = length
         except IndexError:  # that was all
             pass
         self.ended = [run for run, length in latest.items() if run.is_final(length)]

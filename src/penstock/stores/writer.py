@@ -20,12 +20,13 @@ from penstock._engine.latch import Latch
 from penstock.exceptions import StoreError
 from penstock.records import CacheRow, Source
 from penstock.results import INLINE_LIMIT, lost_payload, store_payload
-from penstock.stores.batches import Batch, Event, Statement, storable
+from penstock.stores.batches import Batch, Queue, Statement, storable
 from penstock.stores.schema import BUSY_SECONDS, connect
 
 _GATHER_SECONDS: Final = 0.003
 """How long a woken writer waits for company; a barrier cuts it short."""
-_EVENTS_IN_QUEUE: Final = 50_000
+_ITEMS_IN_QUEUE: Final = 100_000
+"""Two for each event."""
 _BYTES_IN_QUEUE: Final = 64 * 1024 * 1024
 _HEAVY_BYTES: Final = 4096
 _GIVE_UP_SECONDS: Final = 10.0
@@ -56,7 +57,7 @@ class Writer:
         self.fresh: dict[str, tuple[CacheRow, bytes]] = {}
         self.is_crowded = False
         self._synchronous = synchronous
-        self._queue: deque[Event] = deque()
+        self._queue: Queue = deque()
         self._lock = threading.Lock()
         self._heavy_bytes = 0
         self._relief: Latch | None = None
@@ -82,8 +83,8 @@ class Writer:
         if source.payload is not None and source.is_final(length):
             self._note_result(source, source.payload)
         queue = self._queue
-        queue.append((source, length))
-        if len(queue) > _EVENTS_IN_QUEUE:
+        queue.extend((source, length))  # in one step, and the pair is gone before any other
+        if len(queue) > _ITEMS_IN_QUEUE:
             self.is_crowded = True
         if self._asleep:
             self._asleep = False
@@ -110,12 +111,12 @@ class Writer:
             return self._relief
 
     def _is_full(self) -> bool:
-        return len(self._queue) > _EVENTS_IN_QUEUE or self._heavy_bytes > _BYTES_IN_QUEUE
+        return len(self._queue) > _ITEMS_IN_QUEUE or self._heavy_bytes > _BYTES_IN_QUEUE
 
     def barrier(self) -> Latch:
         """See `Store`."""
         latch = Latch()
-        self._queue.append((latch, None))
+        self._queue.extend((latch, None))
         self._hasten()
         if self._ended.is_set():
             latch.set()
@@ -270,7 +271,7 @@ class Writer:
         with self._lock:
             self._heavy_bytes -= heavy_bytes
             relief = self._relief
-            if relief is None or len(self._queue) > _EVENTS_IN_QUEUE // 2:
+            if relief is None or len(self._queue) > _ITEMS_IN_QUEUE // 2:
                 return
             self._relief = None
         relief.set()

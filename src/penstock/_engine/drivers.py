@@ -630,15 +630,16 @@ class LoopRun:
         if self._is_cancelled:
             self._end()
             return
-        self._cancel = self._port.start(self._drive, self._context, self._end)
+        self._cancel = cancel = self._port.start(self._drive, self._context, self._end)
         if self._is_cancelled:  # by another thread, a moment ago
-            self._cancel()
+            cancel()
 
     def cancel(self) -> None:
         """See `Driver`."""
         self._is_cancelled = True
-        if self._cancel is not None:
-            self._port.call_soon(self._cancel)
+        cancel = self._cancel
+        if cancel is not None:
+            self._port.call_soon(cancel)
 
     def _leave_turnstile(self) -> None:
         if self._is_inside:
@@ -654,6 +655,7 @@ class LoopRun:
             self._runtime.log.ended_by(self.run, error)
 
     def _end(self, _task: object = None) -> None:
+        self._cancel = None  # it leads back to this
         self._leave_turnstile()
         if not self.run.is_set():  # cancelled before its first step, or the loop is closed
             abort(self.run, self._runtime, RunCancelled("The run was cancelled before it began."))

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVarTuple,
 if TYPE_CHECKING:
     import trio
 
+    from penstock._engine.trio_host import TrioHost
+
 _TASKS_AT_ONCE: Final = 16
 Ts = TypeVarTuple("Ts")
 Start: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
@@ -145,6 +147,7 @@ class TrioPort:
     def __init__(self, token: trio.lowlevel.TrioToken) -> None:
         self.key = token
         self.turnstile = Turnstile()
+        self._host: TrioHost | None = None
 
     def is_here(self) -> bool:
         """See `LoopPort`."""
@@ -166,19 +169,11 @@ class TrioPort:
         self, start: Start, context: Context, ended: Callable[[object], object]
     ) -> Callable[[], object]:
         """See `LoopPort`."""
-        import trio
+        if self._host is None:
+            from penstock._engine.trio_host import TrioHost
 
-        scope = trio.CancelScope()
-
-        async def body() -> None:
-            try:
-                with scope:
-                    await start()
-            finally:
-                ended(scope)
-
-        trio.lowlevel.spawn_system_task(body, context=context)
-        return scope.cancel
+            self._host = TrioHost()
+        return self._host.start(start, context, ended)
 
     def parking(self) -> Parking:
         """See `LoopPort`."""

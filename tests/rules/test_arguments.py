@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections import OrderedDict, UserDict, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import pytest
 from hypothesis import given
 
-from penstock._engine.arguments import Handle, Upstream, replaced, upstreams_in
+from penstock._engine.arguments import Handle, Upstream, call_replaced, upstreams_in
 from penstock.futures import FutureList, TaskFuture
 from penstock.states import Completed, Failed, State
 from tests.rules.play import WORK, future_of, put_into, task_run
@@ -26,6 +26,12 @@ from tests.rules.strategies import (
     nested_values,
     templates,
 )
+
+
+def replaced(value: object, by: Callable[[Upstream], object]) -> object:
+    """An argument with each future and state in it replaced."""
+    (one,), _ = call_replaced((value,), {}, by)
+    return one
 
 
 def new_future() -> TaskFuture[Any]:

@@ -38,7 +38,9 @@ def upstreams_in(args: Sequence[object], kwargs: Mapping[str, object]) -> Sequen
     if _LEAVES.issuperset(map(type, args)) and (not kwargs or all_leaves(kwargs.values())):
         return ()
     found: list[Upstream] = []
-    _collect((args, kwargs), found, set())
+    seen: set[int] = set()
+    for value in (*args, *kwargs.values()):
+        _collect(value, found, seen)
     return found
 
 
@@ -76,9 +78,18 @@ def _parts(value: object) -> Iterator[object]:
         yield from (getattr(value, f.name, None) for f in dataclasses.fields(value))
 
 
-def replaced(value: object, by: Callable[[Upstream], object]) -> object:
-    """`value` with each future and state in it replaced; the same object where there is none."""
-    return _Replacement(by).of(value)
+def call_replaced(
+    args: Sequence[object], kwargs: Mapping[str, object], by: Callable[[Upstream], object]
+) -> tuple[tuple[object, ...], dict[str, object]]:
+    """The arguments of a call with each future and state in them replaced.
+
+    Where there is none in an argument, it is the very same object.
+    """
+    replacement = _Replacement(by)
+    return (
+        tuple(map(replacement.of, args)),
+        {name: replacement.of(value) for name, value in kwargs.items()},
+    )
 
 
 class _Replacement:

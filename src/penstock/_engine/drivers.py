@@ -35,7 +35,13 @@ from penstock._engine.effects import (
 )
 from penstock._engine.lanes import Workers
 from penstock._engine.latch import Latch, when_all
-from penstock._engine.lifecycle import abort_steps, flow_steps, submit_run, task_steps
+from penstock._engine.lifecycle import (
+    abort_steps,
+    flow_steps,
+    missing_upstream,
+    submit_run,
+    task_steps,
+)
 from penstock._engine.loops import LoopPort, context_for, current_port
 from penstock._engine.runs import FlowRun, Run, TaskRun
 from penstock._engine.runtime import Runtime
@@ -399,9 +405,9 @@ class ParkedRun:
     one; whoever wants to go on takes them out of the ticket that it was given. A timer, a callback
     or a worker that comes too late finds its ticket empty, and what it brings is dropped.
 
-    A run with nothing to wait for but a worker has not begun its rules. It is what the worker
-    calls, and its ticket is the attribute `_unbegun`, which one thread alone can delete: so a run
-    in the queue is one small object.
+    While a run waits for others, or for a worker, to begin with, it has not begun its rules. It is
+    what the worker calls, and its ticket is the attribute `_unbegun`, which one thread alone can
+    delete: so a run in the queue is one small object.
     """
 
     __slots__ = ("_context", "_runtime", "_ticket", "_unbegun", "_wanted_end", "_workers", "run")
@@ -418,13 +424,21 @@ class ParkedRun:
     def start(self) -> None:
         """Begin; user code is left to the workers."""
         run = self.run
-        if run.upstreams or run.after is not None or run.earlier is not None:
-            self._go_on(steps_of(run, self._runtime), None, on_worker=False)
+        self._unbegun = True
+        if run.earlier is not None:
+            self._begin(on_worker=False)
+        elif run.upstreams or run.after is not None:
+            when_all([*run.upstream_runs, *run.predecessors], self._go_to_worker)
         else:
-            self._unbegun = True
             self._workers.run_soon(self)
-            if self._wanted_end:
-                self._begin(on_worker=False)
+        if self._wanted_end:
+            self._begin(on_worker=False)
+
+    def _go_to_worker(self) -> None:
+        if missing_upstream(self.run) is None:
+            self._workers.run_soon(self)
+        else:
+            self._begin(on_worker=False)
 
     def cancel(self) -> None:
         """See `Driver`: the run ends now, whatever its code does."""
@@ -467,6 +481,8 @@ class ParkedRun:
                         return
                 elif type(effect) is LookUp or type(effect) is Claim:
                     outcome = _look_up_or_claim(effect, run, runtime)
+                elif type(effect) is WaitFor and all(latch.is_set() for latch in effect.latches):
+                    outcome = _DONE
                 else:
                     self._park(steps, effect)
                     return

@@ -192,22 +192,12 @@ def when_all(latches: Iterable[Latch], callback: Callable[[], object]) -> None:
     if not waiting:
         callback()
         return
-    left = [None] * len(waiting)
+    left: list[Callable[[], object] | None] = [callback, *[None] * (len(waiting) - 1)]
 
     def count() -> None:
-        left.pop()
-        if not left:
-            once()
-
-    only = [callback]
-
-    def once() -> None:
-        # Two threads may both see the list empty: one of them gets the callback.
-        try:
-            call = only.pop()
-        except IndexError:
-            return
-        call()
+        last = left.pop()  # in one step: of two threads, one gets the callback
+        if last is not None:
+            last()
 
     for latch in waiting:
         latch.add_callback(count)

@@ -125,7 +125,7 @@ def _opening_steps(run: Run, rules: Rulebook) -> Steps[bool]:
         outcome = yield WaitFor([*run.upstream_runs, *run.predecessors])
         if type(outcome) is Interrupted:
             return (yield from _interrupt(run, rules, outcome))
-        missing = _not_completed(run)
+        missing = missing_upstream(run)
         if missing is not None:
             return (yield from _end_not_ready(run, rules, missing))
         run.resolve_arguments()
@@ -139,10 +139,12 @@ def _opening_steps(run: Run, rules: Rulebook) -> Steps[bool]:
     return False
 
 
-def _not_completed(run: Run) -> str | None:
+def missing_upstream(run: Run) -> str | None:
+    """Which upstream did not complete, in words; None: all of them have."""
     for upstream in run.upstreams:
-        state = upstream._run.state if isinstance(upstream, Handle) else upstream
-        if not state.is_completed():
+        part = upstream._run if isinstance(upstream, Handle) else upstream
+        if _type_of(part) is not StateType.COMPLETED:
+            state = part.state if isinstance(part, Run) else part
             if state.name == "NotReady" and state.message is not None:
                 return state.message  # what came first in the chain, once
             name = getattr(upstream._run, "name", "") if isinstance(upstream, Handle) else ""

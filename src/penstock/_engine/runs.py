@@ -9,13 +9,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias
 from uuid import UUID
 
 import msgspec
 from typing_extensions import TypeVar
 
-from penstock._engine.arguments import Handle, Upstream, replaced, upstreams_in
+from penstock._engine.arguments import Handle, Upstream, call_replaced, upstreams_in
 from penstock._engine.ids import new_id
 from penstock._engine.latch import Latch
 from penstock._engine.names import name_of_flow_run
@@ -323,8 +323,7 @@ class Run(Latch, Generic[Options]):
     def resolve_arguments(self) -> None:
         """Put the values of the upstreams where their futures are."""
         if self.upstreams:
-            self.args = cast("Sequence[Any]", replaced(tuple(self.args), _value_of))
-            self.kwargs = cast("Mapping[str, Any]", replaced(dict(self.kwargs), _value_of))
+            self.args, self.kwargs = call_replaced(self.args, self.kwargs, _value_of)
 
     def call(self) -> Callable[[], Any]:
         """The call of the user's function, which keeps its arguments when the run has ended."""

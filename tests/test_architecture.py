@@ -30,7 +30,7 @@ LAYERS: Layers = (
     ("__init__",),
     ("flows", "tasks"),
     ("_engine.definitions",),
-    ("history", "futures", "logging", "context"),
+    ("history", "futures", "streams", "logging", "context"),
     ("_engine.mapping", "_engine.signature"),
     ("_engine.drivers",),
     ("_engine.runtime",),

@@ -11,6 +11,7 @@ from penstock.flows import AsyncFlow, Flow, flow
 from penstock.futures import FutureList, TaskFuture
 from penstock.logging import get_run_logger
 from penstock.states import State, StateType
+from penstock.streams import ResultStream
 from penstock.tasks import AsyncTask, Task, task, unmapped
 
 __version__ = "0.1.0"
@@ -20,6 +21,7 @@ __all__ = [
     "AsyncTask",
     "Flow",
     "FutureList",
+    "ResultStream",
     "State",
     "StateType",
     "Task",

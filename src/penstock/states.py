@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import enum
 from collections import Counter
-from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, Generic, Literal, Protocol, TypeGuard, cast, overload
 from uuid import UUID
@@ -381,11 +380,10 @@ class Verdict(msgspec.Struct, frozen=True):
     message: str
 
 
-def verdict_of(types: Iterable[StateType]) -> Verdict:
-    """Rule 3 of the final states: what the states of the parts say about the whole."""
-    counts = Counter(types)
-    total, completed = counts.total(), counts[StateType.COMPLETED]
-    cancelled = counts[StateType.CANCELLED]
+def verdict_of(types: Counter[StateType]) -> Verdict:
+    """Rule 3 of the final states: what so many states of each type say about the whole."""
+    total, completed = types.total(), types[StateType.COMPLETED]
+    cancelled = types[StateType.CANCELLED]
     if completed == total:
         return Verdict(Event.FINISH, "All states completed.")
     if cancelled:

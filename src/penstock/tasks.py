@@ -29,7 +29,7 @@ from penstock._engine.drivers import (
     submit,
 )
 from penstock._engine.loops import current_port
-from penstock._engine.mapping import arguments_of_call, calls_of_map, unmapped
+from penstock._engine.mapping import Rows, arguments_of_call, calls_of_map, unmapped
 from penstock._engine.runs import TaskRun
 from penstock._engine.runtime import get_runtime
 from penstock.caching import CacheKeyFunction, task_input_hash
@@ -38,6 +38,7 @@ from penstock.exceptions import ConfigurationError, UsageError
 from penstock.futures import FutureList, TaskFuture
 from penstock.records import RunKind
 from penstock.states import State
+from penstock.streams import ResultStream
 
 __all__ = ["AsyncTask", "Task", "task", "task_input_hash", "unmapped"]
 
@@ -100,13 +101,15 @@ class _TaskBase(Decorated[P, R]):
 
     # What the verbs have in common
 
-    def _new_run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TaskRun:
+    def _new_run(
+        self, args: Sequence[Any], kwargs: dict[str, Any], *, passes: bool = False
+    ) -> TaskRun:
         """A run that has not begun; takes `wait_for` out of the arguments."""
         first = self._awaited_first
         if kwargs and "wait_for" in kwargs:
             first += tuple(_upstreams(kwargs.pop("wait_for")))
         self._signature.check(args, kwargs)
-        run = TaskRun(self, current_run.get(), args, kwargs)
+        run = TaskRun(self, current_run.get(), args, kwargs, passes)
         if first:
             run.upstreams = [*run.upstreams, *first]
         return run
@@ -140,6 +143,37 @@ class _TaskBase(Decorated[P, R]):
         calls = calls_of_map(self._signature.given(args, kwargs), self._owner)
         spread = (arguments_of_call(call, len(args)) for call in calls)
         return FutureList(waiting.submit(*a, **k) for a, k in spread)
+
+    def imap(self, *args: Any, **kwargs: Any) -> ResultStream[R]:
+        """The results of one run an item, in the order of the items; for iterables of any length.
+
+        Takes what `map` takes, and async iterables. Runs are submitted while the results are
+        iterated, with `for` or with `async for`, at most 1,000 ahead of them; see `ResultStream`.
+
+        Raises:
+            ParameterError: nothing to map over, or the function does not take such arguments.
+                While iterating: an iterable has ended before another one.
+        """
+        return self._stream(args, kwargs, is_ordered=True)
+
+    def imap_unordered(self, *args: Any, **kwargs: Any) -> ResultStream[R]:
+        """The same, each result as soon as there is one; see `imap`."""
+        return self._stream(args, kwargs, is_ordered=False)
+
+    def _stream(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], *, is_ordered: bool
+    ) -> ResultStream[R]:
+        first = tuple(_upstreams(kwargs.pop("wait_for", ())))
+        waiting = self._after(first) if first else self
+        rows = Rows(self._signature.given(args, kwargs), len(args), self._owner)
+        return ResultStream(rows, waiting._submit_passing, is_ordered=is_ordered)
+
+    def _submit_passing(self, args: Sequence[Any], kwargs: dict[str, Any]) -> TaskRun:
+        """Submit a run that its flow lets go of once its result has been taken."""
+        runtime = get_runtime()
+        run = self._new_run(args, kwargs, passes=True)
+        submit(run, runtime)
+        return run
 
     def wait_for(self, *futures: TaskFuture[Any] | State[Any]) -> Self:
         """This task, its runs starting only after these have completed."""

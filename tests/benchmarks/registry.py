@@ -11,6 +11,7 @@ from tests.benchmarks.cases import Case, Side
 from tests.benchmarks.direct import DirectCalls
 from tests.benchmarks.durability import StrictCalls, StrictSubmits
 from tests.benchmarks.graphs import AsyncChain, Chain, Tree
+from tests.benchmarks.lazy import LazyMap, LazyMemory
 from tests.benchmarks.logs import InfoLogging
 from tests.benchmarks.memory import EagerFutures
 from tests.benchmarks.parallel import Processes, Threads
@@ -26,6 +27,8 @@ _ALL: Final[tuple[Case, ...]] = (
     CacheHits(restarted=False),
     CacheHits(restarted=True),
     EagerFutures(),
+    LazyMap(),
+    LazyMemory(),
     ThreadSleeps(),
     LoopSleeps(),
     Chain(),

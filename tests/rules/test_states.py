@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from uuid import UUID
 
 import msgspec
@@ -251,7 +252,7 @@ def test_a_state_knows_the_runs_that_it_belongs_to() -> None:
 def test_states_together_complete_are_cancelled_or_fail(
     parts: list[State[object]], event: Event, message: str
 ) -> None:
-    verdict = verdict_of(part.type for part in parts)
+    verdict = verdict_of(Counter(part.type for part in parts))
     assert (verdict.event, verdict.message) == (event, message)
 
 

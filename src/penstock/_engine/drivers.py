@@ -122,7 +122,7 @@ def abort(run: Run, runtime: Runtime, error: BaseException) -> None:
     for _effect in abort_steps(run, runtime.rules, error):
         pass  # nobody waits for a commit here
     runtime.record(run)
-    for member in tuple(run.members) if isinstance(run, FlowRun) else ():
+    for member in run.all_members() if isinstance(run, FlowRun) else ():
         member.cancel()
 
 
@@ -254,7 +254,7 @@ def _needs_loop(run: Run, key: object) -> bool:
         seen.add(run)
         if run.port is not None and run.port.key is key:
             return True
-        members = run.members if isinstance(run, FlowRun) else ()
+        members = run.all_members() if isinstance(run, FlowRun) else ()
         ahead += (*run.upstream_runs, *run.predecessors, *members)
     return False
 

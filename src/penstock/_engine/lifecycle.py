@@ -7,6 +7,7 @@ decision about states, retries, caching and timeouts is made here and nowhere el
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, TypeAlias, cast
@@ -32,7 +33,7 @@ from penstock._engine.effects import (
     WaitFor,
 )
 from penstock._engine.ids import to_uuid
-from penstock._engine.runs import FlowRun, Part, Run, TaskRun
+from penstock._engine.runs import FlowRun, Part, Passed, Run, TaskRun
 from penstock._engine.tracebacks import format_error
 from penstock.caching import UnhashableParameter, hash_inputs
 from penstock.exceptions import ParameterError, RunCancelled, RunNotReady, RunTimedOut
@@ -339,6 +340,8 @@ def _deciding_parts(run: Run, value: object) -> Sequence[Part]:
 
 def _ending_of_value(run: Run, value: object, deciding: Sequence[Part]) -> Ending:
     """Rules 2 to 5 of the final states."""
+    if value is None and isinstance(run, FlowRun) and run.passed.types:
+        return _ending_of_parts(None, deciding, run.passed)
     if deciding:
         return _ending_of_parts(value, deciding)
     if is_state(value):
@@ -361,11 +364,18 @@ def _ending_by_hand(state: State[Any]) -> Ending:
     return Ending(event, state.message, state._value, state._error, state.child_states, state)
 
 
-def _ending_of_parts(value: object, deciding: Sequence[Part]) -> Ending:
-    verdict = verdict_of(map(_type_of, deciding))
+def _ending_of_parts(
+    value: object, deciding: Sequence[Part], passed: Passed | None = None
+) -> Ending:
+    types = Counter(map(_type_of, deciding))
+    errors = list(map(_error_of, deciding))
+    if passed is not None:
+        types += passed.types
+        errors.append(passed.error)
+    verdict = verdict_of(types)
     error = None
     if verdict.event is Event.FAIL:
-        error = next((e for e in map(_error_of, deciding) if e is not None), None)
+        error = next((e for e in errors if e is not None), None)
     return Ending(verdict.event, verdict.message, value, error, deciding)
 
 

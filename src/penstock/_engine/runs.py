@@ -7,6 +7,8 @@ a time; its history only grows, so any thread may read a prefix of it.
 from __future__ import annotations
 
 import itertools
+import threading
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias
@@ -148,7 +150,12 @@ class Run(Latch, Generic[Options]):
     ordinals: dict[int, itertools.count[int]] | None
 
     def __init__(
-        self, options: Options, parent: Parent, args: Sequence[Any], kwargs: Mapping[str, Any]
+        self,
+        options: Options,
+        parent: Parent,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        passes: bool = False,
     ) -> None:
         self._set = False
         self._callbacks = None
@@ -179,7 +186,7 @@ class Run(Latch, Generic[Options]):
                     f"The flow run {flow_run.name!r} has ended; nothing can join it."
                 )
             self.ordinal = parent.next_ordinal(options.definition.id)
-            self.earlier = flow_run.admit(self)
+            self.earlier = flow_run.admit(self, passes)
         if self.earlier is None:
             self.run_id = new_id()
         else:
@@ -357,9 +364,14 @@ class TaskRun(Run[TaskOptions]):
     number: int
 
     def __init__(
-        self, options: TaskOptions, parent: Parent, args: Sequence[Any], kwargs: Mapping[str, Any]
+        self,
+        options: TaskOptions,
+        parent: Parent,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        passes: bool = False,
     ) -> None:
-        Run.__init__(self, options, parent, args, kwargs)
+        Run.__init__(self, options, parent, args, kwargs, passes)
         self.claimed_key: str | None = None
         earlier = self.earlier
         self.number = earlier.number if isinstance(earlier, TaskRun) else options.next_number()
@@ -397,11 +409,34 @@ class TaskRun(Run[TaskOptions]):
         return b"".join(filter(None, map(_run_id_of, self.upstreams)))
 
 
+class Passed:
+    """What is kept of the runs that a flow run has let go of.
+
+    Attributes:
+        types: how many of them ended in which type of state.
+        error: what the first one that failed has raised.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.types: Counter[StateType] = Counter()
+        self.error: BaseException | None = None
+
+    def add(self, run: Run) -> None:
+        """Take account of a run that has ended; from any thread."""
+        with self._lock:
+            self.types[run.history[-1].type] += 1
+            if self.error is None:
+                self.error = run.error
+
+
 class FlowRun(Run[FlowOptions]):
     """A live flow run.
 
     Attributes:
-        members: all runs submitted or called under it, its own and those of its tasks.
+        members: the runs submitted or called under it, its own and those of its tasks, but for
+            those that pass.
+        passed: what it knows of those that it has let go of.
         loop: where its async tasks run; None: not known yet.
         task_runner: where its submitted sync tasks run.
         last_submitted: the end of the queue of a sequential task runner, by parent.
@@ -412,11 +447,13 @@ class FlowRun(Run[FlowOptions]):
         "_earlier_members",
         "_inputs",
         "_name",
+        "_passing",
         "encoded_parameters",
         "is_retried",
         "last_submitted",
         "loop",
         "members",
+        "passed",
         "task_runner",
     )
 
@@ -428,6 +465,8 @@ class FlowRun(Run[FlowOptions]):
         self, options: FlowOptions, parent: Parent, args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> None:
         self.members: list[Run] = []
+        self._passing: dict[Run, None] = {}
+        self.passed = Passed()
         self._earlier_members: dict[tuple[bytes, int, int], Run] = {}
         self.loop: LoopPort | None = None
         self.task_runner = options.task_runner
@@ -443,9 +482,16 @@ class FlowRun(Run[FlowOptions]):
         """Such as `attentive-turaco`."""
         return self._name
 
-    def admit(self, run: Run) -> Run | None:
-        """Take a run in as a member; the run that was in its place before a retry, or None."""
-        self.members.append(run)
+    def admit(self, run: Run, passes: bool = False) -> Run | None:
+        """Take a run in as a member; the run that was in its place before a retry, or None.
+
+        One that `passes` can be let go of before the flow has ended. A retry of the flow would ask
+        for it again, so a flow with retries keeps them all.
+        """
+        if passes and not self.is_retried:
+            self._passing[run] = None
+        else:
+            self.members.append(run)
         if not self._earlier_members or run.parent is None:
             return None
         place = (run.parent.run_id, run.definition.id, run.ordinal)
@@ -478,7 +524,18 @@ class FlowRun(Run[FlowOptions]):
 
     def unfinished_members(self) -> list[Run]:
         """Those that have not ended."""
-        return [member for member in tuple(self.members) if not member.is_set()]
+        return [member for member in self.all_members() if not member.is_set()]
+
+    def all_members(self) -> tuple[Run, ...]:
+        """All runs submitted or called under it that it has not let go of."""
+        return (*self.members, *tuple(self._passing))
+
+    def let_go_of(self, run: Run) -> None:
+        """Keep no more of a run that passes than what a final state asks for."""
+        if run in self._passing:
+            if run.parent is self:
+                self.passed.add(run)
+            del self._passing[run]
 
     def cancel_members(self) -> None:
         """Cancel all that was submitted and has not ended."""
@@ -489,13 +546,14 @@ class FlowRun(Run[FlowOptions]):
         """See `Run`."""
         if not self._may_run_again:
             self.members = []
+            self._passing = {}
             self._earlier_members = {}
         self.last_submitted = {}
         super().end()
 
     def child_runs(self) -> list[Run]:
         """The runs that the flow's own code called, in the order of the calls."""
-        return [run for run in self.members if run.parent is self]
+        return [run for run in self.all_members() if run.parent is self]
 
     def validate(self) -> None:
         """Hold the arguments against the annotations, and take them as coerced."""

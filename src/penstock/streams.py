@@ -1,0 +1,281 @@
+"""Streams: the results of one run an item, for iterables of any length, in bounded memory.
+
+A stream holds a window of runs: it takes the next item only when the result of an earlier one has
+been taken from it. What has been taken is let go of.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextvars import copy_context
+from typing import Any, Final, Generic, Protocol, TypeAlias, cast
+
+from typing_extensions import TypeVar
+
+from penstock._engine.drivers import refuse_deadlock
+from penstock._engine.latch import Latch
+from penstock._engine.loops import current_port
+from penstock._engine.mapping import Call, Rows
+from penstock._engine.runs import TaskRun
+from penstock.exceptions import ConfigurationError, UsageError
+from penstock.states import State
+
+__all__ = ["ResultStream"]
+
+R = TypeVar("R", covariant=True)
+Submit: TypeAlias = Callable[[Sequence[Any], dict[str, Any]], TaskRun]
+DEFAULT_WINDOW: Final = 1000
+
+
+class ResultStream(Generic[R]):
+    """What `imap` gives: iterate it, with `for` or with `async for`, for the results.
+
+    Nothing runs before that; each iteration starts anew. A run that failed raises at its turn what
+    its code raised, which ends the iteration; `states()` gives states and does not raise. Where an
+    iteration ends early, the runs that have been submitted go on, and their flow joins them.
+    """
+
+    def __init__(
+        self,
+        rows: Rows,
+        submit: Submit,
+        *,
+        is_ordered: bool,
+        window: int = DEFAULT_WINDOW,
+        take: Callable[[TaskRun], Any] = TaskRun.result,
+    ) -> None:
+        self._rows = rows
+        self._submit = submit
+        self._is_ordered = is_ordered
+        self._window = window
+        self._take = take
+
+    def with_window(self, runs: int) -> ResultStream[R]:
+        """The same, holding at most so many runs at a time; the default is 1,000.
+
+        Raises:
+            ConfigurationError: it is no whole number from 1 on.
+        """
+        if type(runs) is not int or runs < 1:
+            raise ConfigurationError(f"with_window takes a whole number ≥ 1, not {runs!r}.")
+        return self._like(window=runs, take=self._take)
+
+    def states(self) -> ResultStream[State[R]]:
+        """The same, giving the final states of the runs, failed ones too."""
+        return cast("ResultStream[State[R]]", self._like(window=self._window, take=_state_of))
+
+    def _like(self, *, window: int, take: Callable[[TaskRun], Any]) -> ResultStream[R]:
+        return ResultStream(
+            self._rows, self._submit, is_ordered=self._is_ordered, window=window, take=take
+        )
+
+    def __iter__(self) -> Iterator[R]:
+        """The results, in sync code.
+
+        Raises:
+            UsageError: an argument can only be iterated with `async for`.
+            WouldDeadlock: in the thread of the event loop that the runs need.
+        """
+        if self._rows.is_async:
+            raise UsageError("An async iterable was given; iterate the results with `async for`.")
+        pending = self._new_pending()
+        rows = self._rows.read()
+        self._fill(pending, rows)
+        while pending.count:
+            run = pending.next()
+            self._fill(pending, rows)
+            yield self._taken(run)
+
+    def _fill(self, pending: _Pending, rows: Iterator[Call]) -> None:
+        """Submit runs for the next items, as far as there is room."""
+        while pending.count < self._window:
+            row = next(rows, None)
+            if row is None:
+                return
+            pending.add(self._submit(*row))
+
+    async def __aiter__(self) -> AsyncIterator[R]:
+        """The results, in async code."""
+        pending = self._new_pending()
+        await self._rows.ready()
+        if not self._rows.is_async:
+            rows = self._rows.read()
+            self._fill(pending, rows)
+            while pending.count:
+                run = await pending.next_async()
+                self._fill(pending, rows)
+                yield self._taken(run)
+            return
+        feeder = _Feeder(self._rows, pending, self._window, self._submit)
+        feeder.start()
+        try:
+            while await feeder.has_more():
+                run = await pending.next_async()
+                feeder.make_room()
+                yield self._taken(run)
+        finally:
+            feeder.stop()
+
+    def _new_pending(self) -> _Pending:
+        return _InOrder() if self._is_ordered else _AsTheyCome()
+
+    def _taken(self, run: TaskRun) -> R:
+        if run.flow_run is not None:
+            run.flow_run.let_go_of(run)
+        return cast("R", self._take(run))
+
+
+def _state_of(run: TaskRun) -> State[Any]:
+    return run.state
+
+
+class _Pending(Protocol):
+    """Runs that were submitted and have not been taken yet.
+
+    Attributes:
+        count: how many.
+    """
+
+    count: int
+
+    def add(self, run: TaskRun) -> None: ...
+    def next(self) -> TaskRun: ...
+    async def next_async(self) -> TaskRun: ...
+
+
+class _InOrder:
+    """Gives the runs in the order of their submission."""
+
+    def __init__(self) -> None:
+        self._runs: deque[TaskRun] = deque()
+        self.count = 0
+
+    def add(self, run: TaskRun) -> None:
+        self._runs.append(run)
+        self.count += 1
+
+    def next(self) -> TaskRun:
+        run = self._runs[0]
+        if not run.is_set():
+            refuse_deadlock(run)
+            run.wait()
+        return self._popped()
+
+    async def next_async(self) -> TaskRun:
+        await self._runs[0].wait_async()
+        return self._popped()
+
+    def _popped(self) -> TaskRun:
+        self.count -= 1
+        return self._runs.popleft()
+
+
+class _AsTheyCome:
+    """Gives the runs in the order in which they end."""
+
+    def __init__(self) -> None:
+        self._ended: deque[TaskRun] = deque()
+        self._last_added: TaskRun | None = None
+        self._bell = Latch()
+        self.count = 0
+
+    def add(self, run: TaskRun) -> None:
+        self.count += 1
+        self._last_added = run
+        run.add_callback(lambda: self._arrive(run))
+
+    def _arrive(self, run: TaskRun) -> None:
+        self._ended.append(run)
+        self._bell.set()
+
+    def next(self) -> TaskRun:
+        while not self._ended:
+            bell = self._new_bell()
+            if not self._ended:
+                if self._last_added is not None:
+                    refuse_deadlock(self._last_added)
+                bell.wait()
+        return self._popped()
+
+    async def next_async(self) -> TaskRun:
+        while not self._ended:
+            bell = self._new_bell()
+            if not self._ended:
+                await bell.wait_async()
+        return self._popped()
+
+    def _new_bell(self) -> Latch:
+        # Who comes appends first and reads the bell after; who waits makes a bell first and looks
+        # after: so one of the two sees the other.
+        self._bell = Latch()
+        return self._bell
+
+    def _popped(self) -> TaskRun:
+        self.count -= 1
+        return self._ended.popleft()
+
+
+class _Feeder:
+    """Submits runs for the items of an async iterable, beside whoever takes the results."""
+
+    def __init__(
+        self,
+        rows: Rows,
+        pending: _Pending,
+        window: int,
+        submit: Submit,
+    ) -> None:
+        self._rows = rows
+        self._pending = pending
+        self._window = window
+        self._submit = submit
+        self._error: BaseException | None = None
+        self._is_done = False
+        self._moved = Latch()
+        self._cancel: Callable[[], object] | None = None
+
+    def start(self) -> None:
+        port = current_port()
+        assert port is not None, "an async iteration has a loop"
+        self._cancel = port.start(self._feed, copy_context(), self._end)
+
+    async def _feed(self) -> None:
+        try:
+            async for args, kwargs in self._rows.read_async():
+                while self._pending.count >= self._window:
+                    await self._next_move()
+                self._pending.add(self._submit(args, kwargs))
+                self._move()
+        except Exception as error:
+            self._error = error
+
+    def _end(self, _task: object) -> None:
+        self._is_done = True
+        self._move()
+
+    async def _next_move(self) -> None:
+        self._moved = Latch()
+        await self._moved.wait_async()
+
+    def _move(self) -> None:
+        self._moved.set()
+
+    def make_room(self) -> None:
+        """A run has been taken."""
+        self._move()
+
+    async def has_more(self) -> bool:
+        """Wait until there is a run to take; False: there will be none. Raises what reading did."""
+        while not self._pending.count:
+            if self._error is not None:
+                raise self._error
+            if self._is_done:
+                return False
+            await self._next_move()
+        return True
+
+    def stop(self) -> None:
+        """Read no more."""
+        if self._cancel is not None and not self._is_done:
+            self._cancel()

@@ -36,7 +36,7 @@ LAYERS: Layers = (
     ("_engine.runtime",),
     ("task_runners", "stores.sqlite", "stores.memory"),
     ("stores.pages", "stores.pruning", "stores.schema", "stores"),
-    ("_engine.lifecycle", "_engine.effects", "_engine.run_log"),
+    ("_engine.lifecycle", "_engine.effects", "_engine.run_log", "_engine.log_records"),
     ("_engine.runs", "_engine.arguments", "_engine.current"),
     (
         "_engine.lanes",

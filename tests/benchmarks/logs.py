@@ -6,8 +6,20 @@ import logging
 from collections.abc import Sequence
 
 from tests.benchmarks import floor, runs
-from tests.benchmarks.cases import Case, Reference, Sample
+from tests.benchmarks.cases import Case, Reference, Sample, microseconds_a_task
 from tests.benchmarks.direct import call_all
+
+
+def _log_to_a_file() -> None:
+    file = floor.prepare_database().with_suffix(".log")
+    logging.basicConfig(filename=file, level=logging.INFO, force=True)
+
+
+def _log_twice(count: int) -> None:
+    logger = logging.getLogger("penstock.task_runs")
+    for number in range(count):
+        logger.info("Created task run '%s' for task '%s'", number, "noop")
+        logger.info("Finished in state %s", "Completed(None)")
 
 
 class InfoLogging(Case):
@@ -17,12 +29,18 @@ class InfoLogging(Case):
     quick_count = 1_000
 
     def penstock(self, count: int, /) -> Sample:
-        file = floor.prepare_database().with_suffix(".log")
-        logging.basicConfig(filename=file, level=logging.INFO, force=True)
+        _log_to_a_file()
         return runs.timed(lambda: call_all(count), count)
 
     def without(self, count: int, /) -> Sample:
         return runs.timed(lambda: call_all(count), count)
 
+    def two_lines(self, count: int, /) -> Sample:
+        _log_to_a_file()
+        return Sample(microseconds_a_task(lambda: _log_twice(count), count))
+
     def references(self) -> Sequence[Reference]:
-        return [Reference("with logging off", self.without, at_most=2)]
+        return [
+            Reference("with logging off", self.without, at_most=2),
+            Reference("two plain lines, no runs", self.two_lines),
+        ]

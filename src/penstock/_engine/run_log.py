@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import logging
 import sys
-from functools import lru_cache
+from collections.abc import Mapping
 from typing import Any
 
 from penstock._engine.ids import id_text
+from penstock._engine.log_records import RecordMaker
 from penstock._engine.runs import FlowRun, Run, TaskRun
 from penstock._engine.tracebacks import format_error
 from penstock.caching import UnhashableParameter
@@ -66,6 +67,7 @@ class RunLog:
     def __init__(self, level: str) -> None:
         self._level = level.upper()
         self._warned: set[tuple[str, str]] = set()
+        self._log = RecordMaker().log_line
 
     def set_up(self) -> None:
         """Have our handler where nobody else has one, and only there."""
@@ -90,15 +92,15 @@ class RunLog:
             return
         for transition in history[since:]:
             if transition.name == "Pending":
-                self._created(run)
+                self._created(run, transition.timestamp)
             elif transition.name == "AwaitingRetry":
                 self._awaits_retry(run)
             elif transition.is_final:
                 self._finished(run, transition)
 
-    def _created(self, run: Run) -> None:
+    def _created(self, run: Run, at: float) -> None:
         if isinstance(run, TaskRun):
-            self._created_task_run(run)
+            self._created_task_run(run, at)
         else:
             self._created_flow_run(run)
 
@@ -116,14 +118,13 @@ class RunLog:
             _engine.info("Created flow run '%s' for flow '%s'", *created)
         flow_runs.info("Using task runner '%s'", run.task_runner.name, extra=extra_of(run))
 
-    def _created_task_run(self, run: TaskRun) -> None:
+    def _created_task_run(self, run: TaskRun, at: float) -> None:
         flow_run = run.flow_run
-        logger, extra = (_engine, None) if flow_run is None else (flow_runs, extra_of(flow_run))
         if flow_run is None:
             self.set_up()
-        logger.info(
-            "Created task run '%s' for task '%s'", run.name, run.definition.name, extra=extra
-        )
+        logger, extra = (_engine, _NOTHING) if flow_run is None else (flow_runs, extra_of(flow_run))
+        message = "Created task run '%s' for task '%s'"
+        self._log(logger, logging.INFO, at, extra, message, run.name, run.definition.name)
 
     def _awaits_retry(self, run: Run) -> None:
         self._raised(run)
@@ -137,7 +138,8 @@ class RunLog:
         if transition.type is StateType.FAILED and not run.deciding:
             self._raised(run)
         level = logging.INFO if transition.type is StateType.COMPLETED else logging.ERROR
-        _logger_of(run).log(level, "Finished in state %s", transition, extra=extra_of(run))
+        message = "Finished in state %s"
+        self._log(_logger_of(run), level, transition.timestamp, extra_of(run), message, transition)
 
     def _raised(self, run: Run) -> None:
         error = run.error
@@ -186,26 +188,32 @@ def _logger_of(run: Run) -> logging.Logger:
     return task_runs if isinstance(run, TaskRun) else flow_runs
 
 
-def extra_of(run: Run) -> dict[str, object]:
+def extra_of(run: Run) -> Mapping[str, object]:
     """What log records say of the run that they belong to."""
     if isinstance(run, FlowRun):
-        return dict(_extra_of_flow_run(run.run_id, run.name, run.definition.name))
+        return _extra_of_flow_run(run)
+    assert isinstance(run, TaskRun), "there are two kinds of run"
     flow_run, name = run.flow_run, run.name
     return {
+        **(_NO_FLOW_RUN if flow_run is None else _extra_of_flow_run(flow_run)),
         "run_title": f"Task run '{name}'",
         "task_run_id": id_text(run.run_id),
         "task_run_name": name,
         "task_name": run.definition.name,
-        "flow_run_id": None if flow_run is None else id_text(flow_run.run_id),
-        "flow_run_name": None if flow_run is None else flow_run.name,
     }
 
 
-@lru_cache(maxsize=64)  # every task run of a flow run asks for it
-def _extra_of_flow_run(run_id: bytes, name: str, flow: str) -> dict[str, object]:
-    return {
-        "run_title": f"Flow run '{name}'",
-        "flow_run_id": id_text(run_id),
-        "flow_run_name": name,
-        "flow_name": flow,
-    }
+def _extra_of_flow_run(run: FlowRun) -> Mapping[str, object]:
+    extra = run.log_extra
+    if extra is None:  # every task run of it asks again
+        extra = run.log_extra = {
+            "run_title": f"Flow run '{run.name}'",
+            "flow_run_id": id_text(run.run_id),
+            "flow_run_name": run.name,
+            "flow_name": run.definition.name,
+        }
+    return extra
+
+
+_NOTHING: Mapping[str, object] = {}
+_NO_FLOW_RUN = {"flow_run_id": None, "flow_run_name": None, "flow_name": None}

@@ -451,6 +451,7 @@ class FlowRun(Run[FlowOptions]):
         "encoded_parameters",
         "is_retried",
         "last_submitted",
+        "log_extra",
         "loop",
         "members",
         "passed",
@@ -472,6 +473,7 @@ class FlowRun(Run[FlowOptions]):
         self.task_runner = options.task_runner
         self.last_submitted: dict[bytes, Run] = {}
         self._inputs: dict[str, Any] | None = None
+        self.log_extra: dict[str, object] | None = None
         super().__init__(options, parent, args, kwargs)
         self.is_retried = options.retry_policy.retries > 0 or self._may_run_again
         self._name = name_of_flow_run(self.run_id)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
-import tempfile
 from pathlib import Path
 from typing import Final
 
@@ -114,6 +113,8 @@ def store_payload(payload: bytes, storage: Path, run_id: bytes) -> bytes:
 
 
 def _write_durably(payload: bytes, target: Path) -> None:
+    import tempfile  # a twentieth of what importing all of this library takes
+
     target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=".part-")
     try:

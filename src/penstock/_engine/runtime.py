@@ -28,7 +28,6 @@ from penstock.results import decode_result, referenced_run
 from penstock.settings import Settings, load_settings
 from penstock.stores import Store
 from penstock.stores.memory import MemoryStore
-from penstock.stores.sqlite import SqliteStore
 from penstock.task_runners import ConcurrentTaskRunner, TaskRunner
 
 _PATIENCE_SECONDS = 0.05
@@ -68,6 +67,8 @@ class Runtime:
         path = self.settings.database_path()
         if path is None:
             return MemoryStore()
+        from penstock.stores.sqlite import SqliteStore
+
         try:
             return SqliteStore(path, self.settings.local_storage_path, self.settings.synchronous)
         except BaseException:

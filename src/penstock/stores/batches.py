@@ -6,12 +6,13 @@ back; so rows go into statements of up to a thousand. SQLite compiles each size 
 
 from __future__ import annotations
 
-import json
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import partial
 from typing import Any, Final, TypeAlias
+
+import msgspec
 
 from penstock._engine.latch import Latch
 from penstock.records import CacheRow, Definition, FlowRow, Source, TaskRow, storable_text
@@ -109,7 +110,7 @@ def stored_definition(definition: Definition) -> tuple[object, ...]:
         definition.key,
         definition.version,
         definition.description,
-        json.dumps(definition.tags),
+        msgspec.json.encode(definition.tags).decode(),
     )
 
 

@@ -13,11 +13,12 @@ a name, a tag or a flow run where a state is asked for that runs are in on their
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Collection, Iterator, Sequence
 from itertools import islice
 from typing import Any, Final, NamedTuple, TypeAlias
+
+import msgspec
 
 from penstock._engine.ids import id_bound
 from penstock.records import RunKind
@@ -217,7 +218,11 @@ def _wanted_definitions(connection: sqlite3.Connection, table: Table, query: Que
     if query.name is not None:
         sql, values = f"{sql} AND name = ?", [*values, query.name]
     definitions = connection.execute(sql, values)
-    return {id_ for id_, tags in definitions if query.tag is None or query.tag in json.loads(tags)}
+    return {
+        id_
+        for id_, tags in definitions
+        if query.tag is None or query.tag in msgspec.json.decode(tags)
+    }
 
 
 def _used_definitions(

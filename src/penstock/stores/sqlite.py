@@ -5,7 +5,6 @@ What is still on its way to the file is found in memory, so a look-up sees all t
 
 from __future__ import annotations
 
-import json
 import sqlite3
 import threading
 import time
@@ -14,6 +13,8 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
+
+import msgspec
 
 from penstock._engine.ids import id_bound
 from penstock.exceptions import StoreError
@@ -222,5 +223,5 @@ def _found_task_run(row: Sequence[Any]) -> FoundTaskRun:
 
 def _definition(columns: Sequence[Any]) -> Definition:
     id_, kind, name, key, version, description, tags = columns
-    stored_tags: list[str] = json.loads(tags)
+    stored_tags = msgspec.json.decode(tags, type=list[str])
     return Definition(id_, RunKind(kind), name, key, version, description, tuple(stored_tags))

@@ -310,7 +310,7 @@ def _text(value: str) -> bytes:
     return _sized(b"s", value.encode("utf-8", "surrogatepass"))
 
 
-def _sized(letter: bytes, content: bytes | bytearray) -> bytes:
+def _sized(letter: bytes, content: bytes) -> bytes:
     if len(content) > _LONG:
         return _hash(letter.decode(), (content,))
     return b"%b%d:%b" % (letter, len(content), content)
@@ -325,5 +325,5 @@ _SCALARS: Mapping[type, Callable[[Any], bytes]] = {
     complex: lambda value: b"c" + _pack_float(value.real) + _pack_float(value.imag),
     str: _text,
     bytes: lambda value: _sized(b"b", value),
-    bytearray: lambda value: _sized(b"a", value),
+    bytearray: lambda value: _sized(b"a", bytes(value)),
 }

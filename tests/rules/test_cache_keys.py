@@ -374,7 +374,7 @@ def test_keys_differ_by_what_a_wrapped_function_wraps() -> None:
     """Both have the code of the wrapper."""
 
     def wrapped(function: Callable[..., object]) -> Task[..., Any]:
-        wrapper = functools.wraps(function)(lambda *args: function(*args))
+        wrapper = functools.wraps(function)(lambda *args: (function(*args),))
         wrapper.__qualname__ = "wrapper"
         return Task[..., Any](wrapper)
 

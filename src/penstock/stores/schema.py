@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Final
@@ -113,9 +114,22 @@ ALTER TABLE flow_run DROP COLUMN tags;
 ALTER TABLE task_run DROP COLUMN tags;
 """
 
-MIGRATIONS: Final = (_VERSION_1, _VERSION_2)
+_COUNTS_OF_CHANGES = """
+CREATE TABLE cache_changes (number INTEGER NOT NULL);
+INSERT INTO cache_changes VALUES (0);
+CREATE TRIGGER cache_deleted AFTER DELETE ON cache BEGIN
+    UPDATE cache_changes SET number = number + 1;
+END;
+CREATE TRIGGER cache_replaced AFTER UPDATE ON cache BEGIN
+    UPDATE cache_changes SET number = number + 1;
+END;
+"""
+"""A number that differs wherever an entry was deleted or replaced since; see `stores.recent`."""
+
+MIGRATIONS: Final = (_VERSION_1, _VERSION_2 + _COUNTS_OF_CHANGES)
 """One script a version; a file of version n has seen the first n."""
 
+CACHE_CHANGES: Final = "SELECT number FROM cache_changes"
 DEFINITION_COLUMNS: Final = ("id", "kind", "name", "key", "version", "description", "tags")
 _CHANGING = ("state_type", "state_name", "run_count", "history", "result")
 
@@ -213,7 +227,7 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> None:
     try:
         # Another process may have been faster.
         for script in MIGRATIONS[_version(connection, path) :]:
-            for statement in script.split(";"):
+            for statement in _statements_of(script):
                 connection.execute(statement)
         connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version={len(MIGRATIONS)}")
@@ -221,6 +235,16 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> None:
     except BaseException:
         connection.execute("ROLLBACK")
         raise
+
+
+def _statements_of(script: str) -> Iterator[str]:
+    """The statements one by one; those of a trigger belong to it."""
+    statement = ""
+    for part in script.split(";"):
+        statement += f"{part};"
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
 
 
 def _version(connection: sqlite3.Connection, path: Path) -> int:

@@ -12,6 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Final
@@ -21,7 +22,8 @@ from penstock.exceptions import StoreError
 from penstock.records import CacheRow, Source
 from penstock.results import INLINE_LIMIT, lost_payload, store_payload
 from penstock.stores.batches import Batch, Event, Statement, storable
-from penstock.stores.schema import BUSY_SECONDS, connect
+from penstock.stores.recent import LEASE_SECONDS, RecentResults
+from penstock.stores.schema import BUSY_SECONDS, CACHE_CHANGES, connect
 
 _GATHER_SECONDS: Final = 0.003
 """How long a woken writer waits for company; a barrier cuts it short."""
@@ -39,6 +41,7 @@ class Writer:
 
     Attributes:
         fresh: the results that are not in the file yet, by cache key.
+        recent: some that are.
         is_crowded: see `Store`.
 
     Args:
@@ -54,6 +57,7 @@ class Writer:
         self.path = path
         self.storage = storage
         self.fresh: dict[str, tuple[CacheRow, bytes]] = {}
+        self.recent = RecentResults()
         self.is_crowded = False
         self._synchronous = synchronous
         self._queue: deque[Event] = deque()
@@ -62,6 +66,8 @@ class Writer:
         self._relief: Latch | None = None
         self._failure: StoreError | None = None
         self._known_definitions: set[int] = set()
+        self._cache_changes: int | None = None
+        self._leases_end_at = 0.0
         self._bell: SimpleQueue[None] = SimpleQueue()  # it can be rung from any code, even by gc
         self._asleep = False
         self._hurried = False
@@ -210,12 +216,25 @@ class Writer:
                 statements = batch.statements(files, self._known_definitions)
                 self._write_patiently(connection, statements)
                 self._known_definitions.update(run.definition.id for run in batch.latest)
+                if batch.cache_keys and self._failure is None:
+                    self._note_replacements(connection)
         finally:
             heavy_bytes = batch.heavy_bytes(_HEAVY_BYTES)
             self._settle(batch)
             self._relax(heavy_bytes)
+            if batch.barriers:
+                time.sleep(max(0.0, self._leases_end_at - time.monotonic()))
             for latch in batch.barriers:
                 latch.set()
+
+    def _note_replacements(self, connection: sqlite3.Connection) -> None:
+        """Other processes may serve what was replaced for a lease; a barrier waits that long."""
+        changes = None  # what cannot be told may be one
+        with suppress(sqlite3.Error):
+            ((changes,),) = connection.execute(CACHE_CHANGES)
+        if changes is None or changes != self._cache_changes:
+            self._leases_end_at = time.monotonic() + LEASE_SECONDS
+        self._cache_changes = changes
 
     def _write_patiently(
         self, connection: sqlite3.Connection, statements: Sequence[Statement]
@@ -258,6 +277,8 @@ class Writer:
 
     def _settle(self, batch: Batch) -> None:
         """From here on, what has ended is found in the file."""
+        if batch.cache_keys:  # before `fresh` lets go of them
+            self.recent.drop(batch.cache_keys)
         for source in batch.ended:
             row = source.cache_row
             if row is not None:

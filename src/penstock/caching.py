@@ -50,8 +50,8 @@ def task_input_hash(context: TaskRunContext, parameters: dict[str, Any]) -> str:
     """
     task = context.task
     function = task.fn
-    parts = (_text(task.task_key), _source_form(function), _form_of_inputs(function, parameters))
-    return hashlib.sha256(b"".join(parts)).hexdigest()
+    form = _form_of_work(task.task_key, function) + _form_of_inputs(function, parameters)
+    return hashlib.sha256(form).hexdigest()
 
 
 def hash_inputs(function: Callable[..., object], parameters: Mapping[str, object]) -> str:
@@ -117,34 +117,37 @@ def canonical_form(value: object) -> bytes:
     return _Canonical().form(value) if write is None else write(value)
 
 
-class _KnownSource:
-    """The form of a function's source, as long as the function has the same code.
+class _KnownFunction:
+    """The forms of a function's names and source, as long as it has the same code.
 
     Saves asking `inspect` for each call, which took longer than all of a small key.
     """
 
-    __slots__ = ("_code", "_form")
+    __slots__ = ("_code", "_form", "_key")
 
-    def __init__(self) -> None:
+    def __init__(self, key: str) -> None:
+        self._key = key
         self._code: types.CodeType | None = None
         self._form = b""
 
     def form(self, function: types.FunctionType) -> bytes:
-        if function.__code__ is not self._code:
-            self._form = _text(source_of(function))
-            self._code = function.__code__
+        code = function.__code__
+        if code is not self._code:
+            self._form = _text(self._key) + _text(source_of(function))
+            self._code = code
         return self._form
 
 
 @lru_cache(maxsize=4096)
-def _known_source(_function: types.FunctionType) -> _KnownSource:
-    return _KnownSource()
+def _known_function(key: str, _function: types.FunctionType) -> _KnownFunction:
+    return _KnownFunction(key)
 
 
-def _source_form(function: Callable[..., object]) -> bytes:
+def _form_of_work(key: str, function: Callable[..., object]) -> bytes:
+    """What the task is, whatever its arguments."""
     if type(function) is types.FunctionType and "__wrapped__" not in function.__dict__:
-        return _known_source(function).form(function)
-    return _text(source_of(function))
+        return _known_function(key, function).form(function)
+    return _text(key) + _text(source_of(function))
 
 
 def source_of(function: Callable[..., object]) -> str:

@@ -98,7 +98,7 @@ def _form_of_parameters(parameters: Mapping[str, object]) -> bytes:
     forms: list[bytes] = []
     for name in sorted(parameters):
         try:
-            forms += _text(name), canonical_form(parameters[name])
+            forms += _name_form(name), canonical_form(parameters[name])
         except Exception as error:
             raise UnhashableParameter(name, error) from error
     return b"".join(forms)
@@ -311,6 +311,10 @@ _pack_float = struct.Struct("<d").pack
 
 def _text(value: str) -> bytes:
     return _sized(b"s", value.encode("utf-8", "surrogatepass"))
+
+
+_name_form = lru_cache(maxsize=4096)(_text)
+"""The form of a parameter's name; saves as much as the form of a small argument takes."""
 
 
 def _sized(letter: bytes, content: bytes) -> bytes:

@@ -124,7 +124,8 @@ def test_what_a_slow_reader_found_is_not_served_after_a_newer_entry(
     put(sqlite_store, "a", 1)
     remember(sqlite_store, "a")
     sqlite_store.recent.drop(["a"])
-    read, newer = sqlite_store._read, list[FoundResult]()
+    newer: list[FoundResult] = []
+    read = sqlite_store._read
 
     def slow(*args: Any) -> list[tuple[Any, ...]]:
         rows = read(*args)
@@ -140,17 +141,21 @@ def test_what_a_slow_reader_found_is_not_served_after_a_newer_entry(
 # What other processes do
 
 
-@pytest.mark.parametrize(
-    "delete",
-    [
-        lambda store: store.clear_cache("a"),
-        lambda store: store.clear_cache(None),
-        lambda store: store.prune(None, keep_cache=False, now=0.0),
-    ],
-    ids=["one key", "all keys", "prune"],
-)
+def clear_one(store: SqliteStore) -> None:
+    store.clear_cache("a")
+
+
+def clear_all(store: SqliteStore) -> None:
+    store.clear_cache(None)
+
+
+def prune(store: SqliteStore) -> None:
+    store.prune(None, keep_cache=False, now=0.0)
+
+
+@pytest.mark.parametrize("delete", [clear_one, clear_all, prune])
 def test_what_another_process_has_deleted_is_not_served(
-    sqlite_store: SqliteStore, other_store: SqliteStore, delete: Callable[[SqliteStore], object]
+    sqlite_store: SqliteStore, other_store: SqliteStore, delete: Callable[[SqliteStore], None]
 ) -> None:
     """However often it is asked for meanwhile."""
     put(sqlite_store, "a", 1)
@@ -174,6 +179,21 @@ def test_a_newer_entry_of_another_process_is_served_once_it_is_durable(
     for number in range(10):
         found = put(other_store, "a", number)
         assert remember(sqlite_store, "a") == found
+
+
+def test_nobody_waits_for_leases_where_what_was_replaced_had_expired(
+    sqlite_store: SqliteStore, other_store: SqliteStore
+) -> None:
+    """With strict durability each run waits for its barrier."""
+    put(sqlite_store, "a", 1, created_at=0.0, expires_at=60.0)
+    remember(other_store, "a")
+    time.sleep(LEASE_SECONDS)
+    ends_at = sqlite_store._leases_end_at
+    newer = put(sqlite_store, "a", 2, created_at=60.0, expires_at=120.0)
+    assert sqlite_store._leases_end_at == ends_at
+    assert other_store.look_up("a", 60.0) == newer
+    put(sqlite_store, "a", 3, created_at=119.0, expires_at=179.0)
+    assert sqlite_store._leases_end_at > ends_at
 
 
 # Memory

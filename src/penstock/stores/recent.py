@@ -6,7 +6,7 @@ give it back; that took longer than all the rest of a hit.
 The law: an entry is served from here no longer than a lease after it was deleted or replaced, by
 whatever process. So who does that waits a lease out before saying that it is done. A lease begins
 when the file says that no entry has been deleted or replaced since these were read: triggers count
-that in `cache_changes`.
+that in `cache_changes`. An entry that had expired does not count, as nobody serves it.
 """
 
 from __future__ import annotations

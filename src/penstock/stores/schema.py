@@ -115,21 +115,23 @@ ALTER TABLE task_run DROP COLUMN tags;
 """
 
 _COUNTS_OF_CHANGES = """
-CREATE TABLE cache_changes (number INTEGER NOT NULL);
-INSERT INTO cache_changes VALUES (0);
+CREATE TABLE cache_changes (id INTEGER PRIMARY KEY CHECK (id = 1), number INTEGER NOT NULL);
+INSERT INTO cache_changes VALUES (1, 0);
 CREATE TRIGGER cache_deleted AFTER DELETE ON cache BEGIN
-    UPDATE cache_changes SET number = number + 1;
+    UPDATE cache_changes SET number = number + 1 WHERE id = 1;
 END;
-CREATE TRIGGER cache_replaced AFTER UPDATE ON cache BEGIN
-    UPDATE cache_changes SET number = number + 1;
+CREATE TRIGGER cache_replaced AFTER UPDATE ON cache
+    WHEN old.expires_at IS NULL OR old.expires_at > new.created_at
+BEGIN
+    UPDATE cache_changes SET number = number + 1 WHERE id = 1;
 END;
 """
-"""A number that differs wherever an entry was deleted or replaced since; see `stores.recent`."""
+"""A number that grows with each entry deleted, or replaced in its time; see `stores.recent`."""
 
 MIGRATIONS: Final = (_VERSION_1, _VERSION_2 + _COUNTS_OF_CHANGES)
 """One script a version; a file of version n has seen the first n."""
 
-CACHE_CHANGES: Final = "SELECT number FROM cache_changes"
+CACHE_CHANGES: Final = "SELECT number FROM cache_changes WHERE id = 1"
 DEFINITION_COLUMNS: Final = ("id", "kind", "name", "key", "version", "description", "tags")
 _CHANGING = ("state_type", "state_name", "run_count", "history", "result")
 

@@ -221,7 +221,7 @@ _FLOW_COLUMNS = len(FlowRow._fields)
 _TASK_COLUMNS = len(TaskRow._fields)
 _PAYLOAD = "SELECT result FROM task_run WHERE id = ?"
 _LOOK_UP = """
-SELECT c.run_id, t.result, c.expires_at, (SELECT number FROM cache_changes)
+SELECT c.run_id, t.result, c.expires_at, (SELECT number FROM cache_changes WHERE id = 1)
 FROM cache c JOIN task_run t ON t.id = c.run_id
 WHERE c.key = ? AND (c.expires_at IS NULL OR c.expires_at > ?) AND t.result IS NOT NULL
 """

@@ -35,7 +35,15 @@ LAYERS: Layers = (
     ("_engine.drivers",),
     ("_engine.runtime",),
     ("task_runners", "stores.sqlite", "stores.memory"),
-    ("stores.pages", "stores.pruning", "stores.schema", "stores"),
+    (
+        "stores.writer",
+        "stores.batches",
+        "stores.pages",
+        "stores.pruning",
+        "stores.recent",
+        "stores.schema",
+        "stores",
+    ),
     ("_engine.lifecycle", "_engine.effects", "_engine.run_log", "_engine.log_records"),
     ("_engine.runs", "_engine.arguments", "_engine.current"),
     (

@@ -15,7 +15,7 @@ import struct
 import types
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 import msgspec
 
@@ -49,10 +49,9 @@ def task_input_hash(context: TaskRunContext, parameters: dict[str, Any]) -> str:
             warning names the parameter.
     """
     task = context.task
-    digest = hashlib.sha256()
-    for part in (task.task_key, source_of(task.fn), hash_inputs(task.fn, parameters)):
-        digest.update(f"{len(part)}:{part}".encode("utf-8", "surrogatepass"))
-    return digest.hexdigest()
+    function = task.fn
+    form = _form_of_work(task.task_key, function) + _form_of_inputs(function, parameters)
+    return hashlib.sha256(form).hexdigest()
 
 
 def hash_inputs(function: Callable[..., object], parameters: Mapping[str, object]) -> str:
@@ -65,18 +64,7 @@ def hash_inputs(function: Callable[..., object], parameters: Mapping[str, object
     Raises:
         UnhashableParameter: an argument has no canonical form.
     """
-    if inspect.isfunction(function):
-        enclosed = _enclosed_values(function)
-        return hash_parameters({"(enclosed)": enclosed, **parameters} if enclosed else parameters)
-    return hash_parameters({"(self)": getattr(function, "__self__", function), **parameters})
-
-
-def _enclosed_values(function: types.FunctionType) -> list[object]:
-    values: list[object] = []
-    for cell in function.__closure__ or ():
-        with contextlib.suppress(ValueError):  # the cell is still empty
-            values.append(cell.cell_contents)
-    return [value for value in values if type(value) in _SCALARS]
+    return hashlib.sha256(_form_of_inputs(function, parameters)).hexdigest()
 
 
 def hash_parameters(parameters: Mapping[str, object]) -> str:
@@ -85,14 +73,81 @@ def hash_parameters(parameters: Mapping[str, object]) -> str:
     Raises:
         UnhashableParameter: an argument has no canonical form.
     """
-    digest = hashlib.sha256()
+    return hashlib.sha256(_form_of_parameters(parameters)).hexdigest()
+
+
+def _form_of_inputs(function: Callable[..., object], parameters: Mapping[str, object]) -> bytes:
+    if type(function) is not types.FunctionType:
+        owner = getattr(function, "__self__", function)
+        return _form_of_parameters({"(self)": owner, **parameters})
+    if function.__closure__ is None:
+        return _form_of_parameters(parameters)
+    enclosed = _enclosed_values(function.__closure__)
+    return _form_of_parameters({"(enclosed)": enclosed, **parameters} if enclosed else parameters)
+
+
+def _enclosed_values(closure: Iterable[types.CellType]) -> list[object]:
+    values: list[object] = []
+    for cell in closure:
+        with contextlib.suppress(ValueError):  # the cell is still empty
+            values.append(cell.cell_contents)
+    return [value for value in values if type(value) in _SCALARS]
+
+
+def _form_of_parameters(parameters: Mapping[str, object]) -> bytes:
+    forms: list[bytes] = []
     for name in sorted(parameters):
         try:
-            part = _Canonical().digest(parameters[name])
+            forms += _name_form(name), canonical_form(parameters[name])
         except Exception as error:
             raise UnhashableParameter(name, error) from error
-        digest.update(name.encode() + b"=" + part)
-    return digest.hexdigest()
+    return b"".join(forms)
+
+
+def canonical_form(value: object) -> bytes:
+    """Bytes that are equal for equal values of one type, and no beginning of those of another.
+
+    Scalars are written out, so that a call with a few of them is one hash; what has parts is a
+    digest of their forms, so that the form of a large value is short.
+
+    Raises:
+        Exception: the value has no canonical form.
+    """
+    write = _SCALARS.get(type(value))
+    return _Canonical().form(value) if write is None else write(value)
+
+
+class _KnownFunction:
+    """The forms of a function's names and source, as long as it has the same code.
+
+    Saves asking `inspect` for each call, which took longer than all of a small key.
+    """
+
+    __slots__ = ("_code", "_form", "_key")
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+        self._code: types.CodeType | None = None
+        self._form = b""
+
+    def form(self, function: types.FunctionType) -> bytes:
+        code = function.__code__
+        if code is not self._code:
+            self._form = _text(self._key) + _text(source_of(function))
+            self._code = code
+        return self._form
+
+
+@lru_cache(maxsize=4096)
+def _known_function(key: str, _function: types.FunctionType) -> _KnownFunction:
+    return _KnownFunction(key)
+
+
+def _form_of_work(key: str, function: Callable[..., object]) -> bytes:
+    """What the task is, whatever its arguments."""
+    if type(function) is types.FunctionType and "__wrapped__" not in function.__dict__:
+        return _known_function(key, function).form(function)
+    return _text(key) + _text(source_of(function))
 
 
 def source_of(function: Callable[..., object]) -> str:
@@ -115,12 +170,12 @@ def _source(code: object, function: Callable[..., object]) -> str:
         return inspect.getsource(function)
     except (OSError, TypeError):
         if isinstance(code, types.CodeType):
-            return _Canonical().digest(code).hex()
+            return canonical_form(code).hex()
         return f"{function.__module__}.{type(function).__qualname__}"
 
 
 class _Canonical:
-    """Walks one value; each node becomes a tag and the digests or bytes of its parts."""
+    """Walks one value; each node becomes a digest of its tag and of the forms of its parts."""
 
     def __init__(self) -> None:
         self._above: dict[int, int] = {}
@@ -132,10 +187,10 @@ class _Canonical:
             dict: self._items,
         }
 
-    def digest(self, value: object) -> bytes:
-        writer = _SCALARS.get(type(value))
-        if writer is not None:
-            return _hash(type(value).__name__, (writer(value),))
+    def form(self, value: object) -> bytes:
+        write = _SCALARS.get(type(value))
+        if write is not None:
+            return write(value)
         if id(value) in self._above:
             # A cycle is named by how far up it leads.
             return _hash("cycle", (str(len(self._above) - self._above[id(value)]).encode(),))
@@ -152,7 +207,7 @@ class _Canonical:
             return _hash(kind.__name__, writer(value))
         if isinstance(value, enum.Enum):
             label = getattr(value, "_name_", None) or value.value  # a flag of no bits has no name
-            return _hash("enum", (_name_of(kind), self.digest(label)))
+            return _hash("enum", (_name_of(kind), self.form(label)))
         if isinstance(value, msgspec.Struct):
             fields = {name: getattr(value, name) for name in value.__struct_fields__}
             return _hash("struct", (_name_of(kind), *self._items(fields)))
@@ -176,24 +231,24 @@ class _Canonical:
         return None
 
     def _in_order(self, values: Iterable[object]) -> Iterable[bytes]:
-        return map(self.digest, values)
+        return map(self.form, values)
 
     def _sorted(self, values: Iterable[object]) -> Iterable[bytes]:
-        return sorted(map(self.digest, values))
+        return sorted(map(self.form, values))
 
     def _items(self, mapping: Mapping[Any, object]) -> Iterable[bytes]:
-        return sorted(self.digest(key) + self.digest(value) for key, value in mapping.items())
+        return sorted(self.form(key) + self.form(value) for key, value in mapping.items())
 
     def _function(self, value: types.FunctionType) -> bytes:
         cells = [cell.cell_contents for cell in value.__closure__ or ()]
         parts = (value.__code__, value.__defaults__, value.__kwdefaults__, cells)
-        return _hash("function", (_name_of(value), *map(self.digest, parts)))
+        return _hash("function", (_name_of(value), *map(self.form, parts)))
 
     def _built_in(self, value: types.BuiltinFunctionType) -> bytes:
         owner = value.__self__
         if owner is None or isinstance(owner, types.ModuleType):
             return _hash("named", (_name_of(value),))
-        return _hash("method", (_name_of(value), self.digest(owner)))
+        return _hash("method", (_name_of(value), self.form(owner)))
 
     def _code(self, code: types.CodeType) -> bytes:
         parts = (
@@ -208,12 +263,12 @@ class _Canonical:
             code.co_kwonlyargcount,
             code.co_flags & (inspect.CO_VARARGS | inspect.CO_VARKEYWORDS),
         )
-        return _hash("code", map(self.digest, parts))
+        return _hash("code", map(self.form, parts))
 
     def _own_set(self, value: set[Any] | frozenset[Any]) -> bytes:
         """A set of a class of its own, which pickle would list in whatever order it lies."""
-        state = self.digest(value.__getstate__())
-        return _hash("set", (_name_of(type(value)), state, *self._sorted(value)))
+        state = self.form(value.__getstate__())
+        return _hash("own set", (_name_of(type(value)), state, *self._sorted(value)))
 
     def _reduced(self, value: object) -> bytes:
         """Any other object, by what pickle would keep of it."""
@@ -224,21 +279,22 @@ class _Canonical:
         maker, arguments, *rest = reduced
         state, items, pairs = (*rest, None, None, None)[:3]
         parts = [
-            self.digest(maker),
-            self.digest(arguments),
-            self.digest(state),
-            self.digest(list(items) if items is not None else None),
-            self.digest(dict(pairs) if pairs is not None else None),
+            self.form(maker),
+            self.form(arguments),
+            self.form(state),
+            self.form(list(items) if items is not None else None),
+            self.form(dict(pairs) if pairs is not None else None),
         ]
         return _hash("object", (_name_of(type(value)), *parts))
 
 
 def _hash(tag: str, parts: Iterable[bytes]) -> bytes:
+    """The form of what has parts; always of one length."""
     digest = hashlib.blake2b(tag.encode(), digest_size=32)
     for part in parts:
         digest.update(b"%d:" % len(part))
         digest.update(part)
-    return digest.digest()
+    return b"#" + digest.digest()
 
 
 def _name_of(value: object) -> bytes:
@@ -246,18 +302,35 @@ def _name_of(value: object) -> bytes:
     return f"{module}.{getattr(value, '__qualname__', '')}".encode()
 
 
-def _pack_float(value: float) -> bytes:
-    return struct.pack("<d", value)
+# Forms of scalars: a letter for the type, then what has a fixed length, an end, or its length first
+
+_LONG: Final = 256
+"""Longer texts and bytes are hashed, so that no container holds a copy of all that is in it."""
+_pack_float = struct.Struct("<d").pack
+
+
+def _text(value: str) -> bytes:
+    return _sized(b"s", value.encode("utf-8", "surrogatepass"))
+
+
+_name_form = lru_cache(maxsize=4096)(_text)
+"""The form of a parameter's name; saves as much as the form of a small argument takes."""
+
+
+def _sized(letter: bytes, content: bytes) -> bytes:
+    if len(content) > _LONG:
+        return _hash(letter.decode(), (content,))
+    return b"%b%d:%b" % (letter, len(content), content)
 
 
 _SCALARS: Mapping[type, Callable[[Any], bytes]] = {
-    type(None): lambda _value: b"",
-    type(...): lambda _value: b"",
-    bool: lambda value: b"1" if value else b"0",
-    int: lambda value: b"%d" % value,
-    float: _pack_float,
-    complex: lambda value: _pack_float(value.real) + _pack_float(value.imag),
-    str: lambda value: value.encode("utf-8", "surrogatepass"),
-    bytes: bytes,
-    bytearray: bytes,
+    type(None): lambda _value: b"n",
+    type(...): lambda _value: b"e",
+    bool: lambda value: b"t" if value else b"f",
+    int: lambda value: b"i%d;" % value,
+    float: lambda value: b"d" + _pack_float(value),
+    complex: lambda value: b"c" + _pack_float(value.real) + _pack_float(value.imag),
+    str: _text,
+    bytes: lambda value: _sized(b"b", value),
+    bytearray: lambda value: _sized(b"a", bytes(value)),
 }

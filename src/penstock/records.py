@@ -132,7 +132,7 @@ def encode_history(history: Sequence[Transition]) -> bytes:
 
 def storable_text(text: str) -> str:
     """The text in valid Unicode: lone surrogates, as in odd file names, are written out."""
-    return text.encode("utf-8", "backslashreplace").decode()
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
 def _storable(value: Any) -> Any:

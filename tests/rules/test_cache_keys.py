@@ -19,7 +19,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock import Task, TaskRunContext
-from penstock.caching import UnhashableParameter, hash_parameters, source_of, task_input_hash
+from penstock.caching import (
+    UnhashableParameter,
+    canonical_form,
+    hash_inputs,
+    hash_parameters,
+    source_of,
+    task_input_hash,
+)
 from tests.rules.play import task_run
 from tests.rules.strategies import (
     Access,
@@ -61,6 +68,40 @@ def test_an_equal_value_has_its_hash_whatever_the_order_of_its_dicts_and_sets(
     value: object,
 ) -> None:
     assert hash_of(value) == hash_of(rebuilt(value))
+
+
+@given(st.lists(nested_values, max_size=4), st.lists(nested_values, max_size=4))
+def test_forms_in_a_row_say_where_each_ends(some: list[object], others: list[object]) -> None:
+    """So they are hashed one after another: "a" and "bc" are not "ab" and "c"."""
+    one, other = (b"".join(map(canonical_form, values)) for values in (some, others))
+    assert (one == other) is (form(some) == form(others))
+
+
+@given(nested_values, nested_values)
+def test_no_form_begins_with_that_of_another_value(one: object, other: object) -> None:
+    if form(one) != form(other):
+        assert not canonical_form(one).startswith(canonical_form(other))
+
+
+sizes = st.integers(250, 260)
+
+
+@given(sizes, sizes, st.sampled_from([str, bytes, bytearray]), st.sampled_from([str, bytes]))
+def test_long_texts_and_bytes_differ_as_short_ones_do(
+    size: int, other_size: int, kind: type[Any], other_kind: type[Any]
+) -> None:
+    """From a certain length on they are hashed."""
+    one, other = (
+        make("x" * length) if make is str else make(b"x" * length)
+        for make, length in ((kind, size), (other_kind, other_size))
+    )
+    assert (hash_of(one) == hash_of(other)) is (form(one) == form(other))
+    assert (hash_of([one]) == hash_of([other])) is (form(one) == form(other))
+
+
+def test_the_form_of_a_large_value_is_short() -> None:
+    for value in ("x" * 10_000, b"x" * 10_000, list(range(10_000)), {"x" * 1000: "y" * 1000}):
+        assert len(canonical_form(value)) == 33
 
 
 def rebuilt(value: object) -> object:
@@ -312,6 +353,33 @@ def test_keys_differ_by_the_arguments() -> None:
 
 def test_keys_differ_by_the_function() -> None:
     assert key_of(Task[..., Any](add), 1) != key_of(Task[..., Any](other_add), 1)
+
+
+def test_keys_differ_by_the_code_that_a_function_was_given_later() -> None:
+    """As a reloader does it: the function is the same object."""
+    function = defined("def f(x): return x + 1")
+    task = Task[..., Any](function)
+    before = key_of(task, 1)
+    cast("Any", function).__code__ = cast("Any", defined("def f(x): return x + 2")).__code__
+    assert key_of(task, 1) != before == key_of(Task[..., Any](defined("def f(x): return x + 1")), 1)
+
+
+def test_keys_differ_by_the_plain_values_that_a_function_encloses() -> None:
+    assert key_of(Task[..., Any](adder(1)), 5) == key_of(Task[..., Any](adder(1)), 5)
+    assert key_of(Task[..., Any](adder(1)), 5) != key_of(Task[..., Any](adder(2)), 5)
+    assert hash_inputs(adder(1), {"other": 5}) != hash_inputs(adder(2), {"other": 5})
+
+
+def test_keys_differ_by_what_a_wrapped_function_wraps() -> None:
+    """Both have the code of the wrapper."""
+
+    def wrapped(function: Callable[..., object]) -> Task[..., Any]:
+        wrapper = functools.wraps(function)(lambda *args: (function(*args),))
+        wrapper.__qualname__ = "wrapper"
+        return Task[..., Any](wrapper)
+
+    assert key_of(wrapped(add), 1) != key_of(wrapped(other_add), 1)
+    assert key_of(wrapped(add), 1) == key_of(wrapped(add), 1)
 
 
 def test_keys_do_not_differ_by_what_is_only_said_about_the_task() -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Final, TypeAlias, cast
 
 import msgspec
@@ -196,39 +197,41 @@ def _text_or_none(key: object) -> str | None:
 
 
 def _look_up_steps(run: TaskRun, rules: Rulebook, key: str) -> Steps[bool]:
-    lifetime = run.options.cache_expiration
-    run.cache_row = CacheRow(key, run.run_id, 0.0, lifetime)
-    if run.options.refresh_cache:
-        return False
-    found = (yield LookUp(key)).value
-    while found is None:
-        owner = (yield Claim(key)).value
-        if owner is not None:
-            outcome = yield WaitFor([owner])
-            if type(outcome) is Interrupted:
-                return (yield from _interrupt(run, rules, outcome))
-        # In any case once more: an owner may have ended between the look-up and the claim.
+    found: CacheHit | None = None
+    if not run.options.refresh_cache:
         found = (yield LookUp(key)).value
-        if owner is None:
-            break
+        while found is None:
+            owner = (yield Claim(key)).value
+            if owner is not None:
+                outcome = yield WaitFor([owner])
+                if type(outcome) is Interrupted:
+                    return (yield from _interrupt(run, rules, outcome))
+            # In any case once more: an owner may have ended between the look-up and the claim.
+            found = (yield LookUp(key)).value
+            if owner is None:
+                break
     if found is None:
+        run.cache_row = CacheRow(key, run.run_id, 0.0, run.options.cache_expiration)
         return False
     return (yield from _end_cached(run, rules, key, found))
 
 
 def _end_cached(run: TaskRun, rules: Rulebook, key: str, hit: CacheHit) -> Steps[bool]:
-    run.cache_row = None
     run.payload = reference_to_run(hit.run_id)
     run.value = hit.value
     details = StateDetails(
         cache_key=key,
         cache_expiration=_moment(hit.expires_at),
-        cached_from=to_uuid(hit.run_id),
+        cached_from=_uuid_of_source(hit.run_id),
     )
     run.enter(Event.HIT, rules.now(), None, details)
     if rules.strict:
         yield _COMMIT
     return True
+
+
+_uuid_of_source = lru_cache(maxsize=4096)(to_uuid)
+"""Many hits refer to few runs, and making a UUID takes longer than the rest of their state."""
 
 
 def _moment(timestamp: float | None) -> datetime | None:

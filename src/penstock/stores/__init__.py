@@ -133,7 +133,10 @@ class Store(Protocol):
         ...
 
     def clear_cache(self, key: str | None) -> int:
-        """Delete the entry of one cache key, or all entries; how many there were."""
+        """Delete the entry of one cache key, or all entries; how many there were.
+
+        From then on no process finds them, as after `prune`.
+        """
         ...
 
     def pause(self) -> None:

@@ -55,6 +55,11 @@ class Batch:
             pass
         self.ended = [run for run, length in latest.items() if run.is_final(length)]
 
+    @property
+    def cache_keys(self) -> list[str]:
+        """The keys that it writes entries for."""
+        return [run.cache_row.key for run in self.ended if run.cache_row is not None]
+
     def heavy_bytes(self, limit: int) -> int:
         """The bytes of the results of at least so many."""
         payloads = (run.payload for run in self.ended)

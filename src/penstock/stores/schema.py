@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Final
@@ -113,7 +114,21 @@ ALTER TABLE flow_run DROP COLUMN tags;
 ALTER TABLE task_run DROP COLUMN tags;
 """
 
-MIGRATIONS: Final = (_VERSION_1, _VERSION_2)
+_COUNTS_OF_CHANGES = """
+CREATE TABLE cache_changes (id INTEGER PRIMARY KEY CHECK (id = 1), number INTEGER NOT NULL);
+INSERT INTO cache_changes VALUES (1, 0);
+CREATE TRIGGER cache_deleted AFTER DELETE ON cache BEGIN
+    UPDATE cache_changes SET number = number + 1 WHERE id = 1;
+END;
+CREATE TRIGGER cache_replaced AFTER UPDATE ON cache
+    WHEN old.expires_at IS NULL OR old.expires_at > new.created_at
+BEGIN
+    UPDATE cache_changes SET number = number + 1 WHERE id = 1;
+END;
+"""
+"""A number that grows with each entry deleted, or replaced in its time; see `stores.recent`."""
+
+MIGRATIONS: Final = (_VERSION_1, _VERSION_2 + _COUNTS_OF_CHANGES)
 """One script a version; a file of version n has seen the first n."""
 
 DEFINITION_COLUMNS: Final = ("id", "kind", "name", "key", "version", "description", "tags")
@@ -213,7 +228,7 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> None:
     try:
         # Another process may have been faster.
         for script in MIGRATIONS[_version(connection, path) :]:
-            for statement in script.split(";"):
+            for statement in _statements_of(script):
                 connection.execute(statement)
         connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version={len(MIGRATIONS)}")
@@ -221,6 +236,16 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> None:
     except BaseException:
         connection.execute("ROLLBACK")
         raise
+
+
+def _statements_of(script: str) -> Iterator[str]:
+    """The statements one by one; those of a trigger belong to it."""
+    statement = ""
+    for part in script.split(";"):
+        statement += f"{part};"
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
 
 
 def _version(connection: sqlite3.Connection, path: Path) -> int:

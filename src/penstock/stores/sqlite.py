@@ -22,6 +22,7 @@ from penstock.records import Definition, FlowRow, RunKind, TaskRow
 from penstock.stores import FoundFlowRun, FoundResult, FoundTaskRun, Pruned, Query
 from penstock.stores.pages import FLOW_RUNS, SUBFLOW_RUNS, TASK_RUNS, Table, read_page
 from penstock.stores.pruning import Pruning
+from penstock.stores.recent import LEASE_SECONDS
 from penstock.stores.schema import connect, connect_to_read, prepare_file
 from penstock.stores.writer import Writer
 
@@ -70,8 +71,14 @@ class SqliteStore(Writer):
             row, payload = fresh
             alive = row.expires_at is None or row.expires_at > now
             return FoundResult(row.run_id, payload, row.expires_at) if alive else None
-        for found in self._read(self._points, _LOOK_UP, (key, now)):
-            return FoundResult(*found)
+        return self.recent.get(key, now) or self._look_into_file(key, now)
+
+    def _look_into_file(self, key: str, now: float) -> FoundResult | None:
+        reading = self.recent.about_to_read()
+        for *columns, changes in self._read(self._points, _LOOK_UP, (key, now)):
+            found = FoundResult(*columns)
+            reading.note(changes, key, found)
+            return found
         return None
 
     def flow_runs(self, query: Query) -> Sequence[FoundFlowRun]:
@@ -110,6 +117,7 @@ class SqliteStore(Writer):
             for name in files:
                 (self.storage / name).unlink(missing_ok=True)
             time.sleep(_PRUNING_PAUSE_SECONDS)
+        time.sleep(LEASE_SECONDS)
         return pruning.pruned
 
     def _writing(self) -> _transaction:
@@ -120,9 +128,9 @@ class SqliteStore(Writer):
         """See `Store`."""
         self._flush()
         with self._pages.lock, self._writing() as connection:
-            if key is None:
-                return connection.execute("DELETE FROM cache").rowcount
-            return connection.execute("DELETE FROM cache WHERE key = ?", (key,)).rowcount
+            deleted = _delete_entries(connection, key)
+        time.sleep(LEASE_SECONDS)
+        return deleted
 
     def _flush(self) -> None:
         self.barrier().wait()
@@ -146,6 +154,12 @@ class SqliteStore(Writer):
             reader.pause()  # the writer is to close last, and then folds the WAL in
             reader.resume()
         self.end_writing()
+
+
+def _delete_entries(connection: sqlite3.Connection, key: str | None) -> int:
+    if key is None:
+        return connection.execute("DELETE FROM cache").rowcount
+    return connection.execute("DELETE FROM cache WHERE key = ?", (key,)).rowcount
 
 
 class _Reader:
@@ -208,7 +222,8 @@ _FLOW_COLUMNS = len(FlowRow._fields)
 _TASK_COLUMNS = len(TaskRow._fields)
 _PAYLOAD = "SELECT result FROM task_run WHERE id = ?"
 _LOOK_UP = """
-SELECT c.run_id, t.result, c.expires_at FROM cache c JOIN task_run t ON t.id = c.run_id
+SELECT c.run_id, t.result, c.expires_at, (SELECT number FROM cache_changes WHERE id = 1)
+FROM cache c JOIN task_run t ON t.id = c.run_id
 WHERE c.key = ? AND (c.expires_at IS NULL OR c.expires_at > ?) AND t.result IS NOT NULL
 """
 

@@ -21,6 +21,7 @@ from penstock.exceptions import StoreError
 from penstock.records import CacheRow, Source
 from penstock.results import INLINE_LIMIT, lost_payload, store_payload
 from penstock.stores.batches import Batch, Queue, Statement, storable
+from penstock.stores.recent import RecentResults
 from penstock.stores.schema import BUSY_SECONDS, connect
 
 _GATHER_SECONDS: Final = 0.003
@@ -40,6 +41,7 @@ class Writer:
 
     Attributes:
         fresh: the results that are not in the file yet, by cache key.
+        recent: some that are.
         is_crowded: see `Store`.
 
     Args:
@@ -55,6 +57,7 @@ class Writer:
         self.path = path
         self.storage = storage
         self.fresh: dict[str, tuple[CacheRow, bytes]] = {}
+        self.recent = RecentResults()
         self.is_crowded = False
         self._synchronous = synchronous
         self._queue: Queue = deque()
@@ -259,6 +262,9 @@ class Writer:
 
     def _settle(self, batch: Batch) -> None:
         """From here on, what has ended is found in the file."""
+        keys = batch.cache_keys
+        if keys:  # before `fresh` lets go of them
+            self.recent.drop(keys)
         for source in batch.ended:
             row = source.cache_row
             if row is not None:

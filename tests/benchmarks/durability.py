@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import aiosqlite
 
@@ -18,55 +19,78 @@ from tests.benchmarks.direct import call_all
 _AT_ONCE = 100
 
 
+def _be_strict(synchronous: str) -> None:
+    os.environ["PENSTOCK_DURABILITY"] = "strict"
+    os.environ["PENSTOCK_SYNCHRONOUS"] = synchronous
+
+
 class StrictCalls(Case):
-    name = "strict"
     what = "strict durability, one task after another"
     count = 1_000
     quick_count = 300
 
+    def __init__(self, synchronous: str) -> None:
+        self.name = "strict" if synchronous == "normal" else f"strict-{synchronous}"
+        self.what += "" if synchronous == "normal" else ", power loss included"
+        self._synchronous = synchronous
+
     def penstock(self, count: int, /) -> Sample:
-        os.environ["PENSTOCK_DURABILITY"] = "strict"
+        _be_strict(self._synchronous)
         return runs.timed(lambda: call_all(count), count)
 
     def by_hand(self, count: int, /) -> Sample:
-        return asyncio.run(_commit_each(count))
+        return asyncio.run(_commit_all(count, 1, self._synchronous))
 
     def references(self) -> Sequence[Reference]:
         return [Reference("call + aiosqlite commit", self.by_hand, at_most=1.3)]
 
 
-async def _commit_each(count: int) -> Sample:
+async def _commit_all(count: int, at_once: int, synchronous: str) -> Sample:
+    """Calls, and a commit by hand for so many of them."""
     loop = asyncio.get_running_loop()
     connection = await aiosqlite.connect(floor.prepare_database())
-    await connection.execute("PRAGMA synchronous=normal")
+    await connection.execute(f"PRAGMA synchronous={synchronous}")
     began = loop.time()
-    for number in range(count):
-        submitted_at = floor.now()
-        started_at = floor.now()
-        value = runs.noop.fn(number)
-        row = floor.completed_row(number, submitted_at, started_at, value)
-        await connection.execute(upsert(TaskRow, 1), row)
+    for first in range(0, count, at_once):
+        values: list[Any] = []
+        for number in range(first, first + at_once):
+            submitted_at, started_at = floor.now(), floor.now()
+            value = runs.noop.fn(number)
+            values += floor.completed_row(number, submitted_at, started_at, value)
+        await connection.execute(upsert(TaskRow, at_once), values)
         await connection.commit()
     await connection.close()
     return Sample((loop.time() - began) / count * 1e6, task_runs=count)
 
 
 @flow
-def submit_rounds(rounds: int) -> None:
+def submit_rounds(rounds: int) -> int:
     for _ in range(rounds):
         for future in [runs.noop.submit(number) for number in range(_AT_ONCE)]:
             future.result()
+    return rounds
 
 
 class StrictSubmits(Case):
-    name = "strict-100"
     what = "strict durability, 100 submits at once"
     count = 5_000
     quick_count = 1_000
 
+    def __init__(self, synchronous: str) -> None:
+        self.name = "strict-100" if synchronous == "normal" else f"strict-100-{synchronous}"
+        self.what += "" if synchronous == "normal" else ", power loss included"
+        self._synchronous = synchronous
+
     def penstock(self, count: int, /) -> Sample:
-        os.environ["PENSTOCK_DURABILITY"] = "strict"
+        _be_strict(self._synchronous)
         return runs.timed(lambda: submit_rounds(count // _AT_ONCE), count)
 
+    def by_hand(self, count: int, /) -> Sample:
+        return asyncio.run(_commit_all(count, _AT_ONCE, self._synchronous))
+
     def references(self) -> Sequence[Reference]:
-        return [Reference("one after another", StrictCalls().penstock, at_most=1 / 30, divisor=5)]
+        alone = StrictCalls(self._synchronous)
+        return [
+            Reference("one after another", alone.penstock, at_most=1 / 30, divisor=5),
+            Reference("100 calls + aiosqlite commit", self.by_hand),
+        ]

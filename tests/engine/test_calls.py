@@ -544,3 +544,28 @@ def test_flows_run_in_many_threads_of_the_user() -> None:
     for thread in threads:
         thread.join()
     assert results == {x: x * (x - 1) for x in range(1, 9)}
+
+
+def test_any_number_of_async_tasks_wait_at_the_same_time(
+    engine: Runtime, run_loop: RunLoop
+) -> None:
+    """They begin a few at a time, and each one that waits makes room for the next."""
+    arrived: list[int] = []
+
+    @flow
+    async def meeting() -> int:
+        complete = anyio.Event()
+
+        @task
+        async def arrive(number: int) -> int:
+            arrived.append(number)
+            if len(arrived) == 300:
+                complete.set()
+            with anyio.fail_after(20):
+                await complete.wait()
+            return number
+
+        return sum(await arrive.map(range(300)))
+
+    assert run_loop(meeting) == sum(range(300))
+    assert arrived == list(range(300))

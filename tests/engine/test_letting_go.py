@@ -1,0 +1,117 @@
+"""What has ended goes with its last user: no run waits for a garbage collection."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from penstock import flow, task
+from penstock._engine.drivers import LoopRun, ParkedRun
+from penstock._engine.runs import Run
+from penstock._engine.runtime import Runtime
+from tests.conftest import RunLoop
+
+KINDS = (Run, LoopRun, ParkedRun)
+
+
+@pytest.fixture(autouse=True)
+def _no_collections() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def runs_alive() -> list[object]:
+    return [thing for thing in gc.get_objects() if isinstance(thing, KINDS)]
+
+
+@task
+def double(number: int) -> int:
+    return 2 * number
+
+
+@task
+def fail(_number: int) -> int:
+    return 1 // 0
+
+
+@task(retries=1)
+def fail_twice() -> None:
+    raise ValueError("no")
+
+
+@task
+async def triple(number: int) -> int:
+    await anyio.lowlevel.checkpoint()
+    return 3 * number
+
+
+@flow
+def calls() -> int:
+    return sum(double(number) for number in range(20))
+
+
+@flow
+def returns_none() -> None:
+    calls()
+    double.map(range(20))
+
+
+@flow
+def submits() -> int:
+    return sum(double.map(double.map(range(20))).result())
+
+
+@flow
+def streams() -> int:
+    return sum(double.imap(range(20))) + sum(double.imap_unordered(range(20)))
+
+
+@flow
+async def waits() -> int:
+    futures = triple.map(range(20))
+    return sum(await futures) + await triple(1) + await double.submit(triple.submit(1))
+
+
+@pytest.mark.parametrize("works", [calls, returns_none, submits, streams])
+def test_no_run_is_left_when_its_flow_has_ended(
+    engine: Runtime, works: Callable[[], object]
+) -> None:
+    works()
+    engine.commit().wait()
+    # The writer still has its last batch in hand.
+    double(1)
+    engine.commit().wait()
+    assert len(runs_alive()) <= 1
+
+
+def test_no_run_of_an_event_loop_is_left(engine: Runtime, run_loop: RunLoop) -> None:
+    run_loop(waits)
+    engine.commit().wait()
+    double(1)
+    engine.commit().wait()
+    assert len(runs_alive()) <= 1
+
+
+def test_the_state_of_a_flow_keeps_the_states_of_its_runs_and_not_the_runs(
+    engine: Runtime,
+) -> None:
+    state = returns_none.call_state()
+    engine.commit().wait()
+    double(1)
+    engine.commit().wait()
+    assert len(state.child_states) == 21
+    assert len(runs_alive()) <= 1
+
+
+def test_futures_keep_their_runs(engine: Runtime) -> None:
+    futures = double.map(range(20))
+    futures.wait()
+    engine.commit().wait()
+    assert len(runs_alive()) >= 20
+    assert futures.result() == [2 * number for number in range(20)]

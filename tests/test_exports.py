@@ -24,7 +24,7 @@ PUBLIC_MODULES = sorted(
     for module in pkgutil.walk_packages(penstock.__path__, "penstock.")
     if "._" not in module.name
 )
-NEEDED = {"aiosqlite", "anyio", "idna", "msgspec", "sniffio", "typing_extensions"}
+NEEDED = {"anyio", "idna", "msgspec", "sniffio", "typing_extensions"}
 """The dependencies, and what they need themselves."""
 
 

@@ -547,7 +547,7 @@ def test_flows_run_in_many_threads_of_the_user() -> None:
 
 
 def test_any_number_of_async_tasks_wait_at_the_same_time(
-    engine: Runtime, run_loop: RunLoop
+    run_loop: RunLoop,
 ) -> None:
     """They begin a few at a time, and each one that waits makes room for the next."""
     arrived: list[int] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import anyio.lowlevel
@@ -398,14 +398,14 @@ def test_wait_for_orders_runs_without_passing_values() -> None:
 
 
 def test_a_run_whose_upstream_failed_never_starts(run_loop: RunLoop) -> None:
-    started: list[int] = []
+    started: list[object] = []
 
     @task
     def fails() -> int:
         raise ValueError("no")
 
     @task
-    def after(x: int) -> int:
+    def after(x: object) -> object:
         started.append(x)
         return x
 
@@ -442,9 +442,10 @@ def test_map_takes_iterables_and_unmapped_values() -> None:
 
 def test_map_refuses_what_cannot_be_mapped() -> None:
     @task
-    def add(x: int, y: int) -> int:
+    def typed(x: int, y: int) -> int:
         return x + y
 
+    add: Any = typed  # the wrong calls are the point
     with pytest.raises(ParameterError, match=r"different lengths: x: 2, y: 3"):
         add.map([1, 2], [1, 2, 3])
     with pytest.raises(ParameterError, match=r"no iterable argument; use submit\(\)"):
@@ -455,7 +456,7 @@ def test_map_refuses_what_cannot_be_mapped() -> None:
 
 def test_arguments_that_do_not_fit_raise_at_the_call() -> None:
     with pytest.raises(ParameterError, match="task 'double': missing a required argument: 'x'"):
-        double.submit()
+        cast("Any", double).submit()
     with pytest.raises(ParameterError, match="unexpected keyword argument 'y'"):
         double(1, y=2)  # type: ignore[call-arg]  # the wrong call is the point
 
@@ -495,7 +496,7 @@ def test_result_that_would_deadlock_says_so(run_loop: RunLoop) -> None:
                 future.result()
             messages.append("refused")
         with pytest.raises(WouldDeadlock):
-            double(direct)  # type: ignore[arg-type]  # a future is taken where its value is
+            cast("Any", double)(direct)  # only the plugin knows that futures are taken
         assert await behind == 6
         assert behind.result() == 6
         return ",".join(messages)

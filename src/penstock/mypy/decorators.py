@@ -21,9 +21,8 @@ def decorated(library: Library, decorator: str, context: FunctionContext | Metho
 
     By itself, mypy gives up, or solves the variable for what the first overload wants.
     """
-    given = [get_proper_type(type_) for types in context.arg_types for type_ in types]
-    function = given[0] if len(given) == 1 else None
-    if not isinstance(function, CallableType):
+    function = _function(context)
+    if function is None:
         return context.default_return_type
     value, kind = get_proper_type(function.ret_type), DECORATORS[decorator].sync
     if isinstance(value, Instance) and value.type.fullname == "typing.Coroutine":
@@ -31,6 +30,15 @@ def decorated(library: Library, decorator: str, context: FunctionContext | Metho
     if not isinstance(value, AnyType | TypeVarType):
         return context.default_return_type
     return library.instance(kind, _parameters_of(function), value)
+
+
+def _function(context: FunctionContext | MethodContext) -> CallableType | None:
+    """What is decorated, which is given by position; options are given by name."""
+    for types, names in zip(context.arg_types, context.arg_names, strict=True):
+        given = get_proper_type(types[0]) if names == [None] else None
+        if isinstance(given, CallableType):
+            return given
+    return None
 
 
 def _parameters_of(function: CallableType) -> Parameters:

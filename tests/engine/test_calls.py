@@ -346,11 +346,14 @@ def test_return_state_gives_the_state_of_every_kind_of_call(run_loop: RunLoop) -
             await double.run_async(1, **options),
             await f.run_async(**options),
             await g.call_state(),
+            await double.run_async_state(1),
+            await f.run_async_state(),
         ]
 
     options: dict[str, Any] = {"return_state": True}
     states: list[Any] = [*run_loop(main), f(**options), double(1, **options), g.run_sync(**options)]
-    assert [state.result() for state in states] == [2, 3, 2, 1, 2, 1, 2, 2]
+    states += [g.run_sync_state(), triple.run_sync_state(1)]
+    assert [state.result() for state in states] == [2, 3, 2, 1, 2, 2, 1, 1, 2, 2, 2, 3]
     state = fails.call_state()
     assert state.is_failed()
     assert isinstance(state.result(raise_on_failure=False), ValueError)

@@ -138,6 +138,13 @@ class Run(Latch, Generic[Options]):
 
     options: Options
     run_id: bytes
+    parent: Parent
+    flow_run: FlowRun | None
+    args: Sequence[Any]
+    kwargs: Mapping[str, Any]
+    recorded: int
+    ordinal: int
+    cancelled_early: bool
     ordinals: dict[int, itertools.count[int]] | None
 
     def __init__(
@@ -416,6 +423,9 @@ class FlowRun(Run[FlowOptions]):
         "task_runner",
     )
 
+    args: Sequence[Any]
+    kwargs: Mapping[str, Any]
+    ordinals: dict[int, itertools.count[int]] | None
     encoded_parameters: bytes
     is_retried: bool
     task_runner: TaskRunner

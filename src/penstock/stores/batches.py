@@ -48,7 +48,7 @@ class Batch:
                     latest[event[0]] = event[1]
         except IndexError:  # that was all
             pass
-        self.ended = [run for run, length in latest.items() if run.is_final(length)]
+        self.ended: list[Source] = [run for run, length in latest.items() if run.is_final(length)]
 
     def heavy_bytes(self, limit: int) -> int:
         """The bytes of the results of at least so many."""

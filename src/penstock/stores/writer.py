@@ -54,7 +54,7 @@ class Writer:
         self.path = path
         self.storage = storage
         self.fresh: dict[str, tuple[CacheRow, bytes]] = {}
-        self.is_crowded = False
+        self.is_crowded: bool = False
         self._synchronous = synchronous
         self._queue: deque[Event] = deque()
         self._lock = threading.Lock()

@@ -44,9 +44,10 @@ def lowest(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """mypy and pyright, both strict, over the library and the tests."""
+    """mypy with and without the plugin, and pyright, all strict, over the library and the tests."""
     _install(session, "types")
     session.run("mypy")
+    session.run("mypy", "--config-file", "tests/typing/with_plugin/mypy.ini")
     session.run("pyright")
     session.run("pyright", "--verifytypes", "penstock", "--ignoreexternal")
 

@@ -27,6 +27,7 @@ Layers: TypeAlias = Sequence[Sequence[str]]
 Imports: TypeAlias = Mapping[str, set[str]]
 
 LAYERS: Layers = (
+    ("mypy", "mypy.verbs", "mypy.decorators", "mypy.library"),
     ("__init__",),
     ("flows", "tasks"),
     ("_engine.definitions",),
@@ -55,9 +56,12 @@ LAYERS: Layers = (
         "_engine.names",
         "_engine.tracebacks",
     ),
-    ("records", "results", "caching", "settings", "retries", "states", "exceptions"),
+    ("records", "results", "caching", "settings", "retries", "states", "exceptions", "_containers"),
 )
 """A module imports from the rows below its own, and in its own row from its right."""
+
+PLUGIN = LAYERS[0]
+"""What only mypy imports, and so may import mypy."""
 
 EMPTY = {"_engine"}
 """Packages that hold nothing but a docstring."""
@@ -206,13 +210,21 @@ def test_what_is_imported_is_declared_and_the_optional_is_imported_late() -> Non
     )
     at_once: set[str] = set()
     later: set[str] = set()
-    for path in modules().values():
+    for path in (path for name, path in modules().items() if name not in PLUGIN):
         for imported, on_import in imports_of(path.read_text(encoding="utf-8")):
             root = imported.split(".")[0]
             if root not in sys.stdlib_module_names | {"penstock"}:
                 (at_once if on_import else later).add(root)
     assert at_once == needed
     assert later <= needed | optional
+
+
+def test_the_plugin_imports_mypy_and_the_protocols_that_it_names_are_imported_by_nobody() -> None:
+    for name in PLUGIN:
+        imported = imports_of(modules()[name].read_text(encoding="utf-8"))
+        roots = {i.split(".")[0] for i, _ in imported}
+        assert roots - sys.stdlib_module_names <= {"mypy", "penstock"}
+    assert not any("_containers" in others for others in own_imports().values())
 
 
 def distribution(requirement: str) -> str:

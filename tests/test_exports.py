@@ -24,6 +24,8 @@ PUBLIC_MODULES = sorted(
     for module in pkgutil.walk_packages(penstock.__path__, "penstock.")
     if "._" not in module.name
 )
+IMPORTED_BY_CODE = [name for name in PUBLIC_MODULES if not name.startswith("penstock.mypy")]
+"""All but the plugin, which only mypy imports."""
 NEEDED = {"anyio", "idna", "msgspec", "sniffio", "typing_extensions"}
 """The dependencies, and what they need themselves."""
 
@@ -64,6 +66,7 @@ def test_what_a_module_lists_it_has(name: str) -> None:
         ("WouldDeadlock", "penstock.exceptions"),
         ("flow_runs", "penstock.history"),
         ("RunFormatter", "penstock.logging"),
+        ("plugin", "penstock.mypy"),
     ],
 )
 def test_names_that_the_documentation_imports_are_where_it_says(name: str, home: str) -> None:
@@ -161,7 +164,7 @@ def probe(module: str) -> tuple[set[str], int]:
     return set(third_party), int(threads)
 
 
-@pytest.mark.parametrize("names", [["penstock"], PUBLIC_MODULES], ids=["package", "all modules"])
+@pytest.mark.parametrize("names", [["penstock"], IMPORTED_BY_CODE], ids=["package", "all modules"])
 def test_an_import_loads_what_is_needed_starts_no_thread_and_makes_no_file(
     names: list[str], tmp_path: Path
 ) -> None:
@@ -170,6 +173,12 @@ def test_an_import_loads_what_is_needed_starts_no_thread_and_makes_no_file(
     assert loaded <= NEEDED
     assert threads == 1
     assert not (tmp_path / "home").exists()
+
+
+def test_the_plugin_is_only_loaded_by_its_name() -> None:
+    assert "penstock.mypy" in PUBLIC_MODULES
+    assert "mypy" in probe("penstock.mypy")[0]
+    assert "mypy" not in probe("penstock")[0]
 
 
 def test_the_probe_sees_what_is_loaded() -> None:

@@ -79,12 +79,21 @@ class Flow(_FlowBase[P, R]):
         timeout_seconds: how long an attempt may take.
     """
 
+    @overload  # below @classmethod; only a callable tells mypy what its first parameter is
+    def __get__(  # type: ignore[misc]  # `self` is one, where the class is its first argument
+        self: Callable[Concatenate[type[Instance], Q], S],
+        instance: object,
+        owner: type[Instance],
+        /,
+    ) -> Flow[Q, S]: ...
     @overload
     def __get__(self, instance: None, owner: type, /) -> Flow[P, R]: ...
     @overload
     def __get__(
-        self: Flow[Concatenate[Instance, Q], S], instance: Instance, owner: type, /
+        self: Callable[Concatenate[Instance, Q], S], instance: Instance, owner: type, /
     ) -> Flow[Q, S]: ...
+    @overload  # below @staticmethod
+    def __get__(self, instance: object, owner: type, /) -> Flow[P, R]: ...
     def __get__(self, instance: object, owner: type, /) -> Flow[..., Any]:
         """The flow as a method of `instance`."""
         return self if instance is None else self._bound_to(instance)
@@ -120,16 +129,34 @@ class Flow(_FlowBase[P, R]):
         await run_on_worker(run, get_runtime())
         return cast("R", run.state if return_state else run.result())
 
+    async def run_async_state(self, *args: P.args, **kwargs: P.kwargs) -> State[R]:
+        """Run on a thread of its own while the event loop goes on; the final state."""
+        run = self._new_run(args, kwargs)
+        await run_on_worker(run, get_runtime())
+        return run.state
+
 
 class AsyncFlow(_FlowBase[P, R]):
     """A flow of an async function; made by `@flow`. Its attributes are those of `Flow`."""
 
+    @overload  # below @classmethod; only a callable tells mypy what its first parameter is
+    def __get__(  # type: ignore[misc]  # `self` is one, where the class is its first argument
+        self: Callable[Concatenate[type[Instance], Q], Coroutine[Any, Any, S]],
+        instance: object,
+        owner: type[Instance],
+        /,
+    ) -> AsyncFlow[Q, S]: ...
     @overload
     def __get__(self, instance: None, owner: type, /) -> AsyncFlow[P, R]: ...
     @overload
     def __get__(
-        self: AsyncFlow[Concatenate[Instance, Q], S], instance: Instance, owner: type, /
+        self: Callable[Concatenate[Instance, Q], Coroutine[Any, Any, S]],
+        instance: Instance,
+        owner: type,
+        /,
     ) -> AsyncFlow[Q, S]: ...
+    @overload  # below @staticmethod
+    def __get__(self, instance: object, owner: type, /) -> AsyncFlow[P, R]: ...
     def __get__(self, instance: object, owner: type, /) -> AsyncFlow[..., Any]:
         """The flow as a method of `instance`."""
         return self if instance is None else self._bound_to(instance)
@@ -172,6 +199,12 @@ class AsyncFlow(_FlowBase[P, R]):
         run_on_engine_loop(run, get_runtime())
         return cast("R", run.state if return_state else run.result())
 
+    def run_sync_state(self, *args: P.args, **kwargs: P.kwargs) -> State[R]:
+        """Run in the engine's own event loop and wait for the final state; see `run_sync`."""
+        run = self._new_run(args, kwargs)
+        run_on_engine_loop(run, get_runtime())
+        return run.state
+
     def _refuse_sync_code(self) -> None:
         run = current_run.get()
         if run is not None and not run.options.is_async:
@@ -190,8 +223,14 @@ class FlowDecorator(Protocol):
     ) -> Flow[P, Any]: ...
     @overload
     def __call__(  # type: ignore[overload-overlap]  # the first that fits is meant
+        self, fn: Callable[P, Coroutine[Any, Any, State[R]]], /
+    ) -> AsyncFlow[P, R]: ...
+    @overload
+    def __call__(  # type: ignore[overload-overlap]  # the first that fits is meant
         self, fn: Callable[P, Coroutine[Any, Any, R]], /
     ) -> AsyncFlow[P, R]: ...
+    @overload
+    def __call__(self, fn: Callable[P, State[R]], /) -> Flow[P, R]: ...
     @overload
     def __call__(self, fn: Callable[P, R], /) -> Flow[P, R]: ...
 
@@ -200,10 +239,16 @@ class FlowDecorator(Protocol):
 def flow(  # type: ignore[overload-overlap]  # the first that fits is meant
     fn: Callable[P, NoReturn], /
 ) -> Flow[P, Any]: ...
+@overload  # for functions that return a state, whose value is what a call gives
+def flow(  # type: ignore[overload-overlap]  # the first that fits is meant
+    fn: Callable[P, Coroutine[Any, Any, State[R]]], /
+) -> AsyncFlow[P, R]: ...
 @overload
 def flow(  # type: ignore[overload-overlap]  # the first that fits is meant
     fn: Callable[P, Coroutine[Any, Any, R]], /
 ) -> AsyncFlow[P, R]: ...
+@overload
+def flow(fn: Callable[P, State[R]], /) -> Flow[P, R]: ...
 @overload
 def flow(fn: Callable[P, R], /) -> Flow[P, R]: ...
 @overload

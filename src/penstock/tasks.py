@@ -198,12 +198,21 @@ class Task(_TaskBase[P, R]):
         timeout_seconds: how long an attempt may take.
     """
 
+    @overload  # below @classmethod; only a callable tells mypy what its first parameter is
+    def __get__(  # type: ignore[misc]  # `self` is one, where the class is its first argument
+        self: Callable[Concatenate[type[Instance], Q], S],
+        instance: object,
+        owner: type[Instance],
+        /,
+    ) -> Task[Q, S]: ...
     @overload
     def __get__(self, instance: None, owner: type, /) -> Task[P, R]: ...
     @overload
     def __get__(
-        self: Task[Concatenate[Instance, Q], S], instance: Instance, owner: type, /
+        self: Callable[Concatenate[Instance, Q], S], instance: Instance, owner: type, /
     ) -> Task[Q, S]: ...
+    @overload  # below @staticmethod
+    def __get__(self, instance: object, owner: type, /) -> Task[P, R]: ...
     def __get__(self, instance: object, owner: type, /) -> Task[..., Any]:
         """The task as a method of `instance`."""
         return self if instance is None else self._bound_to(instance)
@@ -238,16 +247,34 @@ class Task(_TaskBase[P, R]):
         await run_on_worker(run, get_runtime())
         return cast("R", run.state if return_state else run.result())
 
+    async def run_async_state(self, *args: P.args, **kwargs: P.kwargs) -> State[R]:
+        """Run on a worker thread while the event loop goes on; the final state."""
+        run = self._new_run(args, kwargs)
+        await run_on_worker(run, get_runtime())
+        return run.state
+
 
 class AsyncTask(_TaskBase[P, R]):
     """A task of an async function; made by `@task`. Its attributes are those of `Task`."""
 
+    @overload  # below @classmethod; only a callable tells mypy what its first parameter is
+    def __get__(  # type: ignore[misc]  # `self` is one, where the class is its first argument
+        self: Callable[Concatenate[type[Instance], Q], Coroutine[Any, Any, S]],
+        instance: object,
+        owner: type[Instance],
+        /,
+    ) -> AsyncTask[Q, S]: ...
     @overload
     def __get__(self, instance: None, owner: type, /) -> AsyncTask[P, R]: ...
     @overload
     def __get__(
-        self: AsyncTask[Concatenate[Instance, Q], S], instance: Instance, owner: type, /
+        self: Callable[Concatenate[Instance, Q], Coroutine[Any, Any, S]],
+        instance: Instance,
+        owner: type,
+        /,
     ) -> AsyncTask[Q, S]: ...
+    @overload  # below @staticmethod
+    def __get__(self, instance: object, owner: type, /) -> AsyncTask[P, R]: ...
     def __get__(self, instance: object, owner: type, /) -> AsyncTask[..., Any]:
         """The task as a method of `instance`."""
         return self if instance is None else self._bound_to(instance)
@@ -289,6 +316,12 @@ class AsyncTask(_TaskBase[P, R]):
         run_on_engine_loop(run, get_runtime())
         return cast("R", run.state if return_state else run.result())
 
+    def run_sync_state(self, *args: P.args, **kwargs: P.kwargs) -> State[R]:
+        """Run in the engine's own event loop and wait for the final state; see `run_sync`."""
+        run = self._new_run(args, kwargs)
+        run_on_engine_loop(run, get_runtime())
+        return run.state
+
     def _refuse_sync_code(self) -> None:
         run = current_run.get()
         if (run is not None and not run.options.is_async) or current_port() is None:
@@ -308,8 +341,14 @@ class TaskDecorator(Protocol):
     ) -> Task[P, Any]: ...
     @overload
     def __call__(  # type: ignore[overload-overlap]  # the first that fits is meant
+        self, fn: Callable[P, Coroutine[Any, Any, State[R]]], /
+    ) -> AsyncTask[P, R]: ...
+    @overload
+    def __call__(  # type: ignore[overload-overlap]  # the first that fits is meant
         self, fn: Callable[P, Coroutine[Any, Any, R]], /
     ) -> AsyncTask[P, R]: ...
+    @overload
+    def __call__(self, fn: Callable[P, State[R]], /) -> Task[P, R]: ...
     @overload
     def __call__(self, fn: Callable[P, R], /) -> Task[P, R]: ...
 
@@ -318,10 +357,16 @@ class TaskDecorator(Protocol):
 def task(  # type: ignore[overload-overlap]  # the first that fits is meant
     fn: Callable[P, NoReturn], /
 ) -> Task[P, Any]: ...
+@overload  # for functions that return a state, whose value is what a call gives
+def task(  # type: ignore[overload-overlap]  # the first that fits is meant
+    fn: Callable[P, Coroutine[Any, Any, State[R]]], /
+) -> AsyncTask[P, R]: ...
 @overload
 def task(  # type: ignore[overload-overlap]  # the first that fits is meant
     fn: Callable[P, Coroutine[Any, Any, R]], /
 ) -> AsyncTask[P, R]: ...
+@overload
+def task(fn: Callable[P, State[R]], /) -> Task[P, R]: ...
 @overload
 def task(fn: Callable[P, R], /) -> Task[P, R]: ...
 @overload

@@ -368,8 +368,9 @@ def test_iterables_of_different_lengths_are_refused_where_one_ends(engine: Runti
 
 
 def test_nothing_to_map_over_is_refused_at_once() -> None:
+    five: Any = 5
     with pytest.raises(ParameterError, match=r"imap\(\) got no iterable argument; use submit\(\)"):
-        double.imap(5)
+        double.imap(five)
 
 
 def test_async_iterables_cannot_be_iterated_in_sync_code(engine: Runtime) -> None:

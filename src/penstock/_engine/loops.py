@@ -99,7 +99,7 @@ class AsyncioPort:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.key = loop
-        self.turnstile = Turnstile()
+        self.turnstile: Turnstile = Turnstile()
 
     def is_here(self) -> bool:
         """See `LoopPort`."""
@@ -146,7 +146,7 @@ class TrioPort:
 
     def __init__(self, token: trio.lowlevel.TrioToken) -> None:
         self.key = token
-        self.turnstile = Turnstile()
+        self.turnstile: Turnstile = Turnstile()
         self._host: TrioHost | None = None
 
     def is_here(self) -> bool:

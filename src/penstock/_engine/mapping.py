@@ -84,7 +84,7 @@ class Rows:
         self._given = given
         self._positional = positional
         self._owner = owner
-        self.is_async = any(map(_is_async, given.values()))
+        self.is_async: bool = any(map(_is_async, given.values()))
         if not any(map(_may_have_items, given.values())):
             raise ParameterError(
                 f"{owner}: imap() got no iterable argument; use submit() for a single run."

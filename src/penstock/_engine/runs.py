@@ -147,6 +147,12 @@ class Run(Latch, Generic[Options]):
 
     options: Options
     run_id: bytes
+    parent: Parent
+    flow_run: FlowRun | None
+    args: Sequence[Any]
+    kwargs: Mapping[str, Any]
+    recorded: int
+    ordinal: int
     ordinals: dict[int, itertools.count[int]] | None
 
     def __init__(
@@ -458,6 +464,9 @@ class FlowRun(Run[FlowOptions]):
         "task_runner",
     )
 
+    args: Sequence[Any]
+    kwargs: Mapping[str, Any]
+    ordinals: dict[int, itertools.count[int]] | None
     encoded_parameters: bytes
     is_retried: bool
     task_runner: TaskRunner
@@ -467,7 +476,7 @@ class FlowRun(Run[FlowOptions]):
     ) -> None:
         self.members: list[Run] = []
         self._passing: dict[Run, None] = {}
-        self.passed = Passed()
+        self.passed: Passed = Passed()
         self._earlier_members: dict[tuple[bytes, int, int], Run] = {}
         self.loop: LoopPort | None = None
         self.task_runner = options.task_runner

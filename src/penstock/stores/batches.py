@@ -53,7 +53,7 @@ class Batch:
                     latest[key] = length
         except IndexError:  # that was all
             pass
-        self.ended = [run for run, length in latest.items() if run.is_final(length)]
+        self.ended: list[Source] = [run for run, length in latest.items() if run.is_final(length)]
 
     @property
     def cache_keys(self) -> list[str]:

@@ -51,7 +51,7 @@ class Pruning:
         not_cached = f" AND {_NOT_CACHED}" if keep_cache else ""
         self._left = [("task_run", doomed + not_cached), ("flow_run", doomed)]
         self._begin = b""
-        self.pruned = Pruned(0, 0, 0)
+        self.pruned: Pruned = Pruned(0, 0, 0)
 
     @property
     def is_done(self) -> bool:

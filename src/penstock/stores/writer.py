@@ -57,8 +57,8 @@ class Writer:
         self.path = path
         self.storage = storage
         self.fresh: dict[str, tuple[CacheRow, bytes]] = {}
-        self.recent = RecentResults()
-        self.is_crowded = False
+        self.recent: RecentResults = RecentResults()
+        self.is_crowded: bool = False
         self._synchronous = synchronous
         self._queue: Queue = deque()
         self._lock = threading.Lock()

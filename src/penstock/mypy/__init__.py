@@ -1,0 +1,61 @@
+"""The mypy plugin: an argument of type `T` may also be a future or a state of `T`, at any depth.
+
+Switch it on with `plugins = ["penstock.mypy"]`. Each verb of a flow or a task gets the parameters
+of its function, widened; mypy does the rest, and reports mistakes as in any other call. Without the
+plugin `submit` and `map` take anything, and direct calls what the function takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TypeAlias
+
+from mypy.nodes import MypyFile
+from mypy.plugin import FunctionContext, MethodContext, MethodSigContext
+from mypy.plugin import Plugin as BasePlugin
+from mypy.types import FunctionLike, Type
+
+from penstock import __version__
+from penstock.mypy.decorators import decorated
+from penstock.mypy.library import CONTAINERS, DECORATORS, DEFINED_IN, MAPPING, VERBS_OF, Library
+from penstock.mypy.verbs import held_against_rules_of_map, rewritten
+
+__all__ = ["__version__", "plugin"]  # mypy checks all anew where the version is another one
+
+SignatureHook: TypeAlias = Callable[[MethodSigContext], FunctionLike]
+MethodHook: TypeAlias = Callable[[MethodContext], Type]
+FunctionHook: TypeAlias = Callable[[FunctionContext], Type]
+
+
+def plugin(version: str) -> type[BasePlugin]:  # noqa: ARG001  # what mypy calls
+    """The class that mypy makes the plugin of."""
+    return Plugin
+
+
+class Plugin(BasePlugin):
+    """Says which calls it knows better than mypy."""
+
+    def get_additional_deps(self, file: MypyFile) -> list[tuple[int, str, int]]:
+        """The protocols of containers, as no code imports them."""
+        return [(10, CONTAINERS, -1)] if file.fullname in DEFINED_IN else []
+
+    def get_method_signature_hook(self, fullname: str) -> SignatureHook | None:
+        """The parameters of a verb, from those of the function."""
+        owner, _, verb = fullname.rpartition(".")
+        if verb not in VERBS_OF.get(owner, ()):
+            return None
+        return partial(rewritten, Library(self), verb)
+
+    def get_method_hook(self, fullname: str) -> MethodHook | None:
+        """What types of parameters cannot say of `map`, and the decorators with options."""
+        owner, _, name = fullname.rpartition(".")
+        if owner in DECORATORS:
+            return partial(decorated, Library(self), owner)
+        if owner in VERBS_OF and name in MAPPING:
+            return partial(held_against_rules_of_map, Library(self), name)
+        return None
+
+    def get_function_hook(self, fullname: str) -> FunctionHook | None:
+        """What the decorators make of some functions."""
+        return partial(decorated, Library(self), fullname) if fullname in DECORATORS else None

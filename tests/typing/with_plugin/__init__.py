@@ -1,0 +1,1 @@
+"""What only the plugin makes right, or wrong."""

@@ -1,0 +1,1 @@
+"""What checkers say where they do not know the plugin."""

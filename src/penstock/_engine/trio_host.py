@@ -12,9 +12,10 @@ import types
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import trio
+if TYPE_CHECKING:
+    import trio
 
 
 class _Member:
@@ -68,9 +69,13 @@ class TrioHost:
     def _spawn(self) -> None:
         self._is_hosted = bool(self._queue)
         if self._is_hosted:
+            import trio
+
             trio.lowlevel.spawn_system_task(self._host, context=Context())
 
     async def _host(self) -> None:
+        import trio
+
         with trio.CancelScope() as scope:
             while self._queue:
                 if await self._run(self._queue.popleft(), scope):

@@ -18,16 +18,21 @@ from tests.conftest import RunLoop
 KINDS = (Run, LoopRun, ParkedRun)
 
 
-@pytest.fixture(autouse=True)
-def _no_collections() -> Iterator[None]:
+Count = Callable[[], int]
+
+
+@pytest.fixture
+def runs_alive() -> Iterator[Count]:
+    """How many runs there are that this test has made; nothing is collected meanwhile."""
+
+    def runs() -> list[object]:
+        return [thing for thing in gc.get_objects() if isinstance(thing, KINDS)]
+
     gc.collect()
+    others = runs()
     gc.disable()
-    yield
+    yield lambda: len(runs()) - len(others)
     gc.enable()
-
-
-def runs_alive() -> list[object]:
-    return [thing for thing in gc.get_objects() if isinstance(thing, KINDS)]
 
 
 @task
@@ -80,38 +85,40 @@ async def waits() -> int:
 
 @pytest.mark.parametrize("works", [calls, returns_none, submits, streams])
 def test_no_run_is_left_when_its_flow_has_ended(
-    engine: Runtime, works: Callable[[], object]
+    engine: Runtime, works: Callable[[], object], runs_alive: Count
 ) -> None:
     works()
     engine.commit().wait()
     # The writer still has its last batch in hand.
     double(1)
     engine.commit().wait()
-    assert len(runs_alive()) <= 1
+    assert runs_alive() <= 1
 
 
-def test_no_run_of_an_event_loop_is_left(engine: Runtime, run_loop: RunLoop) -> None:
+def test_no_run_of_an_event_loop_is_left(
+    engine: Runtime, run_loop: RunLoop, runs_alive: Count
+) -> None:
     run_loop(waits)
     engine.commit().wait()
     double(1)
     engine.commit().wait()
-    assert len(runs_alive()) <= 1
+    assert runs_alive() <= 1
 
 
 def test_the_state_of_a_flow_keeps_the_states_of_its_runs_and_not_the_runs(
-    engine: Runtime,
+    engine: Runtime, runs_alive: Count
 ) -> None:
     state = returns_none.call_state()
     engine.commit().wait()
     double(1)
     engine.commit().wait()
     assert len(state.child_states) == 21
-    assert len(runs_alive()) <= 1
+    assert runs_alive() <= 1
 
 
-def test_futures_keep_their_runs(engine: Runtime) -> None:
+def test_futures_keep_their_runs(engine: Runtime, runs_alive: Count) -> None:
     futures = double.map(range(20))
     futures.wait()
     engine.commit().wait()
-    assert len(runs_alive()) >= 20
+    assert runs_alive() >= 20
     assert futures.result() == [2 * number for number in range(20)]

@@ -80,31 +80,21 @@ class ResultStream(Generic[R]):
         if self._rows.is_async:
             raise UsageError("An async iterable was given; iterate the results with `async for`.")
         pending = self._new_pending()
-        rows = self._rows.read()
-        self._fill(pending, rows)
-        while pending.count:
+        intake = _Intake(self._rows.read(), pending, self._window, self._submit)
+        while intake.has_more():
             run = pending.next()
-            self._fill(pending, rows)
+            intake.fill()
             yield self._taken(run)
-
-    def _fill(self, pending: _Pending, rows: Iterator[Call]) -> None:
-        """Submit runs for the next items, as far as there is room."""
-        while pending.count < self._window:
-            row = next(rows, None)
-            if row is None:
-                return
-            pending.add(self._submit(*row))
 
     async def __aiter__(self) -> AsyncIterator[R]:
         """The results, in async code."""
         pending = self._new_pending()
         await self._rows.ready()
         if not self._rows.is_async:
-            rows = self._rows.read()
-            self._fill(pending, rows)
-            while pending.count:
+            intake = _Intake(self._rows.read(), pending, self._window, self._submit)
+            while intake.has_more():
                 run = await pending.next_async()
-                self._fill(pending, rows)
+                intake.fill()
                 yield self._taken(run)
             return
         feeder = _Feeder(self._rows, pending, self._window, self._submit)
@@ -214,6 +204,38 @@ class _AsTheyCome:
     def _popped(self) -> TaskRun:
         self.count -= 1
         return self._ended.popleft()
+
+
+class _Intake:
+    """Submits runs for the items of an iterable, in between the results that are taken."""
+
+    def __init__(
+        self, rows: Iterator[Call], pending: _Pending, window: int, submit: Submit
+    ) -> None:
+        self._rows = rows
+        self._pending = pending
+        self._window = window
+        self._submit = submit
+        self._error: Exception | None = None
+
+    def fill(self) -> None:
+        """Submit runs for the next items, as far as there is room."""
+        try:
+            while self._error is None and self._pending.count < self._window:
+                row = next(self._rows, None)
+                if row is None:
+                    return
+                self._pending.add(self._submit(*row))
+        except Exception as error:  # it comes after the results of the items before
+            self._error = error
+
+    def has_more(self) -> bool:
+        """Whether there is a run to take; where there is none, raises what reading did."""
+        if not self._pending.count:
+            self.fill()
+        if not self._pending.count and self._error is not None:
+            raise self._error
+        return self._pending.count > 0
 
 
 class _Feeder:

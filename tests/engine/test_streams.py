@@ -156,6 +156,34 @@ def test_what_an_async_iterable_raises_comes_after_the_results_before_it(
     assert run_loop(works) == [3]
 
 
+def test_what_an_iterable_raises_comes_after_the_results_before_it(engine: Runtime) -> None:
+    def broken() -> Iterator[int]:
+        yield from (1, 2, 3)
+        raise OSError("the source is gone")
+
+    @flow
+    def works() -> list[int]:
+        seen: list[int] = []
+        with pytest.raises(OSError, match="the source is gone"):  # noqa: PT012  # at its turn
+            for value in double.imap(broken()).with_window(2):
+                seen.append(value)  # noqa: PERF402  # what came before the error counts
+        return seen
+
+    assert works() == [2, 4, 6]
+
+
+def test_streams_work_outside_of_flows_and_inside_of_tasks(engine: Runtime) -> None:
+    @task
+    def total(count: int) -> int:
+        return sum(double.imap(range(count)).with_window(3))
+
+    @flow
+    def works() -> int:
+        return total.submit(50).result()
+
+    assert sum(double.imap_unordered(range(50))) == works() == 2 * sum(range(50))
+
+
 def test_leaving_an_async_iteration_stops_reading(engine: Runtime, run_loop: RunLoop) -> None:
     read: list[int] = []
 

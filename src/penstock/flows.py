@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable
 from datetime import timedelta
 from typing import Any, Concatenate, NoReturn, ParamSpec, Protocol, Unpack, cast, overload
 
@@ -24,6 +24,7 @@ from penstock._engine.runs import FlowRun
 from penstock._engine.runtime import get_runtime
 from penstock.exceptions import ConfigurationError, UsageError
 from penstock.records import RunKind
+from penstock.retries import RetryDelays, RetryOn
 from penstock.states import State
 from penstock.task_runners import ConcurrentTaskRunner, TaskRunner
 
@@ -215,7 +216,9 @@ def flow(
     version: str | None = None,
     task_runner: TaskRunner | type[TaskRunner] | None = None,
     retries: int = 0,
-    retry_delay_seconds: float | Sequence[float] = 0,
+    retry_delay_seconds: RetryDelays = 0,
+    retry_jitter_factor: float | None = None,
+    retry_on: RetryOn | None = None,
     timeout_seconds: float | timedelta | None = None,
     validate_parameters: bool = True,
     persist_result: bool = True,
@@ -232,7 +235,12 @@ def flow(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:  # noq
         version: of the code; default: a hash of the defining file.
         task_runner: where submitted tasks run; default: `ConcurrentTaskRunner()`.
         retries: how often a failed run is tried again; tasks that completed are not run again.
-        retry_delay_seconds: seconds before each retry, or a list of them, the last one repeating.
+        retry_delay_seconds: seconds before each retry; or a list of them, the last one repeating;
+            or a function of the number of retries that gives such a list.
+        retry_jitter_factor: spreads each delay d evenly over d * (1 - factor) to d * (1 + factor);
+            it is never below 0.
+        retry_on: the class of exception, or a tuple of them, after which a run is tried again;
+            default: any failure. A timeout counts as `RunTimedOut`, which is a `TimeoutError`.
         timeout_seconds: how long an attempt may take. Async code is cancelled then; sync code
             runs on a thread of its own and, as no thread can be stopped, is left to itself.
         validate_parameters: hold arguments against the annotations, and convert them (`"5"` for

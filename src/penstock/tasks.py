@@ -6,7 +6,18 @@ import functools
 import itertools
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from datetime import timedelta
-from typing import Any, Concatenate, NoReturn, ParamSpec, Protocol, Self, Unpack, cast, overload
+from typing import (
+    Any,
+    Concatenate,
+    NoReturn,
+    ParamSpec,
+    Protocol,
+    Self,
+    TypeAlias,
+    Unpack,
+    cast,
+    overload,
+)
 
 from typing_extensions import TypeVar
 
@@ -37,16 +48,19 @@ from penstock.context import TaskRunContext
 from penstock.exceptions import ConfigurationError, UsageError
 from penstock.futures import FutureList, TaskFuture
 from penstock.records import RunKind
+from penstock.retries import RetryDelays, RetryOn, exponential_backoff, with_condition
 from penstock.states import State
 from penstock.streams import ResultStream
 
-__all__ = ["AsyncTask", "Task", "task", "task_input_hash", "unmapped"]
+__all__ = ["AsyncTask", "Task", "exponential_backoff", "task", "task_input_hash", "unmapped"]
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
 R = TypeVar("R")
 S = TypeVar("S")
 Instance = TypeVar("Instance")
+RetryConditionFunction: TypeAlias = Callable[[Any, TaskRun, State[Any]], bool]
+"""A function of (task, task_run, state) that says whether a failed run is tried again."""
 
 
 class _TaskBase(Decorated[P, R]):
@@ -63,6 +77,7 @@ class _TaskBase(Decorated[P, R]):
         cache_key_fn: CacheKeyFunction | None = None,
         cache_expiration: timedelta | float | None = None,
         refresh_cache: bool = False,
+        retry_condition_fn: RetryConditionFunction | None = None,
         **options: Unpack[CommonOptions],
     ) -> None:
         super().__init__(RunKind.TASK, fn, function_name(fn), None, options)
@@ -79,6 +94,8 @@ class _TaskBase(Decorated[P, R]):
         self.cache_key_fn = cache_key_fn
         self.cache_expiration = seconds_or_none(cache_expiration, "cache_expiration", owner)
         self.refresh_cache = flag(refresh_cache, "refresh_cache", owner)
+        if retry_condition_fn is not None:
+            self.retry_policy = with_condition(self.retry_policy, retry_condition_fn, owner)
         self._awaited_first: tuple[Upstream, ...] = ()
         self.next_number: Callable[[], int] = itertools.count().__next__
 
@@ -332,7 +349,10 @@ def task(
     tags: Iterable[str] | None = None,
     version: str | None = None,
     retries: int = 0,
-    retry_delay_seconds: float | Sequence[float] = 0,
+    retry_delay_seconds: RetryDelays = 0,
+    retry_jitter_factor: float | None = None,
+    retry_on: RetryOn | None = None,
+    retry_condition_fn: RetryConditionFunction | None = None,
     timeout_seconds: float | timedelta | None = None,
     cache_key_fn: CacheKeyFunction | None = None,
     cache_expiration: timedelta | float | None = None,
@@ -350,7 +370,15 @@ def task(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:  # noq
         tags: texts to find the runs by.
         version: of the code, as a text.
         retries: how often a failed run is tried again.
-        retry_delay_seconds: seconds before each retry, or a list of them, the last one repeating.
+        retry_delay_seconds: seconds before each retry; or a list of them, the last one repeating;
+            or a function of the number of retries that gives such a list.
+        retry_jitter_factor: spreads each delay d evenly over d * (1 - factor) to d * (1 + factor);
+            it is never below 0.
+        retry_on: the class of exception, or a tuple of them, after which a run is tried again;
+            default: any failure. A timeout counts as `RunTimedOut`, which is a `TimeoutError`.
+        retry_condition_fn: a sync function of (task, task_run, state), asked while retries are left
+            with the state that the run would end in; where it gives False there is no retry. Where
+            it raises there is none either, and a warning with its traceback is logged.
         timeout_seconds: how long an attempt may take. Async code is cancelled then; sync code
             runs on a thread of its own and, as no thread can be stopped, is left to itself.
         cache_key_fn: a function of (context, parameters); runs with the same key take the result

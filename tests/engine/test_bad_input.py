@@ -15,6 +15,9 @@ from penstock.task_runners import ConcurrentTaskRunner
 def function() -> None: ...
 
 
+async def async_function() -> None: ...
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -24,6 +27,19 @@ def function() -> None: ...
         ({"retry_delay_seconds": -1}, r"retry_delay_seconds must be a number of seconds ≥ 0"),
         ({"retry_delay_seconds": []}, r"retry_delay_seconds must be a number"),
         ({"retry_delay_seconds": "1"}, r"retry_delay_seconds must be a number"),
+        (
+            {"retry_delay_seconds": len},
+            r"'function': retry_delay_seconds is a function that raised",
+        ),
+        ({"retry_delay_seconds": lambda _n: [-1]}, r"for 2 retries it gave \[-1\]"),
+        ({"retry_delay_seconds": lambda _n: 5}, r"must give a list of seconds from 0 .* gave 5"),
+        ({"retry_delay_seconds": lambda _n: []}, r"must give a list of seconds"),
+        ({"retry_jitter_factor": -0.1}, r"'function': retry_jitter_factor must be a number ≥ 0"),
+        ({"retry_jitter_factor": "1"}, r"retry_jitter_factor must be a number ≥ 0, not '1'"),
+        ({"retry_on": ()}, r"'function': retry_on must be a class of exception or a tuple"),
+        ({"retry_on": "ValueError"}, r"retry_on must be a class of exception"),
+        ({"retry_on": (ValueError, int)}, r"retry_on must be a class of exception"),
+        ({"retry_on": KeyboardInterrupt}, r"retry_on must be a class of exception"),
         ({"timeout_seconds": 0}, r"timeout_seconds must be a time above 0"),
         ({"timeout_seconds": "x"}, r"timeout_seconds must be a time above 0"),
         ({"name": ""}, r"name must be a text that is not empty"),
@@ -41,13 +57,15 @@ def test_the_decorators_check_every_argument(
     decorator: Any, options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ConfigurationError, match=message):
-        decorator(**options)(function)
+        decorator(**{"retries": 2, **options})(function)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"cache_key_fn": 5}, r"cache_key_fn must be a function of \(context, parameters\)"),
+        ({"retry_condition_fn": 5}, r"'function': retry_condition_fn must be a sync function of"),
+        ({"retry_condition_fn": async_function}, r"retry_condition_fn must be a sync function of"),
         ({"cache_expiration": -5}, r"cache_expiration must be a time above 0"),
         ({"refresh_cache": 1}, r"refresh_cache must be True or False"),
         ({"cache_key_fn": len, "persist_result": False}, r"leaves nothing to cache"),

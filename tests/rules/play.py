@@ -131,12 +131,14 @@ class Stage:
 
     Args:
         strict: whether a result may be seen only once it is on disk.
+        draws: the random numbers, in order.
     """
 
-    def __init__(self, *, strict: bool = False) -> None:
+    def __init__(self, *, strict: bool = False, draws: Iterable[float] = ()) -> None:
         self.clock = Clock()
         self.warnings: list[tuple[str, BaseException | None]] = []
-        self.rules = Rulebook(self.clock.now, self._warn, strict)
+        draw = iter(draws).__next__
+        self.rules = Rulebook(self.clock.now, self._warn, strict, self._warn, draw)
         self.cache: dict[str, tuple[CacheRow, bytes]] = {}
         self._owners: dict[str, TaskRun] = {}
 

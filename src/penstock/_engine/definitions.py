@@ -17,7 +17,7 @@ from penstock._engine.signature import Signature
 from penstock.exceptions import ConfigurationError
 from penstock.logging import log_prints_from_now_on
 from penstock.records import Definition, RunKind
-from penstock.retries import RetryPolicy, retry_policy
+from penstock.retries import RetryDelays, RetryOn, RetryPolicy, retry_policy
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -173,7 +173,9 @@ class CommonOptions(TypedDict, total=False):
     tags: Iterable[str] | None
     version: str | None
     retries: int
-    retry_delay_seconds: float | Sequence[float]
+    retry_delay_seconds: RetryDelays
+    retry_jitter_factor: float | None
+    retry_on: RetryOn | None
     timeout_seconds: float | timedelta | None
     persist_result: bool
     log_prints: bool | None
@@ -233,7 +235,11 @@ class Decorated(Generic[P, R]):
         self.version = text_or_none(given("version"), "version", owner) or default_version
         self.is_async = is_coroutine_function(fn)
         self.retry_policy = retry_policy(
-            given("retries", 0), given("retry_delay_seconds", 0), owner
+            given("retries", 0),
+            given("retry_delay_seconds", 0),
+            owner,
+            given("retry_jitter_factor"),
+            given("retry_on"),
         )
         self.timeout_seconds = seconds_or_none(given("timeout_seconds"), "timeout_seconds", owner)
         self.persist_result = flag(given("persist_result", True), "persist_result", owner)

@@ -53,11 +53,14 @@ from penstock.states import (
 
 Now: TypeAlias = Callable[[], float]
 Warn: TypeAlias = Callable[[Run, str, BaseException | None], None]
+Report: TypeAlias = Callable[[Run, str, Exception], None]
 
 _PLAIN = frozenset({type(None), int, float, str, bytes, bool, dict})
 _ACQUIRE: Final = Acquire()
 _INVOKE: Final = Invoke()
 _COMMIT: Final = Commit()
+_AGREED: Final = Value(True)
+_REFUSED: Final = Value(False)
 
 
 class Rulebook(msgspec.Struct, frozen=True):
@@ -67,11 +70,15 @@ class Rulebook(msgspec.Struct, frozen=True):
         now: the time, in seconds since 1970.
         warn: tells the user something about a run, without changing it.
         strict: whether a result may be seen only once it is on disk.
+        report: tells the user what code of theirs beside the run's function has raised.
+        draw: a random number from 0 to 1.
     """
 
     now: Now
     warn: Warn
     strict: bool = False
+    report: Report = lambda _run, _what, _error: None
+    draw: Callable[[], float] = lambda: 0.5
 
 
 class Ending(msgspec.Struct, frozen=True):
@@ -248,12 +255,15 @@ def _attempt_steps(run: Run, rules: Rulebook) -> Steps:
         run.enter(event, rules.now())
         attempts += 1
         ending = yield from _one_attempt(run)
-        if not (ending.is_failure and run.options.retry_policy.allows(attempts)):
+        if not (ending.is_failure and run.options.retry_policy.allows(attempts, ending.error)):
             yield from _end(run, rules, ending)
             return
-        outcome = yield from _await_retry(run, rules, ending, attempts)
+        outcome = yield from _retry_steps(run, rules, ending, attempts)
         if type(outcome) is Interrupted:
             yield from _interrupt(run, rules, outcome)
+            return
+        if outcome == _REFUSED:
+            yield from _end(run, rules, ending)
             return
         event = Event.RETRY
         if isinstance(run, FlowRun):
@@ -286,8 +296,33 @@ def _join_steps(outcome: Outcome) -> Steps[Outcome]:
     return joined
 
 
+def _retry_steps(run: Run, rules: Rulebook, ending: Ending, attempts: int) -> Steps[Outcome]:
+    """Wait for the next attempt, unless the user's condition refuses it."""
+    if run.options.retry_policy.condition is not None:
+        agreed = yield from _condition_steps(run, rules, ending)
+        if agreed != _AGREED:
+            return agreed
+    return (yield from _await_retry(run, rules, ending, attempts))
+
+
+def _condition_steps(run: Run, rules: Rulebook, ending: Ending) -> Steps[Outcome]:
+    """Ask the user's condition; one that raises has not agreed."""
+    condition = run.options.retry_policy.condition
+    assert condition is not None, "asked only where there is one"
+    state = ending.by_hand or run.state_after(
+        ending.event, rules.now(), ending.message, ending.error
+    )
+    outcome: Outcome = yield _ACQUIRE
+    if type(outcome) is not Interrupted:
+        outcome = yield Ask(lambda: bool(condition(run.options, run, state)))
+    if type(outcome) is Error:
+        rules.report(run, "retry_condition_fn raised, so there is no retry", outcome.exception)
+        return _REFUSED
+    return outcome
+
+
 def _await_retry(run: Run, rules: Rulebook, ending: Ending, attempts: int) -> Steps[Outcome]:
-    delay = run.options.retry_policy.delay_after(attempts)
+    delay = run.options.retry_policy.delay_after(attempts, rules.draw)
     now = rules.now()
     details = StateDetails(
         scheduled_time=_moment(now + delay), traceback=_traceback_of(ending.error)

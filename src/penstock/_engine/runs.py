@@ -292,6 +292,14 @@ class Run(Latch, Generic[Options]):
         self._state = None
         self.history = (*self.history, transition)
 
+    def state_after(
+        self, event: Event, at: float, message: str | None, error: BaseException | None
+    ) -> State[Any]:
+        """The state that the run would be in; it stays where it is."""
+        phase = advance(self.phase, event)
+        transition = Transition(TYPES[phase], phase, message, at)
+        return state_of(transition, *self._ids, error=error)
+
     def cancel(self) -> None:
         """End the run soon, unless it has ended; from any thread."""
         driver = self.driver

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Coroutine, Iterable
 from datetime import timedelta
-from typing import Any, Concatenate, NoReturn, ParamSpec, Protocol, Unpack, cast, overload
+from typing import Any, Concatenate, NoReturn, ParamSpec, Protocol, Self, Unpack, cast, overload
 
 from typing_extensions import TypeVar
 
@@ -37,6 +37,13 @@ S = TypeVar("S")
 Instance = TypeVar("Instance")
 
 
+class FlowArguments(CommonOptions, total=False):
+    """The options of flows; `flow` says what they mean."""
+
+    task_runner: TaskRunner | type[TaskRunner] | None
+    validate_parameters: bool
+
+
 class _FlowBase(Decorated[P, R]):
     """What sync and async flows have in common."""
 
@@ -55,6 +62,14 @@ class _FlowBase(Decorated[P, R]):
         super().__init__(RunKind.FLOW, fn, name, hash_of_defining_file(fn), options)
         self.task_runner = _task_runner(task_runner, self._owner)
         self.validate_parameters = flag(validate_parameters, "validate_parameters", self._owner)
+
+    def with_options(self, **options: Unpack[FlowArguments]) -> Self:
+        """A copy of this flow with some options changed; all others are as they were given here.
+
+        Raises:
+            ConfigurationError: naming the option that has an impossible value.
+        """
+        return self._with_changed(options)
 
     def validated(self, parameters: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
         """The arguments as the annotations want them, where they are to be validated."""

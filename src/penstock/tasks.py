@@ -63,6 +63,15 @@ RetryConditionFunction: TypeAlias = Callable[[Any, TaskRun, State[Any]], bool]
 """A function of (task, task_run, state) that says whether a failed run is tried again."""
 
 
+class TaskArguments(CommonOptions, total=False):
+    """The options of tasks; `task` says what they mean."""
+
+    retry_condition_fn: RetryConditionFunction | None
+    cache_key_fn: CacheKeyFunction | None
+    cache_expiration: timedelta | float | None
+    refresh_cache: bool
+
+
 class _TaskBase(Decorated[P, R]):
     """What sync and async tasks have in common."""
 
@@ -115,6 +124,17 @@ class _TaskBase(Decorated[P, R]):
         """What the cache key function says of a run."""
         assert self.cache_key_fn is not None, "asked only where is_cached"
         return self.cache_key_fn(TaskRunContext(run), run.parameters)
+
+    def with_options(self, **options: Unpack[TaskArguments]) -> Self:
+        """A copy of this task with some options changed; all others are as they were given here.
+
+        Raises:
+            ConfigurationError: naming the option that has an impossible value.
+        """
+        changed = self._with_changed(options)
+        changed._awaited_first = self._awaited_first
+        changed.next_number = self.next_number  # two runs of one name never have one number
+        return changed
 
     # What the verbs have in common
 

@@ -207,6 +207,13 @@ class Decorated(Generic[P, R]):
     persist_result: bool
     log_prints: bool | None
     definition: Definition
+    _given: dict[str, Any]
+
+    def __new__(cls, *_args: Any, **options: Any) -> Self:
+        """Keep the options as they were given, whoever reads them, for a copy with others."""
+        made = super().__new__(cls)
+        made._given = options
+        return made
 
     def __init__(
         self,
@@ -226,6 +233,7 @@ class Decorated(Generic[P, R]):
                 f"decorators take are {', '.join(CommonOptions.__annotations__)}."
             )
         tags = tag_tuple(given("tags"), owner)
+        self._given["tags"] = tags  # an iterator can be read but once
         self.fn = fn
         self.key = f"{fn.__module__}.{getattr(fn, '__qualname__', type(fn).__qualname__)}"
         self.name = name_or_default(given("name"), default_name, owner)
@@ -265,6 +273,11 @@ class Decorated(Generic[P, R]):
         bound.fn = self.fn.__get__(instance)
         bound._signature = Signature(bound.fn, self._owner)
         return bound
+
+    def _with_changed(self, changed: Mapping[str, Any]) -> Self:
+        """A copy with other options, checked as the decorator checks them."""
+        make = cast("Callable[..., Self]", type(self))
+        return make(self.fn, **{**self._given, **changed})
 
     def _duplicate(self) -> Self:
         # copy.copy() would give back the original, as it pickles by name.

@@ -55,7 +55,7 @@ LAYERS: Layers = (
         "_engine.names",
         "_engine.tracebacks",
     ),
-    ("records", "results", "caching", "settings", "retries", "states", "exceptions"),
+    ("records", "results", "caching", "settings", "hooks", "retries", "states", "exceptions"),
 )
 """A module imports from the rows below its own, and in its own row from its right."""
 

@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from datetime import timedelta
-from typing import Any, Concatenate, NoReturn, ParamSpec, Protocol, Self, Unpack, cast, overload
+from typing import (
+    Any,
+    Concatenate,
+    NoReturn,
+    ParamSpec,
+    Protocol,
+    Self,
+    TypeAlias,
+    Unpack,
+    cast,
+    overload,
+)
 
 from typing_extensions import TypeVar
 
@@ -23,6 +34,7 @@ from penstock._engine.drivers import drive_async, drive_sync, run_on_engine_loop
 from penstock._engine.runs import FlowRun
 from penstock._engine.runtime import get_runtime
 from penstock.exceptions import ConfigurationError, UsageError
+from penstock.hooks import Hook, HookFunction, with_hooks
 from penstock.records import RunKind
 from penstock.retries import RetryDelays, RetryOn
 from penstock.states import State
@@ -35,6 +47,8 @@ Q = ParamSpec("Q")
 R = TypeVar("R")
 S = TypeVar("S")
 Instance = TypeVar("Instance")
+FlowHook: TypeAlias = Callable[[Any, FlowRun, State[Any]], object]
+"""A sync or async function of (flow, flow_run, state)."""
 
 
 class FlowArguments(CommonOptions, total=False):
@@ -42,6 +56,8 @@ class FlowArguments(CommonOptions, total=False):
 
     task_runner: TaskRunner | type[TaskRunner] | None
     validate_parameters: bool
+    on_cancellation: Sequence[Hook] | None
+    on_crashed: Sequence[Hook] | None
 
 
 class _FlowBase(Decorated[P, R]):
@@ -56,12 +72,24 @@ class _FlowBase(Decorated[P, R]):
         *,
         task_runner: TaskRunner | type[TaskRunner] | None = None,
         validate_parameters: bool = True,
+        on_cancellation: Sequence[Hook] | None = None,
+        on_crashed: Sequence[Hook] | None = None,
         **options: Unpack[CommonOptions],
     ) -> None:
         name = function_name(fn).replace("_", "-")
         super().__init__(RunKind.FLOW, fn, name, hash_of_defining_file(fn), options)
         self.task_runner = _task_runner(task_runner, self._owner)
         self.validate_parameters = flag(validate_parameters, "validate_parameters", self._owner)
+        ends = {"on_cancellation": on_cancellation, "on_crashed": on_crashed}
+        self.hooks = with_hooks(self.hooks, self._owner, **ends)
+
+    def on_cancellation(self, hook: HookFunction, /) -> HookFunction:
+        """Have `hook(self, run, state)` called when a run was cancelled; as a decorator."""
+        return self._hooked("on_cancellation", hook)
+
+    def on_crashed(self, hook: HookFunction, /) -> HookFunction:
+        """Have `hook(self, run, state)` called when a run has crashed; as a decorator."""
+        return self._hooked("on_crashed", hook)
 
     def with_options(self, **options: Unpack[FlowArguments]) -> Self:
         """A copy of this flow with some options changed; all others are as they were given here.
@@ -238,6 +266,11 @@ def flow(
     validate_parameters: bool = True,
     persist_result: bool = True,
     log_prints: bool | None = None,
+    on_running: Sequence[FlowHook] | None = None,
+    on_completion: Sequence[FlowHook] | None = None,
+    on_failure: Sequence[FlowHook] | None = None,
+    on_cancellation: Sequence[FlowHook] | None = None,
+    on_crashed: Sequence[FlowHook] | None = None,
 ) -> FlowDecorator: ...
 def flow(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:  # noqa: D417  # the options are those of the overload
     """Make a flow of a function, sync or async.
@@ -263,6 +296,11 @@ def flow(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:  # noq
         persist_result: whether the result is stored with the history.
         log_prints: whether `print` in the flow and its tasks writes to the run's log; default: as
             the flow that calls it, if any.
+        on_running: functions of (flow, run, state), sync or async, called when a run first runs.
+        on_completion: the same, when it has completed.
+        on_failure: the same, when it has failed.
+        on_cancellation: the same, when it was cancelled.
+        on_crashed: the same, when it has crashed.
 
     Raises:
         ConfigurationError: naming the argument that has an impossible value.

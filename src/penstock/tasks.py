@@ -61,6 +61,8 @@ S = TypeVar("S")
 Instance = TypeVar("Instance")
 RetryConditionFunction: TypeAlias = Callable[[Any, TaskRun, State[Any]], bool]
 """A function of (task, task_run, state) that says whether a failed run is tried again."""
+TaskHook: TypeAlias = Callable[[Any, TaskRun, State[Any]], object]
+"""A sync or async function of (task, task_run, state)."""
 
 
 class TaskArguments(CommonOptions, total=False):
@@ -379,6 +381,9 @@ def task(
     refresh_cache: bool = False,
     persist_result: bool = True,
     log_prints: bool | None = None,
+    on_running: Sequence[TaskHook] | None = None,
+    on_completion: Sequence[TaskHook] | None = None,
+    on_failure: Sequence[TaskHook] | None = None,
 ) -> TaskDecorator: ...
 def task(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:  # noqa: D417  # the options are those of the overload
     """Make a task of a function, sync or async.
@@ -408,6 +413,9 @@ def task(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:  # noq
         refresh_cache: compute anew, and store the result under the key.
         persist_result: whether the result is stored with the history.
         log_prints: whether `print` in the function writes to the run's log; default: as the flow.
+        on_running: functions of (task, run, state), sync or async, called when a run first runs.
+        on_completion: the same, when it has completed; not where the result was cached.
+        on_failure: the same, when it has failed.
 
     Raises:
         ConfigurationError: naming the argument that has an impossible value.

@@ -15,6 +15,7 @@ from typing_extensions import TypeVar
 
 from penstock._engine.signature import Signature
 from penstock.exceptions import ConfigurationError
+from penstock.hooks import Hook, HookFunction, Hooks, with_hook, with_hooks
 from penstock.logging import log_prints_from_now_on
 from penstock.records import Definition, RunKind
 from penstock.retries import RetryDelays, RetryOn, RetryPolicy, retry_policy
@@ -179,6 +180,9 @@ class CommonOptions(TypedDict, total=False):
     timeout_seconds: float | timedelta | None
     persist_result: bool
     log_prints: bool | None
+    on_running: Sequence[Hook] | None
+    on_completion: Sequence[Hook] | None
+    on_failure: Sequence[Hook] | None
 
 
 class Decorated(Generic[P, R]):
@@ -207,6 +211,7 @@ class Decorated(Generic[P, R]):
     persist_result: bool
     log_prints: bool | None
     definition: Definition
+    hooks: Hooks | None
     _given: dict[str, Any]
 
     def __new__(cls, *_args: Any, **options: Any) -> Self:
@@ -254,6 +259,11 @@ class Decorated(Generic[P, R]):
         self.log_prints = given("log_prints")
         if self.log_prints is not None and flag(self.log_prints, "log_prints", owner):
             log_prints_from_now_on()
+        self.hooks = with_hooks(
+            None,
+            owner,
+            **{name: given(name) for name in ("on_running", "on_completion", "on_failure")},
+        )
         self.definition = make_definition(
             kind, self.name, self.key, self.version, self.description, tags
         )
@@ -267,6 +277,23 @@ class Decorated(Generic[P, R]):
     def bind(self, args: Sequence[object], kwargs: Mapping[str, object]) -> dict[str, Any]:
         """The arguments of a call by name, defaults included."""
         return self._signature.bind(args, kwargs)
+
+    def on_running(self, hook: HookFunction, /) -> HookFunction:
+        """Have `hook(self, run, state)` called when a run first runs; as a decorator."""
+        return self._hooked("on_running", hook)
+
+    def on_completion(self, hook: HookFunction, /) -> HookFunction:
+        """Have `hook(self, run, state)` called when a run has completed; as a decorator."""
+        return self._hooked("on_completion", hook)
+
+    def on_failure(self, hook: HookFunction, /) -> HookFunction:
+        """Have `hook(self, run, state)` called when a run has failed; as a decorator."""
+        return self._hooked("on_failure", hook)
+
+    def _hooked(self, argument: str, hook: HookFunction) -> HookFunction:
+        self.hooks = with_hook(self.hooks, argument, hook, self._owner)
+        self._given = {**self._given, argument: getattr(self.hooks, argument)}
+        return hook
 
     def _bound_to(self, instance: object) -> Self:
         bound = self._duplicate()

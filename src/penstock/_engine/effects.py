@@ -31,6 +31,15 @@ class Ask(msgspec.Struct, frozen=True):
     call: Callable[[], object]
 
 
+class CallHook(msgspec.Struct, frozen=True):
+    """Call a hook, sync or async. Answer: Value, Error, or what the hook itself interrupts with.
+
+    The end of a run does not keep its hooks from being called.
+    """
+
+    call: Callable[[], object]
+
+
 class Sleep(msgspec.Struct, frozen=True):
     """Let that many seconds pass. Answer: Value or Interrupted."""
 
@@ -72,7 +81,9 @@ class Commit(msgspec.Struct, frozen=True):
     """Wait until all that was recorded is on disk. Answer: Value."""
 
 
-Effect: TypeAlias = Acquire | Invoke | Ask | Sleep | WaitFor | LookUp | Claim | Join | Commit
+Effect: TypeAlias = (
+    Acquire | Invoke | Ask | CallHook | Sleep | WaitFor | LookUp | Claim | Join | Commit
+)
 
 
 class Value(msgspec.Struct, frozen=True):

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Final, TypeAlias, cast
 
 import msgspec
@@ -19,6 +19,7 @@ from penstock._engine.arguments import Handle, all_leaves
 from penstock._engine.effects import (
     Acquire,
     Ask,
+    CallHook,
     Claim,
     Commit,
     Error,
@@ -38,6 +39,7 @@ from penstock._engine.runs import FlowRun, Part, Passed, Run, TaskRun
 from penstock._engine.tracebacks import format_error
 from penstock.caching import UnhashableParameter, hash_inputs
 from penstock.exceptions import ParameterError, RunCancelled, RunNotReady, RunTimedOut
+from penstock.hooks import hook_name
 from penstock.records import CacheHit, CacheRow, storable_text
 from penstock.results import encode_result, reference_to_run
 from penstock.states import (
@@ -102,6 +104,16 @@ def submit_run(run: Run, rules: Rulebook) -> None:
     run.enter(Event.SUBMIT, rules.now())
 
 
+def run_steps(run: Run, rules: Rulebook) -> Steps:
+    """The life of a run, and around it what its options ask for."""
+    if isinstance(run, TaskRun):
+        steps = task_steps(run, rules)
+    else:
+        assert isinstance(run, FlowRun), "there are two kinds of run"
+        steps = flow_steps(run, rules)
+    return steps if run.options.hooks is None else _hooked_steps(run, rules, steps)
+
+
 def task_steps(run: TaskRun, rules: Rulebook) -> Steps:
     """The life of a task run."""
     has_ended = yield from _opening_steps(run, rules)
@@ -121,6 +133,49 @@ def flow_steps(run: FlowRun, rules: Rulebook) -> Steps:
         yield from _end(run, rules, Ending(Event.FAIL, str(error), error=error))
     else:
         yield from _attempt_steps(run, rules)
+
+
+# Around the life of a run
+
+
+def _begun_with(first: Callable[[], Steps[Outcome]], steps: Steps) -> Steps:
+    """The steps, and `first` before the user's function is called for the first time."""
+    has_begun = False
+    outcome: Any = None
+    while True:
+        try:
+            effect = steps.send(outcome)
+        except StopIteration:
+            return
+        if type(effect) is Invoke and not has_begun:
+            has_begun = True
+            outcome = yield from first()
+            if type(outcome) is Interrupted:
+                continue
+        outcome = yield effect
+
+
+def _hooked_steps(run: Run, rules: Rulebook, steps: Steps) -> Steps:
+    """The steps, and the hooks: as the run first runs, and when it has ended by itself."""
+    before = run.history[-1] if run.history else None
+    yield from _begun_with(partial(_hook_steps, run, rules), steps)
+    if run.history[-1] is before or run.phase == "Cached":  # an earlier run stands for this one
+        return
+    yield from _hook_steps(run, rules)
+    if isinstance(run, FlowRun):  # hooks may submit, too
+        yield from _join_steps(Value())
+
+
+def _hook_steps(run: Run, rules: Rulebook) -> Steps[Outcome]:
+    """Call the hooks that are told of the present state."""
+    hooks, state = run.options.hooks, run.state
+    for hook in () if hooks is None else hooks.told_of(state.type):
+        outcome = yield CallHook(partial(hook, run.options, run, state))
+        if type(outcome) is Interrupted:
+            return outcome
+        if type(outcome) is Error:
+            rules.report(run, f"The hook {hook_name(hook)!r} raised", outcome.exception)
+    return Value()
 
 
 # Before the first attempt; each of these says whether the run has ended
@@ -444,6 +499,8 @@ def abort_steps(run: Run, rules: Rulebook, error: BaseException) -> Steps:
         if isinstance(error, Exception) and not isinstance(error, RunCancelled):
             ending = Ending(Event.CRASH, f"The run could not go on: {error}", error=error)
         yield from _end(run, rules, ending)
+        if run.options.hooks is not None:
+            yield from _hook_steps(run, rules)
 
 
 def _end(run: Run, rules: Rulebook, ending: Ending) -> Steps:

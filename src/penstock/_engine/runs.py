@@ -22,6 +22,7 @@ from penstock._engine.ids import new_id
 from penstock._engine.latch import Latch
 from penstock._engine.names import name_of_flow_run
 from penstock.exceptions import RunCancelled
+from penstock.hooks import Hooks
 from penstock.records import (
     CacheRow,
     Definition,
@@ -71,6 +72,8 @@ class RunOptions(Protocol):
     def fn(self) -> Callable[..., Any]: ...
     @property
     def log_prints(self) -> bool | None: ...
+    @property
+    def hooks(self) -> Hooks | None: ...
     def bind(self, args: Sequence[object], kwargs: Mapping[str, object]) -> dict[str, Any]: ...
 
 

@@ -31,6 +31,7 @@ from penstock._engine.definitions import (
     is_coroutine_function,
 )
 from penstock._engine.drivers import drive_async, drive_sync, run_on_engine_loop, run_on_worker
+from penstock._engine.names import name_maker
 from penstock._engine.runs import FlowRun
 from penstock._engine.runtime import get_runtime
 from penstock.exceptions import ConfigurationError, UsageError
@@ -56,6 +57,7 @@ class FlowArguments(CommonOptions, total=False):
 
     task_runner: TaskRunner | type[TaskRunner] | None
     validate_parameters: bool
+    flow_run_name: str | Callable[[], str] | None
     on_cancellation: Sequence[Hook] | None
     on_crashed: Sequence[Hook] | None
 
@@ -72,6 +74,7 @@ class _FlowBase(Decorated[P, R]):
         *,
         task_runner: TaskRunner | type[TaskRunner] | None = None,
         validate_parameters: bool = True,
+        flow_run_name: str | Callable[[], str] | None = None,
         on_cancellation: Sequence[Hook] | None = None,
         on_crashed: Sequence[Hook] | None = None,
         **options: Unpack[CommonOptions],
@@ -80,6 +83,9 @@ class _FlowBase(Decorated[P, R]):
         super().__init__(RunKind.FLOW, fn, name, hash_of_defining_file(fn), options)
         self.task_runner = _task_runner(task_runner, self._owner)
         self.validate_parameters = flag(validate_parameters, "validate_parameters", self._owner)
+        self.make_name = name_maker(
+            flow_run_name, self._signature.names, "flow_run_name", self._owner
+        )
         ends = {"on_cancellation": on_cancellation, "on_crashed": on_crashed}
         self.hooks = with_hooks(self.hooks, self._owner, **ends)
 
@@ -257,6 +263,7 @@ def flow(
     description: str | None = None,
     tags: Iterable[str] | None = None,
     version: str | None = None,
+    flow_run_name: str | Callable[[], str] | None = None,
     task_runner: TaskRunner | type[TaskRunner] | None = None,
     retries: int = 0,
     retry_delay_seconds: RetryDelays = 0,
@@ -281,6 +288,8 @@ def flow(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:  # noq
         description: default: the docstring.
         tags: texts to find the runs by.
         version: of the code; default: a hash of the defining file.
+        flow_run_name: a template over the parameters, such as `"{x}-{y}"`, or a sync function
+            without arguments, called in the run; default: an adjective and an animal.
         task_runner: where submitted tasks run; default: `ConcurrentTaskRunner()`.
         retries: how often a failed run is tried again; tasks that completed are not run again.
         retry_delay_seconds: seconds before each retry; or a list of them, the last one repeating;

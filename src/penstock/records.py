@@ -76,6 +76,7 @@ class TaskRow(NamedTuple):
     upstreams: bytes | None
     history: bytes
     result: bytes | None
+    name: str | None = None  # None: it follows from the number
 
 
 Row: TypeAlias = FlowRow | TaskRow

@@ -41,6 +41,7 @@ from penstock._engine.drivers import (
 )
 from penstock._engine.loops import current_port
 from penstock._engine.mapping import Rows, arguments_of_call, calls_of_map, unmapped
+from penstock._engine.names import name_maker
 from penstock._engine.runs import TaskRun
 from penstock._engine.runtime import get_runtime
 from penstock.caching import CacheKeyFunction, task_input_hash
@@ -68,6 +69,7 @@ TaskHook: TypeAlias = Callable[[Any, TaskRun, State[Any]], object]
 class TaskArguments(CommonOptions, total=False):
     """The options of tasks; `task` says what they mean."""
 
+    task_run_name: str | Callable[[], str] | None
     retry_condition_fn: RetryConditionFunction | None
     cache_key_fn: CacheKeyFunction | None
     cache_expiration: timedelta | float | None
@@ -89,6 +91,7 @@ class _TaskBase(Decorated[P, R]):
         cache_expiration: timedelta | float | None = None,
         refresh_cache: bool = False,
         retry_condition_fn: RetryConditionFunction | None = None,
+        task_run_name: str | Callable[[], str] | None = None,
         **options: Unpack[CommonOptions],
     ) -> None:
         super().__init__(RunKind.TASK, fn, function_name(fn), None, options)
@@ -105,6 +108,7 @@ class _TaskBase(Decorated[P, R]):
         self.cache_key_fn = cache_key_fn
         self.cache_expiration = seconds_or_none(cache_expiration, "cache_expiration", owner)
         self.refresh_cache = flag(refresh_cache, "refresh_cache", owner)
+        self.make_name = name_maker(task_run_name, self._signature.names, "task_run_name", owner)
         if retry_condition_fn is not None:
             self.retry_policy = with_condition(self.retry_policy, retry_condition_fn, owner)
         self._awaited_first: tuple[Upstream, ...] = ()
@@ -370,6 +374,7 @@ def task(
     description: str | None = None,
     tags: Iterable[str] | None = None,
     version: str | None = None,
+    task_run_name: str | Callable[[], str] | None = None,
     retries: int = 0,
     retry_delay_seconds: RetryDelays = 0,
     retry_jitter_factor: float | None = None,
@@ -394,6 +399,8 @@ def task(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:  # noq
         description: default: the docstring.
         tags: texts to find the runs by.
         version: of the code, as a text.
+        task_run_name: a template over the parameters, such as `"{x}-{y}"`, or a sync function
+            without arguments, called in the run; default: the task's name and a number.
         retries: how often a failed run is tried again.
         retry_delay_seconds: seconds before each retry; or a list of them, the last one repeating;
             or a function of the number of retries that gives such a list.

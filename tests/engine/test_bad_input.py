@@ -100,6 +100,30 @@ def test_flow_checks_its_own_arguments(options: dict[str, Any], message: str) ->
         flow(**options)(function)
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("{y}", r"'takes_x': {}_run_name '{{y}}' asks for 'y'; the parameters are x"),
+        ("{x:{y}}", r"asks for 'y'"),
+        ("{y.z[0]}", r"asks for 'y'"),
+        ("{}", r"asks for ''"),
+        ("{0}", r"asks for '0'"),
+        ("{x", r"{}_run_name '{{x' is no template: expected '}}' before end of string"),
+        (" ", r"{}_run_name must be a template such as '{{x}}', or a sync function without arg"),
+        (5, r"must be a template"),
+        (len, r"must be a template"),
+        (async_function, r"must be a template"),
+    ],
+)
+@pytest.mark.parametrize("decorator", [flow, task])
+def test_names_of_runs_are_checked(decorator: Any, given: object, message: str) -> None:
+    def takes_x(x: int) -> None: ...
+
+    kind = decorator.__name__
+    with pytest.raises(ConfigurationError, match=message.format(kind)):
+        decorator(**{f"{kind}_run_name": given})(takes_x)
+
+
 def test_a_hook_that_is_added_is_checked() -> None:
     anything: Any = function
     with pytest.raises(ConfigurationError, match="flow 'function': on_failure must be a list of"):

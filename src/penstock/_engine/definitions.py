@@ -13,6 +13,7 @@ from typing import Any, Generic, ParamSpec, Self, TypedDict, cast
 
 from typing_extensions import TypeVar
 
+from penstock._engine.names import MakeName
 from penstock._engine.signature import Signature
 from penstock.exceptions import ConfigurationError
 from penstock.hooks import Hook, HookFunction, Hooks, with_hook, with_hooks
@@ -212,6 +213,7 @@ class Decorated(Generic[P, R]):
     log_prints: bool | None
     definition: Definition
     hooks: Hooks | None
+    make_name: MakeName | None
     _given: dict[str, Any]
 
     def __new__(cls, *_args: Any, **options: Any) -> Self:

@@ -111,6 +111,8 @@ def run_steps(run: Run, rules: Rulebook) -> Steps:
     else:
         assert isinstance(run, FlowRun), "there are two kinds of run"
         steps = flow_steps(run, rules)
+    if run.options.make_name is not None:
+        steps = _begun_with(partial(_name_steps, run, rules), steps)
     return steps if run.options.hooks is None else _hooked_steps(run, rules, steps)
 
 
@@ -153,6 +155,25 @@ def _begun_with(first: Callable[[], Steps[Outcome]], steps: Steps) -> Steps:
             if type(outcome) is Interrupted:
                 continue
         outcome = yield effect
+
+
+def _name_steps(run: Run, rules: Rulebook) -> Steps[Outcome]:
+    """Give the run its name; where there is none to be had, it keeps the one that it has."""
+    make = run.options.make_name
+    assert make is not None, "asked only where there is one"
+    outcome: Outcome = yield Ask(lambda: _name_or_refuse(make(run.parameters)))
+    if type(outcome) is Error:
+        kind = run.definition.kind
+        rules.report(run, f"{kind}_run_name raised; the run keeps its name", outcome.exception)
+    elif type(outcome) is Value:
+        run.rename(outcome.value)
+    return outcome
+
+
+def _name_or_refuse(name: object) -> str:
+    if not isinstance(name, str) or not name.strip():
+        raise ParameterError(f"A run's name must be a text that is not empty, not {name!r}.")
+    return storable_text(name)
 
 
 def _hooked_steps(run: Run, rules: Rulebook, steps: Steps) -> Steps:

@@ -20,7 +20,7 @@ from typing_extensions import TypeVar
 from penstock._engine.arguments import Handle, Upstream, call_replaced, upstreams_in
 from penstock._engine.ids import new_id
 from penstock._engine.latch import Latch
-from penstock._engine.names import name_of_flow_run
+from penstock._engine.names import MakeName, name_of_flow_run
 from penstock.exceptions import RunCancelled
 from penstock.hooks import Hooks
 from penstock.records import (
@@ -74,6 +74,8 @@ class RunOptions(Protocol):
     def log_prints(self) -> bool | None: ...
     @property
     def hooks(self) -> Hooks | None: ...
+    @property
+    def make_name(self) -> MakeName | None: ...
     def bind(self, args: Sequence[object], kwargs: Mapping[str, object]) -> dict[str, Any]: ...
 
 
@@ -211,6 +213,10 @@ class Run(Latch, Generic[Options]):
     @property
     def name(self) -> str:
         """As it is shown to people."""
+        raise NotImplementedError
+
+    def rename(self, name: str) -> None:
+        """Have the name that the user has given."""
         raise NotImplementedError
 
     def row(self, length: int, payload: bytes | None) -> Row:
@@ -370,7 +376,7 @@ class Run(Latch, Generic[Options]):
 class TaskRun(Run[TaskOptions]):
     """A live task run."""
 
-    __slots__ = ("claimed_key", "number")
+    __slots__ = ("claimed_key", "given_name", "number")
 
     number: int
 
@@ -384,13 +390,17 @@ class TaskRun(Run[TaskOptions]):
     ) -> None:
         Run.__init__(self, options, parent, args, kwargs, passes)
         self.claimed_key: str | None = None
+        self.given_name: str | None = None
         earlier = self.earlier
-        self.number = earlier.number if isinstance(earlier, TaskRun) else options.next_number()
+        if isinstance(earlier, TaskRun):
+            self.number, self.given_name = earlier.number, earlier.given_name
+        else:
+            self.number = options.next_number()
 
     @property
     def name(self) -> str:
         """Such as `hello_task-e97fb216-0`."""
-        return task_run_name(self.options.definition, self.number)
+        return self.given_name or task_run_name(self.options.definition, self.number)
 
     @property
     def _ids(self) -> tuple[bytes | None, bytes | None]:
@@ -414,7 +424,12 @@ class TaskRun(Run[TaskOptions]):
             self._upstream_ids() if self.upstreams else None,
             encode_history(history),
             payload,
+            self.given_name,
         )
+
+    def rename(self, name: str) -> None:
+        """See `Run`."""
+        self.given_name = name
 
     def _upstream_ids(self) -> bytes:
         return b"".join(filter(None, map(_run_id_of, self.upstreams)))
@@ -487,13 +502,19 @@ class FlowRun(Run[FlowOptions]):
         self.log_extra: dict[str, object] | None = None
         super().__init__(options, parent, args, kwargs)
         self.is_retried = options.retry_policy.retries > 0 or self._may_run_again
-        self._name = name_of_flow_run(self.run_id)
+        earlier = self.earlier
+        self._name = name_of_flow_run(self.run_id) if earlier is None else earlier.name
         self.encoded_parameters = encode_parameters(self.parameters)  # before anyone changes them
 
     @property
     def name(self) -> str:
         """Such as `attentive-turaco`."""
         return self._name
+
+    def rename(self, name: str) -> None:
+        """See `Run`."""
+        self._name = name
+        self.log_extra = None
 
     def admit(self, run: Run, passes: bool = False) -> Run | None:
         """Take a run in as a member; the run that was in its place before a retry, or None.

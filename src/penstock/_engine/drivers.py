@@ -80,7 +80,8 @@ def _await_elsewhere(awaitable: Awaitable[object], run: Run, runtime: Runtime) -
 
     loop = runtime.async_loop
     if loop.is_current():  # it cannot wait for itself
-        runtime.threads.run_soon(partial(context_for(None).run, anyio.run, work))
+        context = context_for(None)
+        runtime.threads.run_soon(lambda: context.run(lambda: anyio.run(work)))
     elif not loop.spawn(work, context_for(loop.port.library)):
         return Interrupted()
     answered.wait()

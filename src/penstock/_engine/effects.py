@@ -2,8 +2,8 @@
 
 A rule yields one `Effect` and is sent one `Outcome`; it never sees a clock, a thread or a loop.
 Before a driver does what is asked for, it puts the states on record that the run has entered since.
-`Acquire`, `Invoke`, `Ask`, `Sleep`, `WaitFor` and `Join` may be answered by `Interrupted`; the
-others never are.
+`Acquire`, `Invoke`, `Ask`, `CallHook`, `Sleep`, `WaitFor` and `Join` may be answered by
+`Interrupted`; the others never are.
 """
 
 from __future__ import annotations

@@ -57,7 +57,17 @@ LAYERS: Layers = (
         "_engine.names",
         "_engine.tracebacks",
     ),
-    ("records", "results", "caching", "settings", "retries", "states", "exceptions", "_containers"),
+    (
+        "records",
+        "results",
+        "caching",
+        "settings",
+        "hooks",
+        "retries",
+        "states",
+        "exceptions",
+        "_containers",
+    ),
 )
 """A module imports from the rows below its own, and in its own row from its right."""
 

@@ -10,6 +10,7 @@ from penstock.context import TaskRunContext
 from penstock.flows import AsyncFlow, Flow, flow
 from penstock.futures import FutureList, TaskFuture
 from penstock.logging import get_run_logger
+from penstock.retries import exponential_backoff
 from penstock.states import State, StateType
 from penstock.streams import ResultStream
 from penstock.tasks import AsyncTask, Task, task, unmapped
@@ -29,6 +30,7 @@ __all__ = [
     "TaskRunContext",
     "__version__",
     "exceptions",
+    "exponential_backoff",
     "flow",
     "get_run_logger",
     "history",

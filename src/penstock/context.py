@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from penstock._engine.runs import FlowRun, TaskRun
+
 if TYPE_CHECKING:
-    from penstock._engine.runs import TaskRun
     from penstock.tasks import AsyncTask, Task
+
+
+__all__ = ["FlowRun", "TaskRun", "TaskRunContext"]
 
 
 class TaskRunContext:

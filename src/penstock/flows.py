@@ -5,7 +5,18 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from datetime import timedelta
-from typing import Any, Concatenate, NoReturn, ParamSpec, Protocol, Unpack, cast, overload
+from typing import (
+    Any,
+    Concatenate,
+    NoReturn,
+    ParamSpec,
+    Protocol,
+    Self,
+    TypeAlias,
+    Unpack,
+    cast,
+    overload,
+)
 
 from typing_extensions import TypeVar
 
@@ -20,10 +31,13 @@ from penstock._engine.definitions import (
     is_coroutine_function,
 )
 from penstock._engine.drivers import drive_async, drive_sync, run_on_engine_loop, run_on_worker
+from penstock._engine.names import MakeName, name_maker
 from penstock._engine.runs import FlowRun
 from penstock._engine.runtime import get_runtime
 from penstock.exceptions import ConfigurationError, UsageError
+from penstock.hooks import Hook, HookFunction, Hooks, with_hooks
 from penstock.records import RunKind
+from penstock.retries import RetryDelays, RetryOn
 from penstock.states import State
 from penstock.task_runners import ConcurrentTaskRunner, TaskRunner
 
@@ -34,6 +48,20 @@ Q = ParamSpec("Q")
 R = TypeVar("R")
 S = TypeVar("S")
 Instance = TypeVar("Instance")
+FlowHook: TypeAlias = Callable[[Any, FlowRun, State[Any]], object]
+"""A sync or async function of (flow, flow_run, state)."""
+
+
+class FlowArguments(CommonOptions, total=False):
+    """The options of flows; `flow` says what they mean."""
+
+    task_runner: TaskRunner | type[TaskRunner] | None
+    validate_parameters: bool
+    make_name: MakeName | None
+    hooks: Hooks | None
+    flow_run_name: str | Callable[[], str] | None
+    on_cancellation: Sequence[Hook] | None
+    on_crashed: Sequence[Hook] | None
 
 
 class _FlowBase(Decorated[P, R]):
@@ -48,12 +76,36 @@ class _FlowBase(Decorated[P, R]):
         *,
         task_runner: TaskRunner | type[TaskRunner] | None = None,
         validate_parameters: bool = True,
+        flow_run_name: str | Callable[[], str] | None = None,
+        on_cancellation: Sequence[Hook] | None = None,
+        on_crashed: Sequence[Hook] | None = None,
         **options: Unpack[CommonOptions],
     ) -> None:
         name = function_name(fn).replace("_", "-")
         super().__init__(RunKind.FLOW, fn, name, hash_of_defining_file(fn), options)
         self.task_runner = _task_runner(task_runner, self._owner)
         self.validate_parameters = flag(validate_parameters, "validate_parameters", self._owner)
+        self.make_name = name_maker(
+            flow_run_name, self._signature.names, "flow_run_name", self._owner
+        )
+        ends = {"on_cancellation": on_cancellation, "on_crashed": on_crashed}
+        self.hooks = with_hooks(self.hooks, self._owner, **ends)
+
+    def on_cancellation(self, hook: HookFunction, /) -> HookFunction:
+        """Have `hook(self, run, state)` called when a run was cancelled; as a decorator."""
+        return self._hooked("on_cancellation", hook)
+
+    def on_crashed(self, hook: HookFunction, /) -> HookFunction:
+        """Have `hook(self, run, state)` called when a run has crashed; as a decorator."""
+        return self._hooked("on_crashed", hook)
+
+    def with_options(self, **options: Unpack[FlowArguments]) -> Self:
+        """A copy of this flow with some options changed; all others are as they were given here.
+
+        Raises:
+            ConfigurationError: naming the option that has an impossible value.
+        """
+        return self._with_changed(options)
 
     def validated(self, parameters: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
         """The arguments as the annotations want them, where they are to be validated."""
@@ -258,13 +310,21 @@ def flow(
     description: str | None = None,
     tags: Iterable[str] | None = None,
     version: str | None = None,
+    flow_run_name: str | Callable[[], str] | None = None,
     task_runner: TaskRunner | type[TaskRunner] | None = None,
     retries: int = 0,
-    retry_delay_seconds: float | Sequence[float] = 0,
+    retry_delay_seconds: RetryDelays = 0,
+    retry_jitter_factor: float | None = None,
+    retry_on: RetryOn | None = None,
     timeout_seconds: float | timedelta | None = None,
     validate_parameters: bool = True,
     persist_result: bool = True,
     log_prints: bool | None = None,
+    on_running: Sequence[FlowHook] | None = None,
+    on_completion: Sequence[FlowHook] | None = None,
+    on_failure: Sequence[FlowHook] | None = None,
+    on_cancellation: Sequence[FlowHook] | None = None,
+    on_crashed: Sequence[FlowHook] | None = None,
 ) -> FlowDecorator: ...
 def flow(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:  # noqa: D417  # the options are those of the overload
     """Make a flow of a function, sync or async.
@@ -275,9 +335,16 @@ def flow(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:  # noq
         description: default: the docstring.
         tags: texts to find the runs by.
         version: of the code; default: a hash of the defining file.
+        flow_run_name: a template over the parameters, such as `"{x}-{y}"`, or a sync function
+            without arguments, called in the run; default: an adjective and an animal.
         task_runner: where submitted tasks run; default: `ConcurrentTaskRunner()`.
         retries: how often a failed run is tried again; tasks that completed are not run again.
-        retry_delay_seconds: seconds before each retry, or a list of them, the last one repeating.
+        retry_delay_seconds: seconds before each retry; or a list of them, the last one repeating;
+            or a function of the number of retries that gives such a list.
+        retry_jitter_factor: spreads each delay d evenly over d * (1 - factor) to d * (1 + factor);
+            it is never below 0.
+        retry_on: the class of exception, or a tuple of them, after which a run is tried again;
+            default: any failure. A timeout counts as `RunTimedOut`, which is a `TimeoutError`.
         timeout_seconds: how long an attempt may take. Async code is cancelled then; sync code
             runs on a thread of its own and, as no thread can be stopped, is left to itself.
         validate_parameters: hold arguments against the annotations, and convert them (`"5"` for
@@ -285,6 +352,11 @@ def flow(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:  # noq
         persist_result: whether the result is stored with the history.
         log_prints: whether `print` in the flow and its tasks writes to the run's log; default: as
             the flow that calls it, if any.
+        on_running: functions of (flow, run, state), sync or async, called when a run first runs.
+        on_completion: the same, when it has completed.
+        on_failure: the same, when it has failed.
+        on_cancellation: the same, when it was cancelled.
+        on_crashed: the same, when it has crashed.
 
     Raises:
         ConfigurationError: naming the argument that has an impossible value.

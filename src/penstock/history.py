@@ -294,7 +294,7 @@ def _task_record(found: FoundTaskRun, runtime: Runtime) -> TaskRunRecord:
     upstreams = row.upstreams or b""
     return TaskRunRecord(
         id=to_uuid(row.id),
-        name=task_run_name(definition, row.number),
+        name=row.name or task_run_name(definition, row.number),
         task=definition.name,
         version=definition.version,
         flow_run_id=to_uuid(row.flow_run_id) if row.flow_run_id else None,

@@ -62,7 +62,10 @@ class FlowRow(NamedTuple):
 
 
 class TaskRow(NamedTuple):
-    """A row of `task_run`, in the order of its columns."""
+    """A row of `task_run`, in the order of its columns.
+
+    What most runs do not have is empty, as binding a None takes sqlite3 several times as long.
+    """
 
     id: bytes
     task_id: int
@@ -76,6 +79,7 @@ class TaskRow(NamedTuple):
     upstreams: bytes | None
     history: bytes
     result: bytes | None
+    name: str = ""  # empty: it follows from the number
 
 
 Row: TypeAlias = FlowRow | TaskRow

@@ -6,7 +6,18 @@ import functools
 import itertools
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from datetime import timedelta
-from typing import Any, Concatenate, NoReturn, ParamSpec, Protocol, Self, Unpack, cast, overload
+from typing import (
+    Any,
+    Concatenate,
+    NoReturn,
+    ParamSpec,
+    Protocol,
+    Self,
+    TypeAlias,
+    Unpack,
+    cast,
+    overload,
+)
 
 from typing_extensions import TypeVar
 
@@ -30,6 +41,7 @@ from penstock._engine.drivers import (
 )
 from penstock._engine.loops import current_port
 from penstock._engine.mapping import Rows, arguments_of_call, calls_of_map, unmapped
+from penstock._engine.names import MakeName, name_maker
 from penstock._engine.runs import TaskRun
 from penstock._engine.runtime import get_runtime
 from penstock.caching import CacheKeyFunction, task_input_hash
@@ -37,16 +49,33 @@ from penstock.context import TaskRunContext
 from penstock.exceptions import ConfigurationError, UsageError
 from penstock.futures import FutureList, TaskFuture
 from penstock.records import RunKind
+from penstock.retries import RetryDelays, RetryOn, RetryPolicy, exponential_backoff, with_condition
 from penstock.states import State
 from penstock.streams import ResultStream
 
-__all__ = ["AsyncTask", "Task", "task", "task_input_hash", "unmapped"]
+__all__ = ["AsyncTask", "Task", "exponential_backoff", "task", "task_input_hash", "unmapped"]
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
 R = TypeVar("R")
 S = TypeVar("S")
 Instance = TypeVar("Instance")
+RetryConditionFunction: TypeAlias = Callable[[Any, TaskRun, State[Any]], bool]
+"""A function of (task, task_run, state) that says whether a failed run is tried again."""
+TaskHook: TypeAlias = Callable[[Any, TaskRun, State[Any]], object]
+"""A sync or async function of (task, task_run, state)."""
+
+
+class TaskArguments(CommonOptions, total=False):
+    """The options of tasks; `task` says what they mean."""
+
+    task_run_name: str | Callable[[], str] | None
+    retry_condition_fn: RetryConditionFunction | None
+    cache_key_fn: CacheKeyFunction | None
+    cache_expiration: timedelta | float | None
+    refresh_cache: bool
+    make_name: MakeName | None
+    retry_policy: RetryPolicy
 
 
 class _TaskBase(Decorated[P, R]):
@@ -63,6 +92,8 @@ class _TaskBase(Decorated[P, R]):
         cache_key_fn: CacheKeyFunction | None = None,
         cache_expiration: timedelta | float | None = None,
         refresh_cache: bool = False,
+        retry_condition_fn: RetryConditionFunction | None = None,
+        task_run_name: str | Callable[[], str] | None = None,
         **options: Unpack[CommonOptions],
     ) -> None:
         super().__init__(RunKind.TASK, fn, function_name(fn), None, options)
@@ -79,6 +110,9 @@ class _TaskBase(Decorated[P, R]):
         self.cache_key_fn = cache_key_fn
         self.cache_expiration = seconds_or_none(cache_expiration, "cache_expiration", owner)
         self.refresh_cache = flag(refresh_cache, "refresh_cache", owner)
+        self.make_name = name_maker(task_run_name, self._signature.names, "task_run_name", owner)
+        if retry_condition_fn is not None:
+            self.retry_policy = with_condition(self.retry_policy, retry_condition_fn, owner)
         self._awaited_first: tuple[Upstream, ...] = ()
         self.next_number: Callable[[], int] = itertools.count().__next__
 
@@ -98,6 +132,17 @@ class _TaskBase(Decorated[P, R]):
         """What the cache key function says of a run."""
         assert self.cache_key_fn is not None, "asked only where is_cached"
         return self.cache_key_fn(TaskRunContext(run), run.parameters)
+
+    def with_options(self, **options: Unpack[TaskArguments]) -> Self:
+        """A copy of this task with some options changed; all others are as they were given here.
+
+        Raises:
+            ConfigurationError: naming the option that has an impossible value.
+        """
+        changed = self._with_changed(options)
+        changed._awaited_first = self._awaited_first
+        changed.next_number = self.next_number  # two runs of one name never have one number
+        return changed
 
     # What the verbs have in common
 
@@ -376,14 +421,21 @@ def task(
     description: str | None = None,
     tags: Iterable[str] | None = None,
     version: str | None = None,
+    task_run_name: str | Callable[[], str] | None = None,
     retries: int = 0,
-    retry_delay_seconds: float | Sequence[float] = 0,
+    retry_delay_seconds: RetryDelays = 0,
+    retry_jitter_factor: float | None = None,
+    retry_on: RetryOn | None = None,
+    retry_condition_fn: RetryConditionFunction | None = None,
     timeout_seconds: float | timedelta | None = None,
     cache_key_fn: CacheKeyFunction | None = None,
     cache_expiration: timedelta | float | None = None,
     refresh_cache: bool = False,
     persist_result: bool = True,
     log_prints: bool | None = None,
+    on_running: Sequence[TaskHook] | None = None,
+    on_completion: Sequence[TaskHook] | None = None,
+    on_failure: Sequence[TaskHook] | None = None,
 ) -> TaskDecorator: ...
 def task(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:  # noqa: D417  # the options are those of the overload
     """Make a task of a function, sync or async.
@@ -394,8 +446,18 @@ def task(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:  # noq
         description: default: the docstring.
         tags: texts to find the runs by.
         version: of the code, as a text.
+        task_run_name: a template over the parameters, such as `"{x}-{y}"`, or a sync function
+            without arguments, called in the run; default: the task's name and a number.
         retries: how often a failed run is tried again.
-        retry_delay_seconds: seconds before each retry, or a list of them, the last one repeating.
+        retry_delay_seconds: seconds before each retry; or a list of them, the last one repeating;
+            or a function of the number of retries that gives such a list.
+        retry_jitter_factor: spreads each delay d evenly over d * (1 - factor) to d * (1 + factor);
+            it is never below 0.
+        retry_on: the class of exception, or a tuple of them, after which a run is tried again;
+            default: any failure. A timeout counts as `RunTimedOut`, which is a `TimeoutError`.
+        retry_condition_fn: a sync function of (task, task_run, state), asked while retries are left
+            with the state that the run would end in; where it gives False there is no retry. Where
+            it raises there is none either, and a warning with its traceback is logged.
         timeout_seconds: how long an attempt may take. Async code is cancelled then; sync code
             runs on a thread of its own and, as no thread can be stopped, is left to itself.
         cache_key_fn: a function of (context, parameters); runs with the same key take the result
@@ -405,6 +467,9 @@ def task(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:  # noq
         refresh_cache: compute anew, and store the result under the key.
         persist_result: whether the result is stored with the history.
         log_prints: whether `print` in the function writes to the run's log; default: as the flow.
+        on_running: functions of (task, run, state), sync or async, called when a run first runs.
+        on_completion: the same, when it has completed; not where the result was cached.
+        on_failure: the same, when it has failed.
 
     Raises:
         ConfigurationError: naming the argument that has an impossible value.

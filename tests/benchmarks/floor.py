@@ -92,7 +92,7 @@ def _task_row(number: int, state: str, attempts: int, history: bytes, result: by
         "COMPLETED",
         state,
         attempts,
-        None,
+        b"",
         history,
         result,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,14 @@ from penstock.task_runners import ConcurrentTaskRunner
 def function() -> None: ...
 
 
+async def async_function() -> None: ...
+
+
+def answers(answer: object) -> Callable[[int], object]:
+    """A function of one argument that gives this."""
+    return lambda _retries: answer
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -24,6 +33,23 @@ def function() -> None: ...
         ({"retry_delay_seconds": -1}, r"retry_delay_seconds must be a number of seconds ≥ 0"),
         ({"retry_delay_seconds": []}, r"retry_delay_seconds must be a number"),
         ({"retry_delay_seconds": "1"}, r"retry_delay_seconds must be a number"),
+        (
+            {"retry_delay_seconds": len},
+            r"'function': retry_delay_seconds is a function that raised",
+        ),
+        ({"retry_delay_seconds": answers([-1])}, r"for 2 retries it gave \[-1\]"),
+        ({"retry_delay_seconds": answers(5)}, r"must give a list of seconds from 0 .* gave 5"),
+        ({"retry_delay_seconds": answers([])}, r"must give a list of seconds"),
+        ({"retry_jitter_factor": -0.1}, r"'function': retry_jitter_factor must be a number ≥ 0"),
+        ({"retry_jitter_factor": "1"}, r"retry_jitter_factor must be a number ≥ 0, not '1'"),
+        ({"retry_on": ()}, r"'function': retry_on must be a class of exception or a tuple"),
+        ({"retry_on": "ValueError"}, r"retry_on must be a class of exception"),
+        ({"retry_on": (ValueError, int)}, r"retry_on must be a class of exception"),
+        ({"retry_on": KeyboardInterrupt}, r"retry_on must be a class of exception"),
+        ({"on_failure": 5}, r"'function': on_failure must be a list of functions"),
+        ({"on_running": len}, r"on_running must be a list of functions"),
+        ({"on_completion": [5]}, r"on_completion must be a list of functions"),
+        ({"on_failure": [function]}, r"on_failure must be a list of functions"),
         ({"timeout_seconds": 0}, r"timeout_seconds must be a time above 0"),
         ({"timeout_seconds": "x"}, r"timeout_seconds must be a time above 0"),
         ({"name": ""}, r"name must be a text that is not empty"),
@@ -41,13 +67,15 @@ def test_the_decorators_check_every_argument(
     decorator: Any, options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ConfigurationError, match=message):
-        decorator(**options)(function)
+        decorator(**{"retries": 2, **options})(function)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"cache_key_fn": 5}, r"cache_key_fn must be a function of \(context, parameters\)"),
+        ({"retry_condition_fn": 5}, r"'function': retry_condition_fn must be a sync function of"),
+        ({"retry_condition_fn": async_function}, r"retry_condition_fn must be a sync function of"),
         ({"cache_expiration": -5}, r"cache_expiration must be a time above 0"),
         ({"refresh_cache": 1}, r"refresh_cache must be True or False"),
         ({"cache_key_fn": len, "persist_result": False}, r"leaves nothing to cache"),
@@ -62,12 +90,44 @@ def test_task_checks_its_own_arguments(options: dict[str, Any], message: str) ->
     ("options", "message"),
     [
         ({"task_runner": "threads"}, r"task_runner must be a task runner"),
+        ({"on_cancellation": 5}, r"'function': on_cancellation must be a list of functions"),
+        ({"on_crashed": [function]}, r"on_crashed must be a list of functions"),
         ({"validate_parameters": 1}, r"validate_parameters must be True or False"),
     ],
 )
 def test_flow_checks_its_own_arguments(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         flow(**options)(function)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("{y}", r"'takes_x': {}_run_name '{{y}}' asks for 'y'; the parameters are x"),
+        ("{x:{y}}", r"asks for 'y'"),
+        ("{y.z[0]}", r"asks for 'y'"),
+        ("{}", r"asks for ''"),
+        ("{0}", r"asks for '0'"),
+        ("{x", r"{}_run_name '{{x' is no template: expected '}}' before end of string"),
+        (" ", r"{}_run_name must be a template such as '{{x}}', or a sync function without arg"),
+        (5, r"must be a template"),
+        (len, r"must be a template"),
+        (async_function, r"must be a template"),
+    ],
+)
+@pytest.mark.parametrize("decorator", [flow, task])
+def test_names_of_runs_are_checked(decorator: Any, given: object, message: str) -> None:
+    def takes_x(x: int) -> None: ...
+
+    kind = decorator.__name__
+    with pytest.raises(ConfigurationError, match=message.format(kind)):
+        decorator(**{f"{kind}_run_name": given})(takes_x)
+
+
+def test_a_hook_that_is_added_is_checked() -> None:
+    anything: Any = function
+    with pytest.raises(ConfigurationError, match="flow 'function': on_failure must be a list of"):
+        flow(function).on_failure(anything)
 
 
 def test_an_unknown_option_is_named() -> None:

@@ -16,6 +16,7 @@ from penstock import Flow, Task
 from penstock._engine.effects import (
     Acquire,
     Ask,
+    CallHook,
     Claim,
     Commit,
     Effect,
@@ -32,7 +33,7 @@ from penstock._engine.effects import (
     WaitFor,
 )
 from penstock._engine.latch import Latch
-from penstock._engine.lifecycle import Rulebook, abort_steps, flow_steps, task_steps
+from penstock._engine.lifecycle import Rulebook, abort_steps, run_steps
 from penstock._engine.runs import FlowOptions, FlowRun, Parent, Run, TaskOptions, TaskRun
 from penstock.futures import TaskFuture
 from penstock.records import CacheHit, CacheRow
@@ -59,6 +60,7 @@ BAD_CODE = ValueError("bad code")
 _LABELS: dict[type[Effect], str] = {
     Acquire: "acquire",
     Ask: "invoke",
+    CallHook: "hook",
     Invoke: "invoke",
     Sleep: "sleep",
     WaitFor: "wait",
@@ -67,7 +69,7 @@ _LABELS: dict[type[Effect], str] = {
     Join: "join",
     Commit: "commit",
 }
-_INTERRUPTIBLE = frozenset({"acquire", "invoke", "sleep", "wait", "join"})
+_INTERRUPTIBLE = frozenset({"acquire", "invoke", "sleep", "wait", "join", "hook"})
 
 
 class Clock:
@@ -131,12 +133,14 @@ class Stage:
 
     Args:
         strict: whether a result may be seen only once it is on disk.
+        draws: the random numbers, in order.
     """
 
-    def __init__(self, *, strict: bool = False) -> None:
+    def __init__(self, *, strict: bool = False, draws: Iterable[float] = ()) -> None:
         self.clock = Clock()
         self.warnings: list[tuple[str, BaseException | None]] = []
-        self.rules = Rulebook(self.clock.now, self._warn, strict)
+        draw = iter(draws).__next__
+        self.rules = Rulebook(self.clock.now, self._warn, strict, self._warn, draw)
         self.cache: dict[str, tuple[CacheRow, bytes]] = {}
         self._owners: dict[str, TaskRun] = {}
 
@@ -153,7 +157,7 @@ class Stage:
     def play_with(self, run: Run, answer: Callable[[Effect], Answer]) -> Played:
         """Drive the rules of a run to their end, asking `answer` before each effect."""
         played = Played(run)
-        self._drive(_steps_of(run, self.rules), played, answer)
+        self._drive(run_steps(run, self.rules), played, answer)
         self._finish(run)
         return played
 
@@ -210,7 +214,7 @@ class Stage:
     def _as_a_driver(self, run: Run, effect: Effect) -> Outcome:
         if type(effect) is Invoke:
             return _called(run.call(), run.options.is_async)
-        if type(effect) is Ask:
+        if type(effect) is Ask or type(effect) is CallHook:
             return _called(effect.call, awaits=False)
         if type(effect) is Sleep:
             self.clock.advance(effect.seconds)
@@ -261,13 +265,6 @@ _ATTEMPTS: dict[str, Callable[[object], Outcome]] = {
     "Cancelled": lambda _value: Interrupted(),
     "Crashed": lambda _value: Interrupted(SystemExit(3)),
 }
-
-
-def _steps_of(run: Run, rules: Rulebook) -> Steps:
-    if isinstance(run, TaskRun):
-        return task_steps(run, rules)
-    assert isinstance(run, FlowRun)
-    return flow_steps(run, rules)
 
 
 def _called(call: Callable[[], Any], awaits: bool) -> Outcome:

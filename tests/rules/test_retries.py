@@ -14,8 +14,8 @@ from penstock import Flow, Task
 from penstock._engine.effects import Error, Interrupted, Outcome, Sleep, TimedOut, Value
 from penstock._engine.runs import FlowRun, Run, TaskRun
 from penstock.exceptions import ConfigurationError
-from penstock.retries import RetryPolicy, retry_policy
-from penstock.states import Cancelled, Crashed, Failed, Running
+from penstock.retries import RetryPolicy, exponential_backoff, retry_policy
+from penstock.states import Cancelled, Crashed, Failed, Running, State
 from tests.rules.play import (
     BAD_CODE,
     CACHED,
@@ -182,6 +182,151 @@ def test_a_run_cancelled_between_attempts_makes_no_other(where: dict[str, list[O
     played = Stage().play(run, invoke=[FAILS], **where)
     assert names(run) == ["Pending", "Running", "AwaitingRetry", "Cancelled"]
     assert played.steps.count("invoke") == 1
+
+
+# Which failures, and after how long
+
+
+@given(st.integers(0, 20), st.floats(0, 100))
+def test_a_function_gives_the_delays_of_all_retries(retries: int, factor: float) -> None:
+    policy = retry_policy(retries, exponential_backoff(factor), "task 'work'")
+    asked = [policy.delay_after(attempts) for attempts in range(1, retries + 1)]
+    assert asked == [factor * 2**number for number in range(retries)]
+
+
+@pytest.mark.parametrize("factor", [-1, "2", None, True])
+def test_a_backoff_without_a_factor_is_refused(factor: Any) -> None:
+    with pytest.raises(ConfigurationError, match="backoff_factor must be a number of seconds ≥ 0"):
+        exponential_backoff(factor)
+
+
+@given(delay=st.floats(0, 1e6), factor=st.floats(0, 5), drawn=st.floats(0, 1, exclude_max=True))
+def test_jitter_stays_within_its_factor_and_above_0(
+    delay: float, factor: float, drawn: float
+) -> None:
+    jittered = retry_policy(1, delay, "task 'work'", factor).delay_after(1, lambda: drawn)
+    slack = 1e-9 * max(delay, 1)
+    assert jittered >= 0
+    assert delay * (1 - factor) - slack <= jittered <= delay * (1 + factor) + slack
+
+
+def test_jitter_is_spread_evenly_over_its_range() -> None:
+    draws = [0.0, 0.25, 0.5, 1.0]
+    stage = Stage(draws=draws)
+    run = task_run(Task[..., Any](work, retries=4, retry_delay_seconds=10, retry_jitter_factor=0.5))
+    played = stage.play(run, invoke=[FAILS] * 5)
+    assert [sleep.seconds for sleep in played.effects_of(Sleep)] == [5, 7.5, 10, 15]
+    first = next(state for state in run.history if state.name == "AwaitingRetry")
+    assert first.details.scheduled_time == START + timedelta(seconds=5)
+
+
+def test_a_factor_above_1_reaches_from_0_on() -> None:
+    policy = retry_policy(1, 10, "task 'work'", 2)
+    draw = iter([0.0, 0.5, 1.0]).__next__
+    assert [policy.delay_after(1, draw) for _ in range(3)] == [0, 15, 30]
+
+
+@pytest.mark.parametrize(
+    ("on", "attempt", "attempts"),
+    [
+        (ValueError, FAILS, 3),
+        (Exception, FAILS, 3),
+        ((OSError, ValueError), FAILS, 3),
+        (OSError, FAILS, 1),
+        ((KeyError, OSError), FAILS, 1),
+        (TimeoutError, TimedOut(), 3),
+        (ValueError, TimedOut(), 1),
+        (ValueError, Value(Failed(data=BAD_CODE)), 3),
+        (ValueError, Value(Failed("without an exception")), 1),
+    ],
+)
+@pytest.mark.parametrize("kind", [Task, Flow])
+def test_a_run_is_tried_again_after_what_retry_on_names_alone(
+    kind: Any, on: Any, attempt: Outcome, attempts: int
+) -> None:
+    made = kind(work, retries=2, retry_on=on, timeout_seconds=2)
+    run = task_run(made) if kind is Task else flow_run(made)
+    played = Stage().play(run, invoke=[attempt] * attempts)
+    assert run.run_count == attempts
+    assert played.state.is_failed()
+
+
+def agrees(_task: object, _run: TaskRun, _state: State[Any]) -> bool:
+    return True
+
+
+def never_asked(_task: object, _run: TaskRun, _state: State[Any]) -> bool:
+    pytest.fail("asked")
+
+
+def test_a_condition_is_asked_with_the_state_that_the_run_would_end_in() -> None:
+    asked: list[tuple[object, Run, State[Any], list[str]]] = []
+
+    def condition(task: object, run: TaskRun, state: State[Any]) -> bool:
+        asked.append((task, run, state, names(run)))
+        return len(asked) < 2
+
+    made = Task[..., Any](work, retries=5, retry_delay_seconds=3, retry_condition_fn=condition)
+    run = task_run(made)
+    played = Stage().play(run, invoke=[FAILS, None, FAILS, None])
+    assert played.steps == [
+        *("Pending", "acquire", "Running", "invoke", "acquire", "invoke"),
+        *("AwaitingRetry", "sleep 3", "acquire", "Retrying", "invoke", "acquire", "invoke"),
+        "Failed",
+    ]
+    task, given_run, state, before = asked[0]
+    assert (task, given_run, before) == (made, run, ["Pending", "Running"])
+    assert str(state) == "Failed('Task run encountered an exception.')"
+    assert state.result(raise_on_failure=False) is BAD_CODE
+    assert state.task_run_id == run.id
+
+
+def test_a_condition_sees_timeouts_and_states_made_by_hand() -> None:
+    seen: list[str] = []
+
+    def condition(_task: object, _run: TaskRun, state: State[Any]) -> bool:
+        seen.append(str(state))
+        return True
+
+    made = Task[..., Any](work, retries=2, timeout_seconds=2, retry_condition_fn=condition)
+    Stage().play(
+        task_run(made), invoke=[TimedOut(), None, Value(Failed("by hand")), None, Value(1)]
+    )
+    assert seen == [
+        "TimedOut('Task run exceeded timeout of 2.0 seconds', type=FAILED)",
+        "Failed('by hand')",
+    ]
+
+
+def test_a_condition_is_asked_only_where_a_retry_is_left_and_the_exception_fits() -> None:
+    cases: list[dict[str, Any]] = [{"retries": 0}, {"retries": 3, "retry_on": OSError}]
+    for options in cases:
+        made = Task[..., Any](work, retry_condition_fn=never_asked, **options)
+        assert Stage().play(task_run(made), invoke=[FAILS]).steps.count("invoke") == 1
+
+
+def test_where_a_condition_raises_the_run_fails_with_its_own_error() -> None:
+    stage = Stage()
+    broken = KeyError("condition")
+    made = Task[..., Any](work, retries=3, retry_condition_fn=agrees)
+    played = stage.play(task_run(made), invoke=[FAILS, Error(broken)])
+    assert names(played.run) == ["Pending", "Running", "Failed"]
+    assert played.state.result(raise_on_failure=False) is BAD_CODE
+    assert stage.warnings == [("retry_condition_fn raised, so there is no retry", broken)]
+
+
+@pytest.mark.parametrize(
+    "where",
+    [{"acquire": [None, Interrupted()]}, {"invoke": [FAILS, Interrupted(KeyboardInterrupt())]}],
+    ids=str,
+)
+def test_a_run_cancelled_while_its_condition_is_asked_is_cancelled(
+    where: dict[str, list[Outcome]],
+) -> None:
+    made = Task[..., Any](work, retries=3, retry_condition_fn=agrees)
+    run = task_run(made)
+    Stage().play(run, invoke=where.get("invoke", [FAILS]), acquire=where.get("acquire", []))
+    assert names(run) == ["Pending", "Running", "Cancelled"]
 
 
 # Flows

@@ -13,11 +13,13 @@ from typing import Any, Generic, ParamSpec, Self, TypedDict, cast
 
 from typing_extensions import TypeVar
 
+from penstock._engine.names import MakeName
 from penstock._engine.signature import Signature
 from penstock.exceptions import ConfigurationError
+from penstock.hooks import Hook, HookFunction, Hooks, with_hook, with_hooks
 from penstock.logging import log_prints_from_now_on
 from penstock.records import Definition, RunKind
-from penstock.retries import RetryPolicy, retry_policy
+from penstock.retries import RetryDelays, RetryOn, RetryPolicy, retry_policy
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -173,10 +175,15 @@ class CommonOptions(TypedDict, total=False):
     tags: Iterable[str] | None
     version: str | None
     retries: int
-    retry_delay_seconds: float | Sequence[float]
+    retry_delay_seconds: RetryDelays
+    retry_jitter_factor: float | None
+    retry_on: RetryOn | None
     timeout_seconds: float | timedelta | None
     persist_result: bool
     log_prints: bool | None
+    on_running: Sequence[Hook] | None
+    on_completion: Sequence[Hook] | None
+    on_failure: Sequence[Hook] | None
 
 
 class Decorated(Generic[P, R]):
@@ -205,6 +212,15 @@ class Decorated(Generic[P, R]):
     persist_result: bool
     log_prints: bool | None
     definition: Definition
+    hooks: Hooks | None
+    make_name: MakeName | None
+    _given: dict[str, Any]
+
+    def __new__(cls, *_args: Any, **options: Any) -> Self:
+        """Keep the options as they were given, whoever reads them, for a copy with others."""
+        made = super().__new__(cls)
+        made._given = options
+        return made
 
     def __init__(
         self,
@@ -224,6 +240,7 @@ class Decorated(Generic[P, R]):
                 f"decorators take are {', '.join(CommonOptions.__annotations__)}."
             )
         tags = tag_tuple(given("tags"), owner)
+        self._given["tags"] = tags  # an iterator can be read but once
         self.fn = fn
         self.key = f"{fn.__module__}.{getattr(fn, '__qualname__', type(fn).__qualname__)}"
         self.name = name_or_default(given("name"), default_name, owner)
@@ -233,13 +250,22 @@ class Decorated(Generic[P, R]):
         self.version = text_or_none(given("version"), "version", owner) or default_version
         self.is_async = is_coroutine_function(fn)
         self.retry_policy = retry_policy(
-            given("retries", 0), given("retry_delay_seconds", 0), owner
+            given("retries", 0),
+            given("retry_delay_seconds", 0),
+            owner,
+            given("retry_jitter_factor"),
+            given("retry_on"),
         )
         self.timeout_seconds = seconds_or_none(given("timeout_seconds"), "timeout_seconds", owner)
         self.persist_result = flag(given("persist_result", True), "persist_result", owner)
         self.log_prints = given("log_prints")
         if self.log_prints is not None and flag(self.log_prints, "log_prints", owner):
             log_prints_from_now_on()
+        self.hooks = with_hooks(
+            None,
+            owner,
+            **{name: given(name) for name in ("on_running", "on_completion", "on_failure")},
+        )
         self.definition = make_definition(
             kind, self.name, self.key, self.version, self.description, tags
         )
@@ -254,11 +280,33 @@ class Decorated(Generic[P, R]):
         """The arguments of a call by name, defaults included."""
         return self._signature.bind(args, kwargs)
 
+    def on_running(self, hook: HookFunction, /) -> HookFunction:
+        """Have `hook(self, run, state)` called when a run first runs; as a decorator."""
+        return self._hooked("on_running", hook)
+
+    def on_completion(self, hook: HookFunction, /) -> HookFunction:
+        """Have `hook(self, run, state)` called when a run has completed; as a decorator."""
+        return self._hooked("on_completion", hook)
+
+    def on_failure(self, hook: HookFunction, /) -> HookFunction:
+        """Have `hook(self, run, state)` called when a run has failed; as a decorator."""
+        return self._hooked("on_failure", hook)
+
+    def _hooked(self, argument: str, hook: HookFunction) -> HookFunction:
+        self.hooks = with_hook(self.hooks, argument, hook, self._owner)
+        self._given = {**self._given, argument: getattr(self.hooks, argument)}
+        return hook
+
     def _bound_to(self, instance: object) -> Self:
         bound = self._duplicate()
         bound.fn = self.fn.__get__(instance)
         bound._signature = Signature(bound.fn, self._owner)
         return bound
+
+    def _with_changed(self, changed: Mapping[str, Any]) -> Self:
+        """A copy with other options, checked as the decorator checks them."""
+        make = cast("Callable[..., Self]", type(self))
+        return make(self.fn, **{**self._given, **changed})
 
     def _duplicate(self) -> Self:
         # copy.copy() would give back the original, as it pickles by name.

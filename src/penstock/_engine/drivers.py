@@ -7,9 +7,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from contextvars import Context
 from functools import partial
+from inspect import isawaitable
 from typing import Any, TypeAlias
 
 import anyio
@@ -18,6 +20,7 @@ from penstock._engine.current import current_run
 from penstock._engine.effects import (
     Acquire,
     Ask,
+    CallHook,
     Claim,
     Commit,
     Effect,
@@ -37,10 +40,9 @@ from penstock._engine.lanes import Workers
 from penstock._engine.latch import Latch, when_all
 from penstock._engine.lifecycle import (
     abort_steps,
-    flow_steps,
     missing_upstream,
+    run_steps,
     submit_run,
-    task_steps,
 )
 from penstock._engine.loops import LoopPort, context_for, current_port
 from penstock._engine.runs import FlowRun, Run, TaskRun
@@ -54,10 +56,51 @@ _DONE = Value()
 
 def steps_of(run: Run, runtime: Runtime) -> Steps:
     """The rules for this run."""
-    if isinstance(run, TaskRun):
-        return task_steps(run, runtime.rules)
-    assert isinstance(run, FlowRun), "there are two kinds of run"
-    return flow_steps(run, runtime.rules)
+    return run_steps(run, runtime.rules)
+
+
+def _call_hook(effect: CallHook, run: Run, runtime: Runtime) -> Outcome:
+    """Call a hook in this thread, and wait for an async one."""
+    outcome = call_as(run, effect.call)
+    if type(outcome) is Value and isawaitable(outcome.value):
+        return _await_elsewhere(outcome.value, run, runtime)
+    return outcome
+
+
+def _await_elsewhere(awaitable: Awaitable[object], run: Run, runtime: Runtime) -> Outcome:
+    """Have it awaited in the engine's loop for async code, and wait for that."""
+    answers: list[Outcome] = []
+    answered = Latch()
+
+    async def work() -> None:
+        try:
+            answers.append(await _await_as(run, awaitable))
+        finally:
+            answered.set()
+
+    loop = runtime.async_loop
+    if loop.is_current():  # it cannot wait for itself
+        context = context_for(None)
+        runtime.threads.run_soon(lambda: context.run(lambda: anyio.run(work)))
+    elif not loop.spawn(work, context_for(loop.port.library)):
+        return Interrupted()
+    answered.wait()
+    return answers[0] if answers else Interrupted()
+
+
+async def _await_as(run: Run, awaitable: Awaitable[object]) -> Outcome:
+    """Await something of the user's, as code of the run."""
+    token = current_run.set(run)  # type: ignore[arg-type]  # there are two kinds of run
+    try:
+        outcome: Outcome = Value(await awaitable)
+    except GeneratorExit:  # the coroutine is thrown away, wherever that happens
+        raise
+    except Exception as error:
+        outcome = Error(error)
+    except BaseException as error:
+        outcome = Interrupted(error)
+    current_run.reset(token)
+    return outcome
 
 
 def _look_up_or_claim(effect: Effect, run: Run, runtime: Runtime) -> Outcome:
@@ -119,8 +162,14 @@ def _call_in_time(run: Run, call: Callable[[], object], runtime: Runtime) -> Out
 
 def abort(run: Run, runtime: Runtime, error: BaseException) -> None:
     """End a run whose rules were themselves interrupted: Ctrl-C may come between any two steps."""
-    for _effect in abort_steps(run, runtime.rules, error):
-        pass  # nobody waits for a commit here
+    steps = abort_steps(run, runtime.rules, error)
+    outcome: Any = None
+    with suppress(StopIteration):
+        while True:
+            effect = steps.send(outcome)
+            runtime.record(run)
+            # Nobody waits for a commit here.
+            outcome = _call_hook(effect, run, runtime) if type(effect) is CallHook else _DONE
     runtime.record(run)
     for member in run.all_members() if isinstance(run, FlowRun) else ():
         member.cancel()
@@ -183,6 +232,8 @@ def _answer_sync(effect: Effect, run: Run, runtime: Runtime) -> Outcome:
         return _interruptible(partial(_call_in_time, run, run.call(), runtime))
     if type(effect) is Ask:
         return call_as(run, effect.call)
+    if type(effect) is CallHook:
+        return _interruptible(partial(_call_hook, effect, run, runtime))
     if type(effect) is Sleep:
         return _interruptible(partial(_sleep, effect.seconds))
     if type(effect) is WaitFor:
@@ -320,6 +371,8 @@ async def _relieved(runtime: Runtime) -> None:
 async def _answer_async(effect: Effect, run: Run, runtime: Runtime) -> Outcome:
     if type(effect) is Ask:
         return call_as(run, effect.call)
+    if type(effect) is CallHook:
+        return await _call_hook_async(effect, run)
     if type(effect) is Sleep:
         return await _cancellable(partial(anyio.sleep, effect.seconds))
     if type(effect) is WaitFor:
@@ -333,6 +386,15 @@ async def _answer_async(effect: Effect, run: Run, runtime: Runtime) -> Outcome:
         runtime.store.check()
         return _DONE
     return _look_up_or_claim(effect, run, runtime)
+
+
+async def _call_hook_async(effect: CallHook, run: Run) -> Outcome:
+    """Call a hook, and await an async one here, even where the run was cancelled."""
+    outcome = call_as(run, effect.call)
+    if type(outcome) is Value and isawaitable(outcome.value):
+        with anyio.CancelScope(shield=True):
+            return await _await_as(run, outcome.value)
+    return outcome
 
 
 async def _invoke_async(run: Run) -> Outcome:
@@ -479,6 +541,8 @@ class ParkedRun:
                     outcome = self._call(effect, steps)
                     if outcome is None:
                         return
+                elif type(effect) is CallHook and on_worker:
+                    outcome = self._call_hook(effect)
                 elif type(effect) is LookUp or type(effect) is Claim:
                     outcome = _look_up_or_claim(effect, run, runtime)
                 elif type(effect) is WaitFor and all(latch.is_set() for latch in effect.latches):
@@ -514,6 +578,13 @@ class ParkedRun:
             return None
         return outcome
 
+    def _call_hook(self, effect: CallHook) -> Outcome:
+        context = self._context or context_for(None)
+        return _run_in(context, _call_hook, effect, self.run, self._runtime)
+
+    def _call_hook_and_go_on(self, steps: Steps, effect: CallHook) -> None:
+        self._go_on(steps, self._call_hook(effect), on_worker=True)
+
     def _park(self, steps: Steps, effect: Effect) -> None:
         """Leave the rules until what they asked for has come about."""
         runtime = self._runtime
@@ -521,6 +592,9 @@ class ParkedRun:
         go_on = partial(self._resume, ticket, _DONE)
         if type(effect) is Join:  # a join that cancels is not cancelled itself
             self._join(effect, go_on)
+            return
+        if type(effect) is CallHook:  # nor is a hook
+            self._workers.run_soon(partial(self._call_hook_and_go_on, steps, effect))
             return
         if type(effect) is Commit:  # what is being written cannot be taken back
             # From the loop that writes back to a worker: what follows may call the user's code.

@@ -2,8 +2,8 @@
 
 A rule yields one `Effect` and is sent one `Outcome`; it never sees a clock, a thread or a loop.
 Before a driver does what is asked for, it puts the states on record that the run has entered since.
-`Acquire`, `Invoke`, `Ask`, `Sleep`, `WaitFor` and `Join` may be answered by `Interrupted`; the
-others never are.
+`Acquire`, `Invoke`, `Ask`, `CallHook`, `Sleep`, `WaitFor` and `Join` may be answered by
+`Interrupted`; the others never are.
 """
 
 from __future__ import annotations
@@ -27,6 +27,15 @@ class Invoke(msgspec.Struct, frozen=True):
 
 class Ask(msgspec.Struct, frozen=True):
     """Call some other sync code of the user's. Answer: Value, Error or Interrupted."""
+
+    call: Callable[[], object]
+
+
+class CallHook(msgspec.Struct, frozen=True):
+    """Call a hook, sync or async. Answer: Value, Error, or what the hook itself interrupts with.
+
+    The end of a run does not keep its hooks from being called.
+    """
 
     call: Callable[[], object]
 
@@ -72,7 +81,9 @@ class Commit(msgspec.Struct, frozen=True):
     """Wait until all that was recorded is on disk. Answer: Value."""
 
 
-Effect: TypeAlias = Acquire | Invoke | Ask | Sleep | WaitFor | LookUp | Claim | Join | Commit
+Effect: TypeAlias = (
+    Acquire | Invoke | Ask | CallHook | Sleep | WaitFor | LookUp | Claim | Join | Commit
+)
 
 
 class Value(msgspec.Struct, frozen=True):

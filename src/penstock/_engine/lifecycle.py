@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Final, TypeAlias, cast
 
 import msgspec
@@ -19,6 +19,7 @@ from penstock._engine.arguments import Handle, all_leaves
 from penstock._engine.effects import (
     Acquire,
     Ask,
+    CallHook,
     Claim,
     Commit,
     Error,
@@ -38,6 +39,7 @@ from penstock._engine.runs import FlowRun, Part, Passed, Run, TaskRun
 from penstock._engine.tracebacks import format_error
 from penstock.caching import UnhashableParameter, hash_inputs
 from penstock.exceptions import ParameterError, RunCancelled, RunNotReady, RunTimedOut
+from penstock.hooks import hook_name
 from penstock.records import CacheHit, CacheRow, storable_text
 from penstock.results import encode_result, reference_to_run
 from penstock.states import (
@@ -53,11 +55,14 @@ from penstock.states import (
 
 Now: TypeAlias = Callable[[], float]
 Warn: TypeAlias = Callable[[Run, str, BaseException | None], None]
+Report: TypeAlias = Callable[[Run, str, Exception], None]
 
 _PLAIN = frozenset({type(None), int, float, str, bytes, bool, dict})
 _ACQUIRE: Final = Acquire()
 _INVOKE: Final = Invoke()
 _COMMIT: Final = Commit()
+_AGREED: Final = Value(True)
+_REFUSED: Final = Value(False)
 
 
 class Rulebook(msgspec.Struct, frozen=True):
@@ -67,11 +72,15 @@ class Rulebook(msgspec.Struct, frozen=True):
         now: the time, in seconds since 1970.
         warn: tells the user something about a run, without changing it.
         strict: whether a result may be seen only once it is on disk.
+        report: tells the user what code of theirs beside the run's function has raised.
+        draw: a random number from 0 to 1.
     """
 
     now: Now
     warn: Warn
     strict: bool = False
+    report: Report = lambda _run, _what, _error: None
+    draw: Callable[[], float] = lambda: 0.5
 
 
 class Ending(msgspec.Struct, frozen=True):
@@ -95,6 +104,18 @@ def submit_run(run: Run, rules: Rulebook) -> None:
     run.enter(Event.SUBMIT, rules.now())
 
 
+def run_steps(run: Run, rules: Rulebook) -> Steps:
+    """The life of a run, and around it what its options ask for."""
+    if isinstance(run, TaskRun):
+        steps = task_steps(run, rules)
+    else:
+        assert isinstance(run, FlowRun), "there are two kinds of run"
+        steps = flow_steps(run, rules)
+    if run.options.make_name is not None:
+        steps = _begun_with(partial(_name_steps, run, rules), steps)
+    return steps if run.options.hooks is None else _hooked_steps(run, rules, steps)
+
+
 def task_steps(run: TaskRun, rules: Rulebook) -> Steps:
     """The life of a task run."""
     has_ended = yield from _opening_steps(run, rules)
@@ -114,6 +135,68 @@ def flow_steps(run: FlowRun, rules: Rulebook) -> Steps:
         yield from _end(run, rules, Ending(Event.FAIL, str(error), error=error))
     else:
         yield from _attempt_steps(run, rules)
+
+
+# Around the life of a run
+
+
+def _begun_with(first: Callable[[], Steps[Outcome]], steps: Steps) -> Steps:
+    """The steps, and `first` before the user's function is called for the first time."""
+    has_begun = False
+    outcome: Any = None
+    while True:
+        try:
+            effect = steps.send(outcome)
+        except StopIteration:
+            return
+        if type(effect) is Invoke and not has_begun:
+            has_begun = True
+            outcome = yield from first()
+            if type(outcome) is Interrupted:
+                continue
+        outcome = yield effect
+
+
+def _name_steps(run: Run, rules: Rulebook) -> Steps[Outcome]:
+    """Give the run its name; where there is none to be had, it keeps the one that it has."""
+    make = run.options.make_name
+    assert make is not None, "asked only where there is one"
+    outcome: Outcome = yield Ask(lambda: _name_or_refuse(make(run.parameters)))
+    if type(outcome) is Error:
+        kind = run.definition.kind
+        rules.report(run, f"{kind}_run_name raised; the run keeps its name", outcome.exception)
+    elif type(outcome) is Value:
+        run.rename(outcome.value)
+    return outcome
+
+
+def _name_or_refuse(name: object) -> str:
+    if not isinstance(name, str) or not name.strip():
+        raise ParameterError(f"A run's name must be a text that is not empty, not {name!r}.")
+    return storable_text(name)
+
+
+def _hooked_steps(run: Run, rules: Rulebook, steps: Steps) -> Steps:
+    """The steps, and the hooks: as the run first runs, and when it has ended by itself."""
+    before = run.history[-1] if run.history else None
+    yield from _begun_with(partial(_hook_steps, run, rules), steps)
+    if run.history[-1] is before or run.phase == "Cached":  # an earlier run stands for this one
+        return
+    yield from _hook_steps(run, rules)
+    if isinstance(run, FlowRun):  # hooks may submit, too
+        yield from _join_steps(Value())
+
+
+def _hook_steps(run: Run, rules: Rulebook) -> Steps[Outcome]:
+    """Call the hooks that are told of the present state."""
+    hooks, state = run.options.hooks, run.state
+    for hook in () if hooks is None else hooks.told_of(state.type):
+        outcome = yield CallHook(partial(hook, run.options, run, state))
+        if type(outcome) is Interrupted:
+            return outcome
+        if type(outcome) is Error:
+            rules.report(run, f"The hook {hook_name(hook)!r} raised", outcome.exception)
+    return Value()
 
 
 # Before the first attempt; each of these says whether the run has ended
@@ -248,12 +331,15 @@ def _attempt_steps(run: Run, rules: Rulebook) -> Steps:
         run.enter(event, rules.now())
         attempts += 1
         ending = yield from _one_attempt(run)
-        if not (ending.is_failure and run.options.retry_policy.allows(attempts)):
+        if not (ending.is_failure and run.options.retry_policy.allows(attempts, ending.error)):
             yield from _end(run, rules, ending)
             return
-        outcome = yield from _await_retry(run, rules, ending, attempts)
+        outcome = yield from _retry_steps(run, rules, ending, attempts)
         if type(outcome) is Interrupted:
             yield from _interrupt(run, rules, outcome)
+            return
+        if outcome == _REFUSED:
+            yield from _end(run, rules, ending)
             return
         event = Event.RETRY
         if isinstance(run, FlowRun):
@@ -286,8 +372,33 @@ def _join_steps(outcome: Outcome) -> Steps[Outcome]:
     return joined
 
 
+def _retry_steps(run: Run, rules: Rulebook, ending: Ending, attempts: int) -> Steps[Outcome]:
+    """Wait for the next attempt, unless the user's condition refuses it."""
+    if run.options.retry_policy.condition is not None:
+        agreed = yield from _condition_steps(run, rules, ending)
+        if agreed != _AGREED:
+            return agreed
+    return (yield from _await_retry(run, rules, ending, attempts))
+
+
+def _condition_steps(run: Run, rules: Rulebook, ending: Ending) -> Steps[Outcome]:
+    """Ask the user's condition; one that raises has not agreed."""
+    condition = run.options.retry_policy.condition
+    assert condition is not None, "asked only where there is one"
+    state = ending.by_hand or run.state_after(
+        ending.event, rules.now(), ending.message, ending.error
+    )
+    outcome: Outcome = yield _ACQUIRE
+    if type(outcome) is not Interrupted:
+        outcome = yield Ask(lambda: bool(condition(run.options, run, state)))
+    if type(outcome) is Error:
+        rules.report(run, "retry_condition_fn raised, so there is no retry", outcome.exception)
+        return _REFUSED
+    return outcome
+
+
 def _await_retry(run: Run, rules: Rulebook, ending: Ending, attempts: int) -> Steps[Outcome]:
-    delay = run.options.retry_policy.delay_after(attempts)
+    delay = run.options.retry_policy.delay_after(attempts, rules.draw)
     now = rules.now()
     details = StateDetails(
         scheduled_time=_moment(now + delay), traceback=_traceback_of(ending.error)
@@ -409,6 +520,8 @@ def abort_steps(run: Run, rules: Rulebook, error: BaseException) -> Steps:
         if isinstance(error, Exception) and not isinstance(error, RunCancelled):
             ending = Ending(Event.CRASH, f"The run could not go on: {error}", error=error)
         yield from _end(run, rules, ending)
+        if run.options.hooks is not None:
+            yield from _hook_steps(run, rules)
 
 
 def _end(run: Run, rules: Rulebook, ending: Ending) -> Steps:

@@ -229,12 +229,12 @@ class LoopThread:
         asyncio.set_event_loop(self._loop)
         self._loop.run_forever()
 
-    def spawn(self, start: Start) -> None:
-        """Run a coroutine in the loop; from any thread."""
-        self.port.call_soon(self._hold, start)
+    def spawn(self, start: Start, context: Context | None = None) -> bool:
+        """Run a coroutine in the loop; from any thread. False: the loop is closed."""
+        return self.port.call_soon(self._hold, start, context or Context())
 
-    def _hold(self, start: Start) -> None:
-        cancel = self.port.start(start, Context(), lambda _task: self._held.discard(cancel))
+    def _hold(self, start: Start, context: Context) -> None:
+        cancel = self.port.start(start, context, lambda _task: self._held.discard(cancel))
         self._held.add(cancel)
 
     def call_later(self, seconds: float, call: Callable[[Unpack[Ts]], object], *args: *Ts) -> None:

@@ -1,6 +1,17 @@
-"""Names for flow runs: an adjective and an animal, drawn from the run's id."""
+"""Names for runs: an adjective and an animal, drawn from a flow run's id; or as the user says."""
 
 from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
+from string import Formatter
+from typing import Any, TypeAlias, cast
+
+from penstock.exceptions import ConfigurationError
+
+MakeName: TypeAlias = Callable[[Mapping[str, Any]], object]
+"""Gives the name of a run with these parameters."""
 
 _ADJECTIVES = str.split(
     "amber ancient attentive azure bold brave bright brisk calm careful charming chestnut clever "
@@ -29,3 +40,58 @@ def name_of_flow_run(run_id: bytes) -> str:
     pick = int.from_bytes(run_id[8:], "big") * 0x9E3779B97F4A7C15 >> 24
     adjective, animal = divmod(pick % (len(_ADJECTIVES) * len(_ANIMALS)), len(_ANIMALS))
     return f"{_ADJECTIVES[adjective]}-{_ANIMALS[animal]}"
+
+
+def name_maker(
+    given: object, parameters: Collection[str], argument: str, owner: str
+) -> MakeName | None:
+    """What gives the names that a decorator's argument asks for: a template, or a function.
+
+    Raises:
+        ConfigurationError: it is neither, or the template asks for what is no parameter.
+    """
+    if given is None:
+        return None
+    if isinstance(given, str) and given.strip():
+        _check_template(given, parameters, f"{owner}: {argument}")
+        return given.format_map
+    if not callable(given) or not _takes_nothing(given):
+        raise ConfigurationError(
+            f"{owner}: {argument} must be a template such as '{{{next(iter(parameters), 'x')}}}', "
+            f"or a sync function without arguments, not {given!r}."
+        )
+    make = cast("Callable[[], object]", given)
+    return lambda _parameters: make()
+
+
+def _takes_nothing(function: Callable[..., object]) -> bool:
+    if inspect.iscoroutinefunction(function):
+        return False
+    try:
+        inspect.signature(function).bind()
+    except TypeError:
+        return False
+    except ValueError:  # a builtin that does not say what it takes
+        return True
+    return True
+
+
+def _check_template(template: str, parameters: Collection[str], what: str) -> None:
+    try:
+        fields = set(_fields_of(template))
+    except ValueError as error:
+        raise ConfigurationError(f"{what} {template!r} is no template: {error}.") from None
+    unknown = sorted(fields - set(parameters))
+    if unknown:
+        raise ConfigurationError(
+            f"{what} {template!r} asks for {', '.join(map(repr, unknown))}; the parameters are "
+            f"{', '.join(parameters) or 'none'}."
+        )
+
+
+def _fields_of(template: str) -> Iterator[str]:
+    """The names that a template asks for; `{x.y[0]:{z}}` asks for x and z."""
+    for _text, field, spec, _conversion in Formatter().parse(template):
+        if field is not None:
+            yield re.split(r"[.\[]", field, maxsplit=1)[0]
+            yield from _fields_of(spec or "")

@@ -166,6 +166,10 @@ class RunLog:
         else:
             task_runs.warning("Task '%s' %s", name, what, extra=extra_of(run))
 
+    def raised_beside(self, run: Run, what: str, error: Exception) -> None:
+        """Log that the user's code has raised where it does not decide how the run ends."""
+        _logger_of(run).warning("%s:\n%s", what, format_error(error).rstrip(), extra=extra_of(run))
+
     def unreadable(self, key: str, error: BaseException) -> None:
         """Log that a cached result is there and cannot be used."""
         _engine.warning("The result cached under %r is computed again: %s", key, error)

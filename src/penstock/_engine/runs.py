@@ -20,8 +20,9 @@ from typing_extensions import TypeVar
 from penstock._engine.arguments import Handle, Upstream, call_replaced, upstreams_in
 from penstock._engine.ids import new_id
 from penstock._engine.latch import Latch
-from penstock._engine.names import name_of_flow_run
+from penstock._engine.names import MakeName, name_of_flow_run
 from penstock.exceptions import RunCancelled
+from penstock.hooks import Hooks
 from penstock.records import (
     CacheRow,
     Definition,
@@ -71,6 +72,10 @@ class RunOptions(Protocol):
     def fn(self) -> Callable[..., Any]: ...
     @property
     def log_prints(self) -> bool | None: ...
+    @property
+    def hooks(self) -> Hooks | None: ...
+    @property
+    def make_name(self) -> MakeName | None: ...
     def bind(self, args: Sequence[object], kwargs: Mapping[str, object]) -> dict[str, Any]: ...
 
 
@@ -216,6 +221,10 @@ class Run(Latch, Generic[Options]):
         """As it is shown to people."""
         raise NotImplementedError
 
+    def rename(self, name: str) -> None:
+        """Have the name that the user has given."""
+        raise NotImplementedError
+
     def row(self, length: int, payload: bytes | None) -> Row:
         """See `Source`."""
         raise NotImplementedError
@@ -298,6 +307,14 @@ class Run(Latch, Generic[Options]):
         self._state = None
         self.history = (*self.history, transition)
 
+    def state_after(
+        self, event: Event, at: float, message: str | None, error: BaseException | None
+    ) -> State[Any]:
+        """The state that the run would be in; it stays where it is."""
+        phase = advance(self.phase, event)
+        transition = Transition(TYPES[phase], phase, message, at)
+        return state_of(transition, *self._ids, error=error)
+
     def cancel(self) -> None:
         """End the run soon, unless it has ended; from any thread."""
         driver = self.driver
@@ -365,7 +382,7 @@ class Run(Latch, Generic[Options]):
 class TaskRun(Run[TaskOptions]):
     """A live task run."""
 
-    __slots__ = ("claimed_key", "number")
+    __slots__ = ("claimed_key", "given_name", "number")
 
     number: int
 
@@ -379,13 +396,17 @@ class TaskRun(Run[TaskOptions]):
     ) -> None:
         Run.__init__(self, options, parent, args, kwargs, passes)
         self.claimed_key: str | None = None
+        self.given_name: str = ""
         earlier = self.earlier
-        self.number = earlier.number if isinstance(earlier, TaskRun) else options.next_number()
+        if isinstance(earlier, TaskRun):
+            self.number, self.given_name = earlier.number, earlier.given_name
+        else:
+            self.number = options.next_number()
 
     @property
     def name(self) -> str:
         """Such as `hello_task-e97fb216-0`."""
-        return task_run_name(self.options.definition, self.number)
+        return self.given_name or task_run_name(self.options.definition, self.number)
 
     @property
     def _ids(self) -> tuple[bytes | None, bytes | None]:
@@ -406,10 +427,15 @@ class TaskRun(Run[TaskOptions]):
             last.type._value_,
             last.name,
             _attempts_in(history),
-            self._upstream_ids() if self.upstreams else None,
+            self._upstream_ids() if self.upstreams else b"",
             encode_history(history),
             payload,
+            self.given_name,
         )
+
+    def rename(self, name: str) -> None:
+        """See `Run`."""
+        self.given_name = name
 
     def _upstream_ids(self) -> bytes:
         return b"".join(filter(None, map(_run_id_of, self.upstreams)))
@@ -485,13 +511,19 @@ class FlowRun(Run[FlowOptions]):
         self.log_extra: dict[str, object] | None = None
         super().__init__(options, parent, args, kwargs)
         self.is_retried = options.retry_policy.retries > 0 or self._may_run_again
-        self._name = name_of_flow_run(self.run_id)
+        earlier = self.earlier
+        self._name = name_of_flow_run(self.run_id) if earlier is None else earlier.name
         self.encoded_parameters = encode_parameters(self.parameters)  # before anyone changes them
 
     @property
     def name(self) -> str:
         """Such as `attentive-turaco`."""
         return self._name
+
+    def rename(self, name: str) -> None:
+        """See `Run`."""
+        self._name = name
+        self.log_extra = None
 
     def admit(self, run: Run, passes: bool = False) -> Run | None:
         """Take a run in as a member; the run that was in its place before a retry, or None.

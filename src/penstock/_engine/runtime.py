@@ -35,6 +35,13 @@ _NOTHING_TO_WAIT_FOR = Latch()
 _NOTHING_TO_WAIT_FOR.set()
 
 
+def _draw() -> float:
+    """A random number that takes none from the program's own `random`, and is no parent's."""
+    from random import SystemRandom  # imported where it is used, as few runs have jitter
+
+    return SystemRandom().random()
+
+
 class Runtime:
     """What the drivers need to do what the rules ask for.
 
@@ -55,7 +62,13 @@ class Runtime:
         self.host = LoopThread("penstock-engine")
         self.store: Store = self._new_store()
         self.threads = FreeThreads()
-        self.rules = Rulebook(time.time, self.log.warn, settings.durability == "strict")
+        self.rules = Rulebook(
+            time.time,
+            self.log.warn,
+            settings.durability == "strict",
+            self.log.raised_beside,
+            _draw,
+        )
         self.default_task_runner: TaskRunner = ConcurrentTaskRunner()
         self._async_loop: LoopThread | None = None
         self._workers: dict[TaskRunner, Workers] = {}

@@ -53,6 +53,11 @@ class Signature:
         lengths = range(self._required, len(self._positional) + 1)
         self._plain_lengths = frozenset(lengths if self._is_plain else ())
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The parameters, in order."""
+        return tuple(self._signature.parameters)
+
     def check(self, args: Sequence[object], kwargs: Mapping[str, object]) -> None:
         """Raise where the function does not take such arguments.
 

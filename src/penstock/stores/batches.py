@@ -28,7 +28,7 @@ Statement: TypeAlias = tuple[str, Sequence[Any]]
 
 RUNS_A_BATCH: Final = 2000
 STATEMENT_SIZES: Final = (1000, 300, 100, 30, 10, 3, 1)
-"""Rows of one statement; SQLite takes 32,766 values, and a row has at most 12."""
+"""Rows of one statement; SQLite takes 32,766 values, and a row has at most 13."""
 
 
 class Batch:

@@ -112,6 +112,7 @@ CREATE INDEX task_run_by_flow_run_state
 DROP TABLE tag;
 ALTER TABLE flow_run DROP COLUMN tags;
 ALTER TABLE task_run DROP COLUMN tags;
+ALTER TABLE task_run ADD COLUMN name TEXT NOT NULL DEFAULT '';
 """
 
 _COUNTS_OF_CHANGES = """
@@ -132,7 +133,7 @@ MIGRATIONS: Final = (_VERSION_1, _VERSION_2 + _COUNTS_OF_CHANGES)
 """One script a version; a file of version n has seen the first n."""
 
 DEFINITION_COLUMNS: Final = ("id", "kind", "name", "key", "version", "description", "tags")
-_CHANGING = ("state_type", "state_name", "run_count", "history", "result")
+_CHANGING = ("name", "state_type", "state_name", "run_count", "history", "result")
 
 
 def upsert(row_type: type[FlowRow | TaskRow], rows: int) -> str:

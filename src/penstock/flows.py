@@ -57,8 +57,6 @@ class FlowArguments(CommonOptions, total=False):
 
     task_runner: TaskRunner | type[TaskRunner] | None
     validate_parameters: bool
-    make_name: MakeName | None
-    hooks: Hooks | None
     flow_run_name: str | Callable[[], str] | None
     on_cancellation: Sequence[Hook] | None
     on_crashed: Sequence[Hook] | None
@@ -85,11 +83,11 @@ class _FlowBase(Decorated[P, R]):
         super().__init__(RunKind.FLOW, fn, name, hash_of_defining_file(fn), options)
         self.task_runner = _task_runner(task_runner, self._owner)
         self.validate_parameters = flag(validate_parameters, "validate_parameters", self._owner)
-        self.make_name = name_maker(
+        self.make_name: MakeName | None = name_maker(
             flow_run_name, self._signature.names, "flow_run_name", self._owner
         )
         ends = {"on_cancellation": on_cancellation, "on_crashed": on_crashed}
-        self.hooks = with_hooks(self.hooks, self._owner, **ends)
+        self.hooks: Hooks | None = with_hooks(self.hooks, self._owner, **ends)
 
     def on_cancellation(self, hook: HookFunction, /) -> HookFunction:
         """Have `hook(self, run, state)` called when a run was cancelled; as a decorator."""

@@ -97,11 +97,13 @@ def retry_policy(
 
 
 def with_condition(policy: RetryPolicy, condition: object, owner: str) -> RetryPolicy:
-    """The policy, asking that function as well.
+    """The policy, asking that function as well; None: asking nobody.
 
     Raises:
         ConfigurationError: it is no sync function.
     """
+    if condition is None:
+        return policy
     if not callable(condition) or inspect.iscoroutinefunction(condition):
         raise ConfigurationError(
             f"{owner}: retry_condition_fn must be a sync function of (task, task_run, state), "

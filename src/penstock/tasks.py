@@ -74,8 +74,6 @@ class TaskArguments(CommonOptions, total=False):
     cache_key_fn: CacheKeyFunction | None
     cache_expiration: timedelta | float | None
     refresh_cache: bool
-    make_name: MakeName | None
-    retry_policy: RetryPolicy
 
 
 class _TaskBase(Decorated[P, R]):
@@ -110,9 +108,12 @@ class _TaskBase(Decorated[P, R]):
         self.cache_key_fn = cache_key_fn
         self.cache_expiration = seconds_or_none(cache_expiration, "cache_expiration", owner)
         self.refresh_cache = flag(refresh_cache, "refresh_cache", owner)
-        self.make_name = name_maker(task_run_name, self._signature.names, "task_run_name", owner)
-        if retry_condition_fn is not None:
-            self.retry_policy = with_condition(self.retry_policy, retry_condition_fn, owner)
+        self.make_name: MakeName | None = name_maker(
+            task_run_name, self._signature.names, "task_run_name", owner
+        )
+        self.retry_policy: RetryPolicy = with_condition(
+            self.retry_policy, retry_condition_fn, owner
+        )
         self._awaited_first: tuple[Upstream, ...] = ()
         self.next_number: Callable[[], int] = itertools.count().__next__
 

@@ -11,8 +11,14 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from penstock import AsyncTask, Task, flow, task, unmapped
-from penstock.exceptions import ParameterError, RunNotReady, UsageError, WouldDeadlock
+from penstock import AsyncTask, Task, TaskFuture, flow, task, unmapped
+from penstock.exceptions import (
+    ParameterError,
+    RunCancelled,
+    RunNotReady,
+    UsageError,
+    WouldDeadlock,
+)
 from penstock.task_runners import ConcurrentTaskRunner, SequentialTaskRunner
 from tests.conftest import RunLoop
 
@@ -548,6 +554,28 @@ def test_flows_run_in_many_threads_of_the_user() -> None:
     for thread in threads:
         thread.join()
     assert results == {x: x * (x - 1) for x in range(1, 9)}
+
+
+def test_thousands_of_async_tasks_are_cancelled_before_they_begin(run_loop: RunLoop) -> None:
+    """Each that is let go of makes room for the next one, which is let go of at once."""
+
+    @task
+    async def never() -> None:
+        await anyio.sleep(60)
+
+    @flow
+    async def stops() -> list[str]:
+        futures = [never.submit() for _ in range(3000)]
+        for future in futures:
+            future.cancel()
+        return [future.state.name for future in futures if await anyio_wait(future)]
+
+    async def anyio_wait(future: TaskFuture[None]) -> bool:
+        with pytest.raises(RunCancelled):
+            await future
+        return True
+
+    assert set(run_loop(stops)) == {"Cancelled"}
 
 
 def test_any_number_of_async_tasks_wait_at_the_same_time(

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import logging
+import logging.handlers
+import os
+import pickle
+import queue
 import subprocess
 import sys
 import textwrap
+import threading
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -152,3 +159,50 @@ def test_an_application_with_logging_gets_no_handler_of_ours(tmp_path: Path) -> 
 def test_the_level_of_a_script_is_a_setting(tmp_path: Path) -> None:
     script = SCRIPT.replace("SETUP", "")
     assert errors_of(script, tmp_path, PENSTOCK_LOGGING_LEVEL="WARNING") == ""
+
+
+# Records, which the engine makes from a pattern
+
+
+def lines_of_a_call(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+    with caplog.at_level(logging.INFO, "penstock"):
+        assert notes(1) == 1
+    return [r for r in caplog.records if r.getMessage() != "x is 1"]
+
+
+def test_a_record_has_all_that_logging_gives_to_one(caplog: pytest.LogCaptureFixture) -> None:
+    before = time.time()
+    created, finished = lines_of_a_call(caplog)
+    model = logging.LogRecord("", logging.INFO, "", 0, "", (), None)
+    for record in (created, finished):
+        assert vars(model).keys() <= vars(record).keys()
+        assert (record.levelname, record.levelno) == ("INFO", logging.INFO)
+        assert (record.process, record.thread) == (os.getpid(), threading.get_ident())
+        assert record.threadName == threading.current_thread().name
+        assert before <= record.created <= time.time()
+        assert 0 <= record.msecs < 1000
+        assert abs(record.relativeCreated - model.relativeCreated) < 60_000
+    assert created.created <= finished.created
+    assert finished.getMessage() == "Finished in state Completed(None)"
+
+
+def test_records_can_be_sent_to_another_process(caplog: pytest.LogCaptureFixture) -> None:
+    for record in lines_of_a_call(caplog):
+        sent = logging.handlers.QueueHandler(queue.Queue[Any]()).prepare(record)
+        assert pickle.loads(pickle.dumps(sent)).getMessage() == record.getMessage()
+
+
+def test_the_applications_own_factory_makes_the_records(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Own(logging.LogRecord):
+        pass
+
+    logging.setLogRecordFactory(Own)
+    try:
+        records = lines_of_a_call(caplog)
+    finally:
+        logging.setLogRecordFactory(logging.LogRecord)
+    assert len(records) == 2
+    assert all(type(record) is Own for record in records)
+    assert records[1].__dict__["task_name"] == "notes"

@@ -52,7 +52,7 @@ class RecordMaker:
         """
         if not logger.isEnabledFor(level):
             return
-        if logging.getLogRecordFactory() is logging.LogRecord:
+        if type(logger) is logging.Logger and logging.getLogRecordFactory() is logging.LogRecord:
             record = self._new_record(logger.name, level, created, extra, message, args)
         else:  # the application makes its own
             record = logger.makeRecord(

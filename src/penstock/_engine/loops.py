@@ -37,21 +37,28 @@ class Turnstile:
     def __init__(self) -> None:
         self._inside = 0
         self._waiting: deque[Callable[[], None]] = deque()
+        self._is_letting_in = False
 
     def enter(self, begin: Callable[[], None]) -> None:
         """Call `begin`, now or when others have left; in the loop's thread."""
-        if self._inside < _TASKS_AT_ONCE:
-            self._inside += 1
-            begin()
-        else:
-            self._waiting.append(begin)
+        self._waiting.append(begin)
+        self._let_in()
 
     def leave(self) -> None:
         """Make room for another, once for each that has begun; in the loop's thread."""
-        if self._waiting:
-            self._waiting.popleft()()
-        else:
-            self._inside -= 1
+        self._inside -= 1
+        self._let_in()
+
+    def _let_in(self) -> None:
+        if self._is_letting_in:  # one that leaves at once, as thousands may that were cancelled
+            return
+        self._is_letting_in = True
+        try:
+            while self._waiting and self._inside < _TASKS_AT_ONCE:
+                self._inside += 1
+                self._waiting.popleft()()
+        finally:
+            self._is_letting_in = False
 
 
 class LoopPort(Protocol):

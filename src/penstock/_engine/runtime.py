@@ -222,6 +222,7 @@ class _Process:
         """The threads are gone, and what they had to write is the parent's to write."""
         if self.runtime is not None:
             self.runtime.left_behind = True
+            self.runtime.store.is_crowded = False  # nobody would relieve it
         self.runtime = None
         self.lock = threading.RLock()
 

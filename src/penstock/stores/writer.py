@@ -20,12 +20,12 @@ from penstock._engine.latch import Latch
 from penstock.exceptions import StoreError
 from penstock.records import CacheRow, Source
 from penstock.results import INLINE_LIMIT, lost_payload, store_payload
-from penstock.stores.batches import Batch, Queue, Statement, storable
+from penstock.stores.batches import RUNS_A_BATCH, Batch, Queue, Statement, storable
 from penstock.stores.recent import RecentResults
 from penstock.stores.schema import BUSY_SECONDS, connect
 
-_GATHER_SECONDS: Final = 0.003
-"""How long a woken writer waits for company; a barrier cuts it short."""
+_GATHER_SECONDS: Final = 0.005
+"""How long a small batch waits for company; a barrier cuts it short."""
 _ITEMS_IN_QUEUE: Final = 100_000
 """Two for each event."""
 _BYTES_IN_QUEUE: Final = 64 * 1024 * 1024
@@ -182,15 +182,14 @@ class Writer:
 
     def _gathered(self) -> bool:
         """Wait for something to write; False: there is nothing more to come, for now."""
-        has_slept = False
         while not self._queue or self._pausing:
             if self._closing or self._pausing:
                 return False
-            self._asleep = has_slept = True
+            self._asleep = True
             if not self._has_to_move():
                 self._bell.get()
             self._asleep = False
-        if has_slept:
+        if len(self._queue) < 2 * RUNS_A_BATCH:
             self._wait_for_company()
         self._hurried = False
         return True

@@ -15,7 +15,10 @@ import anyio
 import pytest
 
 from penstock import flow, history, task
-from penstock.exceptions import RunCancelled, RunCrashed
+from penstock._engine.current import current_run
+from penstock._engine.runs import FlowRun, TaskRun
+from penstock._engine.runtime import Runtime
+from penstock.exceptions import RunCancelled, RunCrashed, RunTimedOut
 from penstock.states import State
 from tests.conftest import RunLoop
 
@@ -311,3 +314,44 @@ def test_ctrl_c_ends_a_script_at_once_with_everything_on_record(name: str, tmp_p
     states = {run.flow: run.state.name for run in history.flow_runs()}
     states |= {run.task: run.state.name for run in history.task_runs()}
     assert states == {"main-flow": "Cancelled", "blocks": "Cancelled", "sleeps": "Cancelled"}
+
+
+def test_a_member_that_ctrl_c_left_unborn_is_not_waited_for(engine: Runtime) -> None:
+    """The interrupt came after the flow run had taken it in, and before anything drove it."""
+
+    @task
+    def work() -> None: ...
+
+    @flow
+    def interrupted() -> None:
+        run = current_run.get()
+        assert isinstance(run, FlowRun)
+        TaskRun(work, run, (), {})
+        raise KeyboardInterrupt
+
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert time.monotonic() - began < 5
+    assert [run.state.name for run in history.flow_runs()] == ["Cancelled"]
+    assert history.task_runs() == []
+
+
+def test_what_an_async_task_raises_beside_its_cancellation_is_not_the_loops_trouble(
+    engine: Runtime, run_loop: RunLoop
+) -> None:
+    @task
+    async def untidy() -> None:
+        try:
+            await anyio.sleep(60)
+        finally:
+            raise BaseExceptionGroup("both", [ValueError("cleanup"), KeyboardInterrupt()])
+
+    @flow(timeout_seconds=0.05)
+    async def works() -> None:
+        untidy.submit()
+        await anyio.sleep(60)
+
+    with pytest.raises(RunTimedOut):
+        run_loop(works)
+    assert [run.state.name for run in history.flow_runs()] == ["TimedOut"]

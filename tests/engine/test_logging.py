@@ -206,3 +206,32 @@ def test_the_applications_own_factory_makes_the_records(
     assert len(records) == 2
     assert all(type(record) is Own for record in records)
     assert records[1].__dict__["task_name"] == "notes"
+
+
+def test_a_handler_that_raises_does_not_decide_how_a_run_ends(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    class Broken(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            raise OSError(f"the disk is full: {record.getMessage()}")
+
+    handler = Broken()
+    logger = logging.getLogger("penstock")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+
+        @flow
+        def works() -> int:
+            return doubles.submit(1).result() + doubles(1)
+
+        assert works() == 4
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(logging.NOTSET)
+    assert "the disk is full" in capsys.readouterr().err
+
+
+@task
+def doubles(x: int) -> int:
+    return 2 * x

@@ -12,7 +12,7 @@ from contextlib import suppress
 from contextvars import Context
 from functools import partial
 from inspect import isawaitable
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import anyio
 
@@ -52,6 +52,7 @@ from penstock.exceptions import RunCancelled, WouldDeadlock
 Ticket: TypeAlias = list[Steps]
 """Holds the rules of a run that waits, once."""
 _DONE = Value()
+_BIRTH_SECONDS = 0.1
 
 
 def steps_of(run: Run, runtime: Runtime) -> Steps:
@@ -175,6 +176,13 @@ def abort(run: Run, runtime: Runtime, error: BaseException) -> None:
         member.cancel()
 
 
+def _end_by(run: Run, runtime: Runtime, error: BaseException) -> None:
+    try:
+        abort(run, runtime, error)
+    finally:
+        runtime.finish(run)
+
+
 # In the calling thread
 
 
@@ -187,10 +195,13 @@ def drive_sync(run: Run, runtime: Runtime) -> None:
     try:
         interruption = _take_steps(run, runtime)
     except BaseException as error:
-        abort(run, runtime, error)
+        _end_by(run, runtime, error)
         raise
-    finally:
+    try:
         runtime.finish(run)
+    except BaseException:  # Ctrl-C, and whoever joins the run would wait for ever
+        runtime.finish(run)
+        raise
     if interruption is not None:
         raise interruption
 
@@ -273,10 +284,25 @@ def _join_sync(effect: Join, run: FlowRun, runtime: Runtime) -> Outcome:
         return _DONE
     if effect.cancel:
         run.cancel_members()
+        _disown_stillborn(run)
     while unfinished := run.unfinished_members():
         for member in unfinished:
             member.wait()
     return _DONE
+
+
+def _disown_stillborn(run: FlowRun) -> None:
+    """Wait for no member that was made and will not be driven: Ctrl-C came in between.
+
+    It may be half made, and is not on record. Those of other threads are given the time that it
+    takes to begin.
+    """
+    ends_at = time.monotonic() + _BIRTH_SECONDS
+    while stillborn := [m for m in run.unfinished_members() if m.phase is None]:
+        if time.monotonic() > ends_at:
+            run.disown(stillborn)
+            return
+        time.sleep(_BIRTH_SECONDS / 10)
 
 
 def refuse_deadlock(run: Run) -> None:
@@ -553,8 +579,10 @@ class ParkedRun:
         except StopIteration:
             _record_unless_in_loop(run, runtime)
         except BaseException as error:
-            abort(run, runtime, error)
+            self._context = None
+            _end_by(run, runtime, error)
             runtime.log.ended_by(run, error)
+            return
         self._context = None
         runtime.finish(run)
 
@@ -662,10 +690,15 @@ def submit(run: TaskRun, runtime: Runtime) -> None:
         run.after = flow_run.last_submitted.get(run.parent.run_id)
         flow_run.last_submitted[run.parent.run_id] = run
     driver = _driver_of(run, runtime, flow_run)
-    if run.earlier is None:  # on record at once, whenever it begins
-        submit_run(run, runtime.rules)
-        _record_unless_in_loop(run, runtime)
-    driver.start()
+    try:
+        if run.earlier is None:  # on record at once, whenever it begins
+            submit_run(run, runtime.rules)
+            _record_unless_in_loop(run, runtime)
+        driver.start()
+    except BaseException as error:  # Ctrl-C
+        if not run.is_set():
+            _end_by(run, runtime, error)
+        raise
 
 
 def _driver_of(run: TaskRun, runtime: Runtime, flow_run: FlowRun | None) -> LoopRun | ParkedRun:
@@ -740,16 +773,33 @@ class LoopRun:
         self._leave_turnstile()
         try:
             await drive_async(self.run, self._runtime)
-        except (Exception, KeyboardInterrupt, SystemExit) as error:
-            # On record already; whoever asks for the result gets it.
-            self._runtime.log.ended_by(self.run, error)
+        except GeneratorExit:  # the coroutine is thrown away
+            raise
+        except BaseException as error:
+            # On record already; whoever asks for the result gets it. The loop gets nothing but its
+            # own cancellation, as anything else in one of its tasks would be taken for its trouble.
+            cancelled, others = _split(error)
+            if others is not None:
+                self._runtime.log.ended_by(self.run, others)
+            if cancelled is not None:
+                raise cancelled from None
 
     def _end(self, _task: object = None) -> None:
         self._cancel = None  # it leads back to this
-        self._leave_turnstile()
-        if not self.run.is_set():  # cancelled before its first step, or the loop is closed
-            abort(self.run, self._runtime, RunCancelled("The run was cancelled before it began."))
-            self._runtime.finish(self.run)
+        try:
+            if not self.run.is_set():  # cancelled before its first step, or the loop is closed
+                error = RunCancelled("The run was cancelled before it began.")
+                _end_by(self.run, self._runtime, error)
+        finally:
+            self._leave_turnstile()
+
+
+def _split(error: BaseException) -> tuple[BaseException | None, BaseException | None]:
+    """The part of it that is the loop's cancellation, and the part that is not."""
+    kind = anyio.get_cancelled_exc_class()
+    if isinstance(error, BaseExceptionGroup):
+        return cast("BaseExceptionGroup[BaseException]", error).split(kind)
+    return (error, None) if isinstance(error, kind) else (None, error)
 
 
 async def run_on_worker(run: Run, runtime: Runtime) -> None:

@@ -9,7 +9,6 @@ result gives its place to another lane, so a bounded pool cannot be parked full.
 from __future__ import annotations
 
 import contextlib
-import importlib
 import logging
 import threading
 import time
@@ -69,8 +68,6 @@ class Lanes(BlockablePool):
     """
 
     def __init__(self, host: LoopThread, limit: int) -> None:
-        # anyio would load this in the host's thread, and a child forked meanwhile could never.
-        importlib.import_module("anyio._backends._asyncio")
         self._host = host
         self._limit = limit
         self._queue: deque[Callable[[], None]] = deque()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias
 from uuid import UUID
@@ -572,6 +572,12 @@ class FlowRun(Run[FlowOptions]):
     def all_members(self) -> tuple[Run, ...]:
         """All runs submitted or called under it that it has not let go of."""
         return (*self.members, *tuple(self._passing))
+
+    def disown(self, runs: Collection[Run]) -> None:
+        """Join these no more."""
+        self.members = [member for member in self.members if member not in runs]
+        for run in runs:
+            self._passing.pop(run, None)
 
     def let_go_of(self, run: Run) -> None:
         """Keep no more of a run that passes than what a final state asks for."""

@@ -7,10 +7,13 @@ the interpreter ends, after all that was submitted has ended.
 from __future__ import annotations
 
 import atexit
+import importlib
+import logging
 import os
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -56,6 +59,9 @@ class Runtime:
     """
 
     def __init__(self, settings: Settings) -> None:
+        # anyio would load this in another thread, and a child forked meanwhile could never: a fork
+        # waits until this runtime is made.
+        importlib.import_module("anyio._backends._asyncio")
         self.settings = settings
         self.left_behind = False
         self.log = RunLog(settings.logging_level)
@@ -98,7 +104,11 @@ class Runtime:
         run.recorded = length
         if not self.left_behind:
             self.store.record(run, length)
-            self.log.entered(run, since)
+            try:
+                self.log.entered(run, since)
+            except Exception:  # a handler's trouble is not the run's
+                if logging.raiseExceptions:
+                    traceback.print_exc()
 
     def commit(self) -> Latch:
         """Set when all that was recorded is durable."""
@@ -136,7 +146,7 @@ class Runtime:
     def finish(self, run: Run) -> None:
         """Let everybody know that the run has ended."""
         if isinstance(run, TaskRun) and run.claimed_key is not None:
-            del self._owners[run.claimed_key]
+            self._owners.pop(run.claimed_key, None)
         run.end()
 
     def workers_of(self, runner: TaskRunner) -> Workers:

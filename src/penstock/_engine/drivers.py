@@ -114,7 +114,10 @@ def _look_up_or_claim(effect: Effect, run: Run, runtime: Runtime) -> Outcome:
 
 
 def _call_own(run: Run) -> Outcome:
-    """Call the run's sync function in this thread."""
+    """Call the run's sync function in this thread: `call_as` without making a call to pass to it.
+
+    Only for a run that nobody can end meanwhile, as one that ends lets go of its arguments.
+    """
     token = current_run.set(run)  # type: ignore[arg-type]  # there are two kinds of run
     try:
         return Value(run.options.fn(*run.args, **run.kwargs))

@@ -33,7 +33,14 @@ LAYERS: Layers = (
     ("_engine.definitions",),
     ("history", "futures", "streams", "logging", "context"),
     ("_engine.mapping", "_engine.signature"),
-    ("_engine.drivers",),
+    (
+        "_engine.drivers.starting",
+        "_engine.drivers.loop_tasks",
+        "_engine.drivers.parked",
+        "_engine.drivers.in_loop",
+        "_engine.drivers.in_thread",
+    ),
+    ("_engine.drivers.bookkeeping", "_engine.drivers.calls", "_engine.drivers.deadlocks"),
     ("_engine.runtime",),
     ("task_runners", "stores.sqlite", "stores.memory"),
     (
@@ -74,7 +81,7 @@ LAYERS: Layers = (
 PLUGIN = LAYERS[0]
 """What only mypy imports, and so may import mypy."""
 
-EMPTY = {"_engine"}
+EMPTY = {"_engine", "_engine.drivers"}
 """Packages that hold nothing but a docstring."""
 
 OTHER_NAMES = {"double", "md", "start_soon"}

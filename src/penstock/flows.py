@@ -30,7 +30,9 @@ from penstock._engine.definitions import (
     hash_of_defining_file,
     is_coroutine_function,
 )
-from penstock._engine.drivers import drive_async, drive_sync, run_on_engine_loop, run_on_worker
+from penstock._engine.drivers.in_loop import drive_async
+from penstock._engine.drivers.in_thread import drive_sync
+from penstock._engine.drivers.starting import run_on_engine_loop, run_on_worker
 from penstock._engine.names import MakeName, name_maker
 from penstock._engine.runs import FlowRun
 from penstock._engine.runtime import get_runtime

@@ -10,7 +10,7 @@ from uuid import UUID
 from typing_extensions import TypeVar
 
 from penstock._engine.arguments import Handle
-from penstock._engine.drivers import refuse_deadlock
+from penstock._engine.drivers.deadlocks import refuse_deadlock
 from penstock.states import State
 
 R = TypeVar("R", covariant=True)

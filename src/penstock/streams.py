@@ -13,7 +13,7 @@ from typing import Any, Final, Generic, Protocol, TypeAlias, cast
 
 from typing_extensions import TypeVar
 
-from penstock._engine.drivers import refuse_deadlock
+from penstock._engine.drivers.deadlocks import refuse_deadlock
 from penstock._engine.latch import Latch
 from penstock._engine.loops import current_port
 from penstock._engine.mapping import Call, Rows

@@ -32,13 +32,9 @@ from penstock._engine.definitions import (
     is_coroutine_function,
     seconds_or_none,
 )
-from penstock._engine.drivers import (
-    drive_async,
-    drive_sync,
-    run_on_engine_loop,
-    run_on_worker,
-    submit,
-)
+from penstock._engine.drivers.in_loop import drive_async
+from penstock._engine.drivers.in_thread import drive_sync
+from penstock._engine.drivers.starting import run_on_engine_loop, run_on_worker, submit
 from penstock._engine.loops import current_port
 from penstock._engine.mapping import Rows, arguments_of_call, calls_of_map, unmapped
 from penstock._engine.names import MakeName, name_maker

@@ -14,7 +14,7 @@ import anyio
 import pytest
 
 from penstock import TaskFuture, flow, history, task
-from penstock._engine import drivers
+from penstock._engine.drivers import calls, parked
 from penstock._engine.effects import Outcome
 from penstock._engine.latch import Latch
 from penstock._engine.runs import Run
@@ -258,13 +258,13 @@ def test_a_run_cancelled_while_a_worker_is_about_to_call_it_is_not_called_with_l
 ) -> None:
     """What has ended lets go of its arguments; a worker may be just about to use them."""
     called: list[str] = []
-    call_as = drivers.call_as
+    call_as = calls.call_as
 
     def cancel_and_call(run: Run, call: Callable[[], object]) -> Outcome:
         run.cancel()
         return call_as(run, call)
 
-    monkeypatch.setattr(drivers, "call_as", cancel_and_call)
+    monkeypatch.setattr(parked, "call_as", cancel_and_call)
 
     @task
     def remove(path: str = "everything") -> None:

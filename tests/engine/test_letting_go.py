@@ -10,7 +10,8 @@ import anyio.lowlevel
 import pytest
 
 from penstock import flow, task
-from penstock._engine.drivers import LoopRun, ParkedRun
+from penstock._engine.drivers.loop_tasks import LoopRun
+from penstock._engine.drivers.parked import ParkedRun
 from penstock._engine.runs import Run
 from penstock._engine.runtime import Runtime
 from tests.conftest import RunLoop

@@ -9,7 +9,7 @@ Before a driver does what is asked for, it puts the states on record that the ru
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import msgspec
 from typing_extensions import TypeVar
@@ -90,6 +90,9 @@ class Value(msgspec.Struct, frozen=True):
     """It went well."""
 
     value: Any = None
+
+
+DONE: Final = Value()
 
 
 class Error(msgspec.Struct, frozen=True):

@@ -10,7 +10,7 @@ from typing import Any, Final, Generic, TypeAlias
 from typing_extensions import TypeVar
 
 from penstock._engine.arguments import Handle
-from penstock._engine.drivers import refuse_deadlock
+from penstock._engine.drivers.deadlocks import refuse_deadlock
 from penstock.exceptions import ParameterError
 from penstock.states import State, is_state
 

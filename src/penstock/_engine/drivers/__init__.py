@@ -1,0 +1,1 @@
+"""The drivers: they run the rules, and do what the rules ask for. None of them decides anything."""

@@ -1,0 +1,122 @@
+"""User code is called as the code of its run: in this thread, in time, or in a loop."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextvars import Context
+from inspect import isawaitable
+from typing import Any
+
+import anyio
+
+from penstock._engine.current import current_run
+from penstock._engine.effects import CallHook, Error, Interrupted, Outcome, TimedOut, Value
+from penstock._engine.latch import Latch
+from penstock._engine.loops import context_for
+from penstock._engine.runs import Run
+from penstock._engine.runtime import Runtime
+
+
+def call_as(run: Run, call: Callable[[], object]) -> Outcome:
+    """Call sync code of the user's in this thread, as code of the run."""
+    token = current_run.set(run)  # type: ignore[arg-type]  # there are two kinds of run
+    try:
+        return Value(call())
+    except Exception as error:
+        return Error(error)
+    except BaseException as error:
+        return Interrupted(error)
+    finally:
+        current_run.reset(token)
+
+
+def call_own(run: Run) -> Outcome:
+    """Call the run's sync function in this thread: `call_as` without making a call to pass to it.
+
+    Only for a run that nobody can end meanwhile, as one that ends lets go of its arguments.
+    """
+    token = current_run.set(run)  # type: ignore[arg-type]  # there are two kinds of run
+    try:
+        return Value(run.options.fn(*run.args, **run.kwargs))
+    except Exception as error:
+        return Error(error)
+    except BaseException as error:
+        return Interrupted(error)
+    finally:
+        current_run.reset(token)
+
+
+def call_in_time(run: Run, call: Callable[[], object], runtime: Runtime) -> Outcome:
+    """Call sync code in a thread that can be left to itself when its time is up.
+
+    Code in a thread cannot be stopped; so it is not waited for.
+    """
+    seconds = run.options.timeout_seconds
+    assert seconds is not None, "asked for only where there is a time limit"
+    answers: list[Outcome] = []
+    answered = Latch()
+    context = context_for(None)
+
+    def work() -> None:
+        answers.append(context.run(call_as, run, call))
+        answered.set()
+
+    runtime.threads.run_soon(work)
+    if answered.wait(seconds, gives_up_place=False):
+        return answers[0]
+    runtime.log.abandoned(run, seconds)
+    return TimedOut()
+
+
+def run_in(context: Context, call: Callable[..., Outcome], *args: Any) -> Outcome:
+    try:
+        return context.run(call, *args)
+    except RuntimeError as error:
+        if "is already entered" not in str(error):
+            raise
+        # An attempt before, left to itself when its time was up, is still inside.
+        return context.copy().run(call, *args)
+
+
+def call_hook(effect: CallHook, run: Run, runtime: Runtime) -> Outcome:
+    """Call a hook in this thread, and wait for an async one."""
+    outcome = call_as(run, effect.call)
+    if type(outcome) is Value and isawaitable(outcome.value):
+        return _await_elsewhere(outcome.value, run, runtime)
+    return outcome
+
+
+def _await_elsewhere(awaitable: Awaitable[object], run: Run, runtime: Runtime) -> Outcome:
+    """Have it awaited in the engine's loop for async code, and wait for that."""
+    answers: list[Outcome] = []
+    answered = Latch()
+
+    async def work() -> None:
+        try:
+            answers.append(await await_as(run, awaitable))
+        finally:
+            answered.set()
+
+    loop = runtime.async_loop
+    if loop.is_current():  # it cannot wait for itself
+        context = context_for(None)
+        runtime.threads.run_soon(lambda: context.run(lambda: anyio.run(work)))
+    elif not loop.spawn(work, context_for(loop.port.library)):
+        return Interrupted()
+    answered.wait()
+    return answers[0] if answers else Interrupted()
+
+
+async def await_as(run: Run, awaitable: Awaitable[object]) -> Outcome:
+    """Await something of the user's, as code of the run."""
+    token = current_run.set(run)  # type: ignore[arg-type]  # there are two kinds of run
+    try:
+        outcome: Outcome = Value(await awaitable)
+    except GeneratorExit:  # the coroutine is thrown away, wherever that happens
+        raise
+    except Exception as error:
+        outcome = Error(error)
+    except BaseException as error:
+        outcome = Interrupted(error)
+    current_run.reset(token)
+    return outcome

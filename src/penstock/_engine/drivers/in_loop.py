@@ -1,0 +1,179 @@
+"""Drives a run to its end in a task of an event loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from functools import partial
+from inspect import isawaitable
+from typing import Any
+
+import anyio
+
+from penstock._engine.current import current_run
+from penstock._engine.drivers.bookkeeping import abort, look_up_or_claim, steps_of
+from penstock._engine.drivers.calls import await_as, call_as
+from penstock._engine.effects import (
+    DONE,
+    Acquire,
+    Ask,
+    CallHook,
+    Commit,
+    Effect,
+    Error,
+    Interrupted,
+    Invoke,
+    Join,
+    Outcome,
+    Sleep,
+    TimedOut,
+    Value,
+    WaitFor,
+)
+from penstock._engine.latch import Latch
+from penstock._engine.loops import current_port
+from penstock._engine.runs import FlowRun, Run
+from penstock._engine.runtime import Runtime
+
+
+async def drive_async(run: Run, runtime: Runtime) -> None:
+    """Run to the end in this task.
+
+    Raises:
+        BaseException: the loop's cancellation, KeyboardInterrupt or SystemExit, after the end was
+            recorded.
+    """
+    if run.port is None:
+        run.port = current_port()
+    if isinstance(run, FlowRun):
+        run.loop = run.port
+    try:
+        interruption = await _take_steps_async(run, runtime)
+    except BaseException as error:
+        if not run.history or not run.is_final(len(run.history)):
+            abort(run, runtime, error)
+        raise
+    finally:
+        runtime.finish(run)
+    if interruption is not None:
+        raise interruption
+
+
+async def _take_steps_async(run: Run, runtime: Runtime) -> BaseException | None:
+    """Drive the rules to their end; what interrupted them."""
+    steps = steps_of(run, runtime)
+    outcome: Any = None
+    interruption: BaseException | None = None
+    while True:
+        try:
+            effect = steps.send(outcome)
+        except StopIteration:
+            effect = None
+        if type(effect) is Acquire:
+            outcome = DONE
+            continue
+        runtime.record(run)
+        if runtime.store.is_crowded:
+            await _relieved(runtime)
+        if effect is None:
+            return interruption
+        if type(effect) is Invoke:
+            outcome = await _invoke_async(run)
+        else:
+            outcome = await _answer_async(effect, run, runtime)
+        if type(outcome) is Interrupted:
+            interruption = outcome.exception
+
+
+async def _relieved(runtime: Runtime) -> None:
+    relief = runtime.store.relieve()
+    if relief is not None:
+        await shielded(relief)
+
+
+async def _answer_async(effect: Effect, run: Run, runtime: Runtime) -> Outcome:
+    if type(effect) is Ask:
+        return call_as(run, effect.call)
+    if type(effect) is CallHook:
+        return await _call_hook_async(effect, run)
+    if type(effect) is Sleep:
+        return await _cancellable(partial(anyio.sleep, effect.seconds))
+    if type(effect) is WaitFor:
+        return await _cancellable(partial(_wait_for_async, effect))
+    if type(effect) is Join:
+        assert isinstance(run, FlowRun), "only flows join"
+        return await _join_async(run, effect.cancel)
+    if type(effect) is Commit:
+        run.driver = None  # what is being written cannot be taken back
+        await shielded(runtime.commit())
+        runtime.store.check()
+        return DONE
+    return look_up_or_claim(effect, run, runtime)
+
+
+async def _call_hook_async(effect: CallHook, run: Run) -> Outcome:
+    """Call a hook, and await an async one here, even where the run was cancelled."""
+    outcome = call_as(run, effect.call)
+    if type(outcome) is Value and isawaitable(outcome.value):
+        with anyio.CancelScope(shield=True):
+            return await await_as(run, outcome.value)
+    return outcome
+
+
+async def _invoke_async(run: Run) -> Outcome:
+    """Await the run's function, within its time."""
+    seconds = run.options.timeout_seconds
+    token = current_run.set(run)  # type: ignore[arg-type]  # there are two kinds of run
+    try:
+        if seconds is None:
+            outcome: Outcome = Value(await run.options.fn(*run.args, **run.kwargs))
+        else:
+            outcome = await _in_time(run, seconds)
+    except GeneratorExit:  # the coroutine is thrown away, wherever that happens
+        raise
+    except Exception as error:
+        outcome = Error(error)
+    except BaseException as error:
+        outcome = Interrupted(error)
+    current_run.reset(token)
+    return outcome
+
+
+async def _in_time(run: Run, seconds: float) -> Outcome:
+    with anyio.move_on_after(seconds):
+        return Value(await run.options.fn(*run.args, **run.kwargs))
+    return TimedOut()
+
+
+async def _cancellable(wait: Callable[[], Coroutine[Any, Any, None]]) -> Outcome:
+    try:
+        await wait()
+    except (Exception, GeneratorExit):
+        raise
+    except BaseException as cancelled:
+        return Interrupted(cancelled)
+    return DONE
+
+
+async def _wait_for_async(effect: WaitFor) -> None:
+    for latch in effect.latches:
+        await latch.wait_async()
+
+
+async def shielded(latch: Latch) -> None:
+    with anyio.CancelScope(shield=True):
+        await latch.wait_async()
+
+
+async def _join_async(run: FlowRun, cancel: bool) -> Outcome:
+    if cancel:
+        run.cancel_members()
+        with anyio.CancelScope(shield=True):
+            await _wait_for_members(run)
+        return DONE
+    return await _cancellable(partial(_wait_for_members, run))
+
+
+async def _wait_for_members(run: FlowRun) -> None:
+    while unfinished := run.unfinished_members():
+        for member in unfinished:
+            await member.wait_async()

@@ -1,0 +1,145 @@
+"""Drives a run to its end in the calling thread."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from penstock._engine.drivers.bookkeeping import (
+    end_by,
+    look_up_or_claim,
+    record_patiently,
+    steps_of,
+)
+from penstock._engine.drivers.calls import call_as, call_hook, call_in_time, call_own
+from penstock._engine.drivers.deadlocks import refuse_deadlock
+from penstock._engine.effects import (
+    DONE,
+    Acquire,
+    Ask,
+    CallHook,
+    Commit,
+    Effect,
+    Interrupted,
+    Invoke,
+    Join,
+    Outcome,
+    Sleep,
+    WaitFor,
+)
+from penstock._engine.runs import FlowRun, Run, TaskRun
+from penstock._engine.runtime import Runtime
+
+_BIRTH_SECONDS = 0.1
+
+
+def drive_sync(run: Run, runtime: Runtime) -> None:
+    """Run to the end in this thread.
+
+    Raises:
+        KeyboardInterrupt, SystemExit: after the end was recorded.
+    """
+    try:
+        interruption = _take_steps(run, runtime)
+    except BaseException as error:
+        end_by(run, runtime, error)
+        raise
+    try:
+        runtime.finish(run)
+    except BaseException:  # Ctrl-C, and whoever joins the run would wait for ever
+        runtime.finish(run)
+        raise
+    if interruption is not None:
+        raise interruption
+
+
+def _take_steps(run: Run, runtime: Runtime) -> BaseException | None:
+    """Drive the rules to their end; what interrupted them."""
+    steps = steps_of(run, runtime)
+    outcome: Any = None
+    interruption: BaseException | None = None
+    while True:
+        try:
+            effect = steps.send(outcome)
+        except StopIteration:
+            record_patiently(run, runtime)
+            return interruption
+        if type(effect) is Acquire:
+            outcome = DONE
+            continue
+        record_patiently(run, runtime)
+        if type(effect) is Invoke and run.options.timeout_seconds is None:
+            outcome = call_own(run)
+        else:
+            outcome = _answer_sync(effect, run, runtime)
+        if type(outcome) is Interrupted:
+            interruption = outcome.exception
+
+
+def _answer_sync(effect: Effect, run: Run, runtime: Runtime) -> Outcome:
+    if type(effect) is Invoke:
+        return _interruptible(partial(call_in_time, run, run.call(), runtime))
+    if type(effect) is Ask:
+        return call_as(run, effect.call)
+    if type(effect) is CallHook:
+        return _interruptible(partial(call_hook, effect, run, runtime))
+    if type(effect) is Sleep:
+        return _interruptible(partial(_sleep, effect.seconds))
+    if type(effect) is WaitFor:
+        return _interruptible(partial(_wait_for, effect))
+    if type(effect) is Join:
+        assert isinstance(run, FlowRun), "only flows join"
+        return _interruptible(partial(_join_sync, effect, run, runtime))
+    if type(effect) is Commit:
+        runtime.commit().wait()
+        runtime.store.check()
+        return DONE
+    return look_up_or_claim(effect, run, runtime)
+
+
+def _interruptible(wait: Callable[[], Outcome]) -> Outcome:
+    try:
+        return wait()
+    except (KeyboardInterrupt, SystemExit) as interruption:
+        return Interrupted(interruption)
+
+
+def _sleep(seconds: float) -> Outcome:
+    time.sleep(seconds)
+    return DONE
+
+
+def _wait_for(effect: WaitFor) -> Outcome:
+    for latch in effect.latches:
+        if isinstance(latch, FlowRun | TaskRun):
+            refuse_deadlock(latch)
+        latch.wait()
+    return DONE
+
+
+def _join_sync(effect: Join, run: FlowRun, runtime: Runtime) -> Outcome:
+    if runtime.left_behind:  # in a forked child; the members are the parent's
+        return DONE
+    if effect.cancel:
+        run.cancel_members()
+        _disown_stillborn(run)
+    while unfinished := run.unfinished_members():
+        for member in unfinished:
+            member.wait()
+    return DONE
+
+
+def _disown_stillborn(run: FlowRun) -> None:
+    """Wait for no member that was made and will not be driven: Ctrl-C came in between.
+
+    It may be half made, and is not on record. Those of other threads are given the time that it
+    takes to begin.
+    """
+    ends_at = time.monotonic() + _BIRTH_SECONDS
+    while stillborn := [m for m in run.unfinished_members() if m.phase is None]:
+        if time.monotonic() > ends_at:
+            run.disown(stillborn)
+            return
+        time.sleep(_BIRTH_SECONDS / 10)

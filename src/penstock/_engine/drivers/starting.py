@@ -1,0 +1,90 @@
+"""Starts runs beside the code that asks for them."""
+
+from __future__ import annotations
+
+import anyio
+
+from penstock._engine.drivers.bookkeeping import end_by, record_unless_in_loop
+from penstock._engine.drivers.loop_tasks import LoopRun
+from penstock._engine.drivers.parked import ParkedRun
+from penstock._engine.lanes import Workers
+from penstock._engine.lifecycle import submit_run
+from penstock._engine.loops import LoopPort, current_port
+from penstock._engine.runs import FlowRun, Run, TaskRun
+from penstock._engine.runtime import Runtime
+from penstock.exceptions import WouldDeadlock
+
+
+def submit(run: TaskRun, runtime: Runtime) -> None:
+    """Start a run beside the code that asks for it; returns at once.
+
+    Raises:
+        RunCancelled: the flow run that it would belong to has ended.
+    """
+    flow_run = run.flow_run
+    if flow_run is None:
+        runtime.keep(run)
+    elif flow_run.task_runner.is_sequential and run.parent is not None:
+        run.after = flow_run.last_submitted.get(run.parent.run_id)
+        flow_run.last_submitted[run.parent.run_id] = run
+    driver = _driver_of(run, runtime, flow_run)
+    try:
+        if run.earlier is None:  # on record at once, whenever it begins
+            submit_run(run, runtime.rules)
+            record_unless_in_loop(run, runtime)
+        driver.start()
+    except BaseException as error:  # Ctrl-C
+        if not run.is_set():
+            end_by(run, runtime, error)
+        raise
+
+
+def _driver_of(run: TaskRun, runtime: Runtime, flow_run: FlowRun | None) -> LoopRun | ParkedRun:
+    if run.options.is_async:
+        return LoopRun(run, runtime, _loop_of(flow_run, runtime))
+    runner = runtime.default_task_runner if flow_run is None else flow_run.task_runner
+    return ParkedRun(run, runtime, runtime.workers_of(runner))
+
+
+def _loop_of(flow_run: FlowRun | None, runtime: Runtime) -> LoopPort:
+    """The loop that the async tasks of a flow run share; outside of flows, the one that runs."""
+    own = current_port() if flow_run is None else flow_run.loop
+    return own or runtime.async_loop.port
+
+
+async def run_on_worker(run: Run, runtime: Runtime) -> None:
+    """Run sync code beside the loop, and wait for it; cancelled, it cancels the run."""
+    workers: Workers = runtime.threads
+    if isinstance(run, TaskRun):
+        runner = runtime.default_task_runner if run.flow_run is None else run.flow_run.task_runner
+        workers = runtime.workers_of(runner)
+    ParkedRun(run, runtime, workers).start()
+    try:
+        await run.wait_async()
+    except BaseException:
+        run.cancel()
+        with anyio.CancelScope(shield=True):
+            await run.wait_async()
+        raise
+
+
+def run_on_engine_loop(run: Run, runtime: Runtime) -> None:
+    """Run async code from sync code, and wait for it.
+
+    Raises:
+        WouldDeadlock: this thread is the one that the code needs.
+        KeyboardInterrupt: after the end was recorded.
+    """
+    loop = runtime.async_loop
+    if loop.is_current():
+        raise WouldDeadlock(
+            f"{run.definition.name}.run_sync() would block the event loop that runs this code. "
+            f"Use `await {run.definition.name}(...)`."
+        )
+    LoopRun(run, runtime, loop.port).start()
+    try:
+        run.wait()
+    except BaseException:
+        run.cancel()
+        run.wait()
+        raise

@@ -55,6 +55,7 @@ LAYERS: Layers = (
     ("_engine.lifecycle", "_engine.effects", "_engine.run_log", "_engine.log_records"),
     ("_engine.runs", "_engine.arguments", "_engine.current"),
     (
+        "_engine.clock",
         "_engine.lanes",
         "_engine.latch",
         "_engine.loops",

@@ -12,7 +12,6 @@ Examples:
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import TypeAlias
@@ -185,14 +184,16 @@ def prune(
     """
     if (older_than is None) == (until is None):
         raise ConfigurationError("prune() takes either older_than or until.")
+    runtime = _flushed()
     if older_than is not None:
-        until = datetime.now(UTC) - older_than
-    return _flushed().store.prune(until, keep_cache, time.time())
+        until = datetime.fromtimestamp(runtime.clock.now(), UTC) - older_than
+    return runtime.store.prune(until, keep_cache, runtime.clock.now())
 
 
 def clear() -> Pruned:
     """Delete all runs that have ended, all stored results, and the whole cache."""
-    return _flushed().store.prune(None, False, time.time())
+    runtime = _flushed()
+    return runtime.store.prune(None, False, runtime.clock.now())
 
 
 def clear_cache(key: str | None = None) -> int:

@@ -6,7 +6,6 @@ import itertools
 import sqlite3
 import threading
 import time
-import types
 from datetime import timedelta
 
 import msgspec
@@ -335,8 +334,7 @@ def clock(engine: Runtime, monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The clock of the engine."""
     clock = Clock()
     engine.rules = msgspec.structs.replace(engine.rules, now=clock.time)
-    module = types.SimpleNamespace(**{**vars(time), "time": clock.time})
-    monkeypatch.setattr("penstock._engine.runtime.time", module)
+    monkeypatch.setattr(engine.clock, "now", clock.time)
     return clock
 
 

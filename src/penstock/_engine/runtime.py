@@ -12,12 +12,12 @@ import logging
 import os
 import sys
 import threading
-import time
 import traceback
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from functools import partial
 
+from penstock._engine.clock import Clock, RealClock
 from penstock._engine.lanes import Workers
 from penstock._engine.latch import Latch
 from penstock._engine.lifecycle import Rulebook
@@ -53,12 +53,13 @@ class Runtime:
 
     Args:
         settings: where to keep the history, and how.
+        clock: the time that it lives in; None: that of the machine.
 
     Raises:
         StoreError: the database cannot be used.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
         # anyio would load this in another thread, and a child forked meanwhile could never: a fork
         # waits until this runtime is made.
         importlib.import_module("anyio._backends._asyncio")
@@ -66,10 +67,11 @@ class Runtime:
         self.left_behind = False
         self.log = RunLog(settings.logging_level)
         self.host = LoopThread("penstock-engine")
+        self.clock: Clock = clock or RealClock(self.host)
         self.store: Store = self._new_store()
         self.threads = FreeThreads()
         self.rules = Rulebook(
-            time.time,
+            self.clock.now,
             self.log.warn,
             settings.durability == "strict",
             self.log.raised_beside,
@@ -116,7 +118,7 @@ class Runtime:
 
     def look_up(self, key: str) -> CacheHit | None:
         """The result stored under a key; one that cannot be read back counts as none."""
-        found = self.store.look_up(key, time.time())
+        found = self.store.look_up(key, self.clock.now())
         if found is None:
             return None
         try:
@@ -273,10 +275,10 @@ def _close_at_the_end_of_a_worker_process() -> None:
 
 
 @contextmanager
-def use_settings(settings: Settings) -> Generator[Runtime]:
+def use_settings(settings: Settings, clock: Clock | None = None) -> Generator[Runtime]:
     """A runtime of its own for the whole process while inside; closed at the end."""
     with _process.lock:
-        before, _process.runtime = _process.runtime, Runtime(settings)
+        before, _process.runtime = _process.runtime, Runtime(settings, clock)
         mine = _process.runtime
     try:
         yield mine

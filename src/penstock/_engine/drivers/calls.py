@@ -62,7 +62,7 @@ def call_in_time(run: Run, call: Callable[[], object], runtime: Runtime) -> Outc
         answered.set()
 
     runtime.threads.run_soon(work)
-    if answered.wait(seconds, gives_up_place=False):
+    if runtime.clock.wait_for(answered, seconds):
         return answers[0]
     runtime.log.abandoned(run, seconds)
     return TimedOut()

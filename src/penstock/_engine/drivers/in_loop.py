@@ -77,7 +77,7 @@ async def _take_steps_async(run: Run, runtime: Runtime) -> BaseException | None:
         if effect is None:
             return interruption
         if type(effect) is Invoke:
-            outcome = await _invoke_async(run)
+            outcome = await _invoke_async(run, runtime)
         else:
             outcome = await _answer_async(effect, run, runtime)
         if type(outcome) is Interrupted:
@@ -96,7 +96,7 @@ async def _answer_async(effect: Effect, run: Run, runtime: Runtime) -> Outcome:
     if type(effect) is CallHook:
         return await _call_hook_async(effect, run)
     if type(effect) is Sleep:
-        return await _cancellable(partial(anyio.sleep, effect.seconds))
+        return await _cancellable(partial(runtime.clock.sleep_async, effect.seconds))
     if type(effect) is WaitFor:
         return await _cancellable(partial(_wait_for_async, effect))
     if type(effect) is Join:
@@ -119,7 +119,7 @@ async def _call_hook_async(effect: CallHook, run: Run) -> Outcome:
     return outcome
 
 
-async def _invoke_async(run: Run) -> Outcome:
+async def _invoke_async(run: Run, runtime: Runtime) -> Outcome:
     """Await the run's function, within its time."""
     seconds = run.options.timeout_seconds
     token = current_run.set(run)  # type: ignore[arg-type]  # there are two kinds of run
@@ -127,7 +127,7 @@ async def _invoke_async(run: Run) -> Outcome:
         if seconds is None:
             outcome: Outcome = Value(await run.options.fn(*run.args, **run.kwargs))
         else:
-            outcome = await _in_time(run, seconds)
+            outcome = await _in_time(run, seconds, runtime)
     except GeneratorExit:  # the coroutine is thrown away, wherever that happens
         raise
     except Exception as error:
@@ -138,8 +138,8 @@ async def _invoke_async(run: Run) -> Outcome:
     return outcome
 
 
-async def _in_time(run: Run, seconds: float) -> Outcome:
-    with anyio.move_on_after(seconds):
+async def _in_time(run: Run, seconds: float, runtime: Runtime) -> Outcome:
+    with runtime.clock.move_on_after(seconds):
         return Value(await run.options.fn(*run.args, **run.kwargs))
     return TimedOut()
 

@@ -86,7 +86,7 @@ def _answer_sync(effect: Effect, run: Run, runtime: Runtime) -> Outcome:
     if type(effect) is CallHook:
         return _interruptible(partial(call_hook, effect, run, runtime))
     if type(effect) is Sleep:
-        return _interruptible(partial(_sleep, effect.seconds))
+        return _interruptible(partial(_sleep, effect.seconds, runtime))
     if type(effect) is WaitFor:
         return _interruptible(partial(_wait_for, effect))
     if type(effect) is Join:
@@ -106,8 +106,8 @@ def _interruptible(wait: Callable[[], Outcome]) -> Outcome:
         return Interrupted(interruption)
 
 
-def _sleep(seconds: float) -> Outcome:
-    time.sleep(seconds)
+def _sleep(seconds: float, runtime: Runtime) -> Outcome:
+    runtime.clock.sleep(seconds)
     return DONE
 
 

@@ -189,7 +189,7 @@ class ParkedRun:
         if type(effect) is Acquire:
             self._workers.run_soon(partial(self._resume, ticket, DONE, on_worker=True))
         elif type(effect) is Sleep:
-            runtime.host.call_later(effect.seconds, go_on)
+            runtime.clock.call_later(effect.seconds, go_on)
         else:
             assert type(effect) is WaitFor, f"no driver knows {effect!r}"
             when_all(effect.latches, go_on)

@@ -1,0 +1,74 @@
+"""The clock of an engine: all that it does with time goes through this port.
+
+Rules ask for time as effects, and drivers ask the clock of their runtime: so an engine with another
+clock lives in another time. The patience of locks, files and lanes is real time, and none of this.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+import anyio
+
+from penstock._engine.latch import Latch
+from penstock._engine.loops import LoopThread
+
+
+class Clock(Protocol):
+    """What an engine asks of time."""
+
+    def now(self) -> float:
+        """The time, in seconds since 1970."""
+        ...
+
+    def sleep(self, seconds: float, /) -> None:
+        """Block this thread for that long."""
+        ...
+
+    async def sleep_async(self, seconds: float) -> None:
+        """Wait for that long in a task of asyncio or trio."""
+        ...
+
+    def call_later(self, seconds: float, call: Callable[[], object]) -> None:
+        """Call `call` after that long, in a thread that it must not keep for long."""
+        ...
+
+    def wait_for(self, latch: Latch, seconds: float) -> bool:
+        """Block this thread until the latch is set; False: `seconds` came first.
+
+        A worker keeps its place in its pool.
+        """
+        ...
+
+    def move_on_after(self, seconds: float) -> AbstractContextManager[object]:
+        """What is awaited inside is cancelled after that long; the code below goes on."""
+        ...
+
+
+class RealClock:
+    """The time of the machine.
+
+    Args:
+        host: the loop that keeps the timers of `call_later`.
+    """
+
+    def __init__(self, host: LoopThread) -> None:
+        # No methods of its own around these: a run asks for the time at each of its states.
+        self.now: Callable[[], float] = time.time
+        self.sleep: Callable[[float], None] = time.sleep
+        self.call_later = host.call_later
+
+    async def sleep_async(self, seconds: float) -> None:
+        """See `Clock`."""
+        await anyio.sleep(seconds)
+
+    def wait_for(self, latch: Latch, seconds: float) -> bool:
+        """See `Clock`."""
+        return latch.wait(seconds, gives_up_place=False)
+
+    def move_on_after(self, seconds: float) -> AbstractContextManager[object]:
+        """See `Clock`."""
+        return anyio.move_on_after(seconds)

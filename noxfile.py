@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import nox
 
 nox.options.default_venv_backend = "venv"
@@ -62,9 +64,14 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """The code blocks of the documentation, run as they stand."""
-    _install(session, "tests")
+    """The documentation: its site, in the session's temporary folder, and its code, run."""
+    _install(session, "tests", "docs")
+    site = Path(session.create_tmp(), "site")
+    no_advertising = {"NO_MKDOCS_2_WARNING": "1", "DISABLE_MKDOCS_2_WARNING": "true"}
+    build = ("mkdocs", "build", "--config-file=.mkdocs.yml", "--site-dir", str(site))
+    session.run(*build, env=no_advertising)
     session.run("pytest", "tests/docs", *session.posargs)
+    session.log(f"The site is in {site}.")
 
 
 @nox.session

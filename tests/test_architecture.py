@@ -30,9 +30,9 @@ LAYERS: Layers = (
     ("mypy", "mypy.verbs", "mypy.decorators", "mypy.library"),
     ("__init__",),
     ("flows", "tasks"),
-    ("_engine.definitions",),
-    ("history", "futures", "streams", "logging", "context"),
-    ("_engine.mapping", "_engine.signature"),
+    ("_engine.submitting", "_engine.definitions"),
+    ("history", "waiting", "streams", "futures", "logging", "context"),
+    ("_engine.mapping", "_engine.signature", "_engine.arrivals"),
     (
         "_engine.drivers.starting",
         "_engine.drivers.loop_tasks",
@@ -52,8 +52,8 @@ LAYERS: Layers = (
         "stores.schema",
     ),
     ("stores",),
-    ("_engine.lifecycle", "_engine.effects", "_engine.run_log", "_engine.log_records"),
-    ("_engine.runs", "_engine.arguments", "_engine.current"),
+    ("_engine.lifecycle", "_engine.run_log", "_engine.log_records"),
+    ("_engine.runs", "_engine.arguments", "_engine.current", "_engine.effects"),
     (
         "_engine.clock",
         "_engine.lanes",

@@ -7,19 +7,23 @@ futures and the history of every run, in your own process.
 from penstock import exceptions, history, states
 from penstock._engine.runtime import close_runtime as shutdown
 from penstock.context import TaskRunContext
-from penstock.flows import AsyncFlow, Flow, flow
-from penstock.futures import FutureList, TaskFuture
+from penstock.flows import AsyncFlow, Flow, cancel_flow_run, flow
+from penstock.futures import FailureAllowed, FutureList, TaskFuture, allow_failure
 from penstock.logging import get_run_logger
 from penstock.retries import exponential_backoff
 from penstock.states import State, StateType
 from penstock.streams import ResultStream
 from penstock.tasks import AsyncTask, Task, task, unmapped
+from penstock.waiting import CompletedFutures, DoneAndNotDone, as_completed, wait, wait_async
 
 __version__ = "0.1.0"
 
 __all__ = [
     "AsyncFlow",
     "AsyncTask",
+    "CompletedFutures",
+    "DoneAndNotDone",
+    "FailureAllowed",
     "Flow",
     "FutureList",
     "ResultStream",
@@ -29,6 +33,9 @@ __all__ = [
     "TaskFuture",
     "TaskRunContext",
     "__version__",
+    "allow_failure",
+    "as_completed",
+    "cancel_flow_run",
     "exceptions",
     "exponential_backoff",
     "flow",
@@ -38,4 +45,6 @@ __all__ = [
     "states",
     "task",
     "unmapped",
+    "wait",
+    "wait_async",
 ]

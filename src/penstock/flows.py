@@ -17,13 +17,13 @@ from typing import (
     cast,
     overload,
 )
+from uuid import UUID
 
 from typing_extensions import TypeVar
 
 from penstock._engine.current import current_run
 from penstock._engine.definitions import (
     CommonOptions,
-    Decorated,
     flag,
     function_name,
     function_or_refuse,
@@ -36,6 +36,7 @@ from penstock._engine.drivers.starting import run_on_engine_loop, run_on_worker
 from penstock._engine.names import MakeName, name_maker
 from penstock._engine.runs import FlowRun
 from penstock._engine.runtime import get_runtime
+from penstock._engine.submitting import Submittable
 from penstock.exceptions import ConfigurationError, UsageError
 from penstock.hooks import Hook, HookFunction, Hooks, with_hooks
 from penstock.records import RunKind
@@ -43,7 +44,7 @@ from penstock.retries import RetryDelays, RetryOn
 from penstock.states import State
 from penstock.task_runners import ConcurrentTaskRunner, TaskRunner
 
-__all__ = ["AsyncFlow", "Flow", "flow"]
+__all__ = ["AsyncFlow", "Flow", "cancel_flow_run", "flow"]
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -59,16 +60,18 @@ class FlowArguments(CommonOptions, total=False):
 
     task_runner: TaskRunner | type[TaskRunner] | None
     validate_parameters: bool
+    fail_fast: bool
     flow_run_name: str | Callable[[], str] | None
     on_cancellation: Sequence[Hook] | None
     on_crashed: Sequence[Hook] | None
 
 
-class _FlowBase(Decorated[P, R]):
+class _FlowBase(Submittable[P, R]):
     """What sync and async flows have in common."""
 
     task_runner: TaskRunner
     validate_parameters: bool
+    fail_fast: bool
 
     def __init__(
         self,
@@ -76,6 +79,7 @@ class _FlowBase(Decorated[P, R]):
         *,
         task_runner: TaskRunner | type[TaskRunner] | None = None,
         validate_parameters: bool = True,
+        fail_fast: bool = False,
         flow_run_name: str | Callable[[], str] | None = None,
         on_cancellation: Sequence[Hook] | None = None,
         on_crashed: Sequence[Hook] | None = None,
@@ -85,6 +89,7 @@ class _FlowBase(Decorated[P, R]):
         super().__init__(RunKind.FLOW, fn, name, hash_of_defining_file(fn), options)
         self.task_runner = _task_runner(task_runner, self._owner)
         self.validate_parameters = flag(validate_parameters, "validate_parameters", self._owner)
+        self.fail_fast = flag(fail_fast, "fail_fast", self._owner)
         self.make_name: MakeName | None = name_maker(
             flow_run_name, self._signature.names, "flow_run_name", self._owner
         )
@@ -105,7 +110,9 @@ class _FlowBase(Decorated[P, R]):
         Raises:
             ConfigurationError: naming the option that has an impossible value.
         """
-        return self._with_changed(options)
+        changed = self._with_changed(options)
+        changed._awaited_first = self._awaited_first
+        return changed
 
     def validated(self, parameters: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
         """The arguments as the annotations want them, where they are to be validated."""
@@ -113,9 +120,17 @@ class _FlowBase(Decorated[P, R]):
             parameters = self._signature.validated(parameters)
         return self._signature.spread(parameters)
 
-    def _new_run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> FlowRun:
+    def _new_run(
+        self, args: Sequence[Any], kwargs: dict[str, Any], *, passes: bool = False
+    ) -> FlowRun:
+        """See `Submittable`."""
+        first = self._awaited_by(kwargs)
         self._signature.check(args, kwargs)
-        return FlowRun(self, current_run.get(), args, kwargs)
+        run = FlowRun(self, current_run.get(), args, kwargs, passes)
+        if first:
+            run.upstreams = [*run.upstreams, *first]
+        get_runtime().flow_runs[run.run_id] = run
+        return run
 
 
 class Flow(_FlowBase[P, R]):
@@ -317,6 +332,7 @@ def flow(
     retry_jitter_factor: float | None = None,
     retry_on: RetryOn | None = None,
     timeout_seconds: float | timedelta | None = None,
+    fail_fast: bool = False,
     validate_parameters: bool = True,
     persist_result: bool = True,
     log_prints: bool | None = None,
@@ -345,8 +361,11 @@ def flow(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:  # noq
             it is never below 0.
         retry_on: the class of exception, or a tuple of them, after which a run is tried again;
             default: any failure. A timeout counts as `RunTimedOut`, which is a `TimeoutError`.
-        timeout_seconds: how long an attempt may take. Async code is cancelled then; sync code
-            runs on a thread of its own and, as no thread can be stopped, is left to itself.
+        timeout_seconds: how long an attempt may take, with all that it submits. Async code is
+            cancelled then; sync code runs on a thread of its own and, as no thread can be
+            stopped, is left to itself.
+        fail_fast: whether the first submitted run that fails, its retries used up, fails the flow
+            run at once: all others are cancelled, and nothing more is started.
         validate_parameters: hold arguments against the annotations, and convert them (`"5"` for
             an `int` is 5).
         persist_result: whether the result is stored with the history.
@@ -365,6 +384,36 @@ def flow(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:  # noq
         return functools.partial(flow, **options) if options else flow
     kind: Any = AsyncFlow if is_coroutine_function(function_or_refuse(fn, "flow")) else Flow
     return kind(fn, **options)
+
+
+def cancel_flow_run(flow_run_id: UUID | str) -> bool:
+    """End a flow run of this process as Cancelled, with all that it submitted; from any thread.
+
+    An async flow is cancelled in its loop. A sync flow that was submitted, or is awaited with
+    `run_async`, ends at once, whatever its code does. One that runs in the thread of its caller
+    goes on until its code returns or raises; it can start nothing more, and what waits for
+    something submitted goes on with a `RunCancelled`.
+
+    Args:
+        flow_run_id: as in `FlowRun.id`, `TaskFuture.run_id` or the history.
+
+    Returns:
+        False: no such run is on in this process.
+
+    Raises:
+        ConfigurationError: it is no id.
+    """
+    try:
+        id_ = flow_run_id if isinstance(flow_run_id, UUID) else UUID(flow_run_id)
+    except (ValueError, TypeError, AttributeError):
+        raise ConfigurationError(
+            f"cancel_flow_run takes the id of a flow run, not {flow_run_id!r}."
+        ) from None
+    run = get_runtime().flow_runs.get(id_.bytes)
+    if run is None or run.is_set():
+        return False
+    run.cancel()
+    return True
 
 
 def _task_runner(given: object, owner: str) -> TaskRunner:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator
-from typing import Any, Generic, Literal, cast, overload
+from collections.abc import Callable, Generator, Iterable
+from typing import Any, ClassVar, Generic, Literal, cast, overload
 from uuid import UUID
 
 from typing_extensions import TypeVar
 
 from penstock._engine.arguments import Handle
 from penstock._engine.drivers.deadlocks import refuse_deadlock
+from penstock.exceptions import ConfigurationError, RunCrashed
 from penstock.states import State
 
 R = TypeVar("R", covariant=True)
@@ -18,17 +19,22 @@ T = TypeVar("T")
 
 
 class TaskFuture(Handle, Generic[R]):
-    """The result of a submitted task, now or later.
+    """The result of a submitted task or flow, now or later.
 
-    Pass it on as an argument to another task, which then starts when this one has ended; or ask
+    Pass it on as an argument to another one, which then starts when this one has ended; or ask
     for its value: `future.result()` from sync code, `await future` from async code.
     """
 
     __slots__ = ()
 
     @property
+    def run_id(self) -> UUID:
+        """The id of the task run or flow run, as in the history (a UUID)."""
+        return self._run.id
+
+    @property
     def task_run_id(self) -> UUID:
-        """The id of the task run (a UUID)."""
+        """The id of the task run (a UUID); of a submitted flow, that of the flow run."""
         return self._run.id
 
     @property
@@ -90,16 +96,56 @@ class TaskFuture(Handle, Generic[R]):
         self._run.add_callback(lambda: callback(self))
 
     def cancel(self) -> None:
-        """End the run as Cancelled, unless it has ended.
+        """End the run as Cancelled, unless it has ended; of a flow, with all that it submitted.
 
         Async code is cancelled in its loop. Sync code that runs already cannot be stopped: the
-        run ends at once, and what its code still returns is dropped.
+        run ends at once, what its code still returns is dropped, and it can start nothing more.
         """
         self._run.cancel()
 
     def __repr__(self) -> str:
         name = getattr(self._run, "name", self._run.id)
         return f"<TaskFuture of {name!r}: {self._run.state.name}>"
+
+
+class FailureAllowed(Handle, Generic[R]):
+    """What `allow_failure` makes of a future."""
+
+    __slots__ = ()
+    may_fail: ClassVar[bool] = True
+
+    def resolved(self) -> object:
+        """The value, or the exception."""
+        state = self._run.state
+        found = state.result(raise_on_failure=False)
+        if state.is_completed() or isinstance(found, Exception):
+            return found
+        return RunCrashed(f"{getattr(self._run, 'name', 'The run')!r} was ended by {found!r}.")
+
+    def __repr__(self) -> str:
+        return f"allow_failure({TaskFuture[R](self._run)!r})"
+
+
+@overload
+def allow_failure(future: TaskFuture[T], /) -> FailureAllowed[T]: ...
+@overload
+def allow_failure(futures: Iterable[TaskFuture[T]], /) -> list[FailureAllowed[T]]: ...
+def allow_failure(
+    future: TaskFuture[T] | Iterable[TaskFuture[T]], /
+) -> FailureAllowed[T] | list[FailureAllowed[T]]:
+    """The future, or the futures, as arguments of a run that starts however theirs have ended.
+
+    The run is given the value or, of a run that did not complete, the exception: what its code
+    raised, or a `RunError`. It also serves in `wait_for`, as with a task that cleans up.
+
+    Raises:
+        ConfigurationError: it is not a future.
+    """
+    if isinstance(future, TaskFuture):
+        return FailureAllowed(future._run)
+    if not isinstance(future, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers may have no types
+        raise ConfigurationError(f"allow_failure takes futures, not {future!r}.")
+    return list(map(allow_failure, future))
 
 
 class FutureList(list[TaskFuture[T]]):

@@ -13,18 +13,19 @@ from typing import Any, Final, Generic, Protocol, TypeAlias, cast
 
 from typing_extensions import TypeVar
 
+from penstock._engine.arrivals import Arrivals
 from penstock._engine.drivers.deadlocks import refuse_deadlock
 from penstock._engine.latch import Latch
 from penstock._engine.loops import current_port
 from penstock._engine.mapping import Call, Rows
-from penstock._engine.runs import TaskRun
+from penstock._engine.runs import Run
 from penstock.exceptions import ConfigurationError, UsageError
 from penstock.states import State
 
 __all__ = ["ResultStream"]
 
 R = TypeVar("R", covariant=True)
-Submit: TypeAlias = Callable[[Sequence[Any], dict[str, Any]], TaskRun]
+Submit: TypeAlias = Callable[[Sequence[Any], dict[str, Any]], Run]
 DEFAULT_WINDOW: Final = 1000
 
 
@@ -43,7 +44,7 @@ class ResultStream(Generic[R]):
         *,
         is_ordered: bool,
         window: int = DEFAULT_WINDOW,
-        take: Callable[[TaskRun], Any] = TaskRun.result,
+        take: Callable[[Run], Any] = Run.result,
     ) -> None:
         self._rows = rows
         self._submit = submit
@@ -65,7 +66,7 @@ class ResultStream(Generic[R]):
         """The same, giving the final states of the runs, failed ones too."""
         return cast("ResultStream[State[R]]", self._like(window=self._window, take=_state_of))
 
-    def _like(self, *, window: int, take: Callable[[TaskRun], Any]) -> ResultStream[R]:
+    def _like(self, *, window: int, take: Callable[[Run], Any]) -> ResultStream[R]:
         return ResultStream(
             self._rows, self._submit, is_ordered=self._is_ordered, window=window, take=take
         )
@@ -108,15 +109,15 @@ class ResultStream(Generic[R]):
             feeder.stop()
 
     def _new_pending(self) -> _Pending:
-        return _InOrder() if self._is_ordered else _AsTheyCome()
+        return _InOrder() if self._is_ordered else Arrivals()
 
-    def _taken(self, run: TaskRun) -> R:
+    def _taken(self, run: Run) -> R:
         if run.flow_run is not None:
             run.flow_run.let_go_of(run)
         return cast("R", self._take(run))
 
 
-def _state_of(run: TaskRun) -> State[Any]:
+def _state_of(run: Run) -> State[Any]:
     return run.state
 
 
@@ -129,81 +130,36 @@ class _Pending(Protocol):
 
     count: int
 
-    def add(self, run: TaskRun) -> None: ...
-    def next(self) -> TaskRun: ...
-    async def next_async(self) -> TaskRun: ...
+    def add(self, run: Run) -> None: ...
+    def next(self) -> Run: ...
+    async def next_async(self) -> Run: ...
 
 
 class _InOrder:
     """Gives the runs in the order of their submission."""
 
     def __init__(self) -> None:
-        self._runs: deque[TaskRun] = deque()
+        self._runs: deque[Run] = deque()
         self.count = 0
 
-    def add(self, run: TaskRun) -> None:
+    def add(self, run: Run) -> None:
         self._runs.append(run)
         self.count += 1
 
-    def next(self) -> TaskRun:
+    def next(self) -> Run:
         run = self._runs[0]
         if not run.is_set():
             refuse_deadlock(run)
             run.wait()
         return self._popped()
 
-    async def next_async(self) -> TaskRun:
+    async def next_async(self) -> Run:
         await self._runs[0].wait_async()
         return self._popped()
 
-    def _popped(self) -> TaskRun:
+    def _popped(self) -> Run:
         self.count -= 1
         return self._runs.popleft()
-
-
-class _AsTheyCome:
-    """Gives the runs in the order in which they end."""
-
-    def __init__(self) -> None:
-        self._ended: deque[TaskRun] = deque()
-        self._last_added: TaskRun | None = None
-        self._bell = Latch()
-        self.count = 0
-
-    def add(self, run: TaskRun) -> None:
-        self.count += 1
-        self._last_added = run
-        run.add_callback(lambda: self._arrive(run))
-
-    def _arrive(self, run: TaskRun) -> None:
-        self._ended.append(run)
-        self._bell.set()
-
-    def next(self) -> TaskRun:
-        while not self._ended:
-            bell = self._new_bell()
-            if not self._ended:
-                if self._last_added is not None:
-                    refuse_deadlock(self._last_added)
-                bell.wait()
-        return self._popped()
-
-    async def next_async(self) -> TaskRun:
-        while not self._ended:
-            bell = self._new_bell()
-            if not self._ended:
-                await bell.wait_async()
-        return self._popped()
-
-    def _new_bell(self) -> Latch:
-        # Who comes appends first and reads the bell after; who waits makes a bell first and looks
-        # after: so one of the two sees the other.
-        self._bell = Latch()
-        return self._bell
-
-    def _popped(self) -> TaskRun:
-        self.count -= 1
-        return self._ended.popleft()
 
 
 class _Intake:

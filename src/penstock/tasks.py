@@ -21,11 +21,9 @@ from typing import (
 
 from typing_extensions import TypeVar
 
-from penstock._engine.arguments import Handle, Upstream
 from penstock._engine.current import current_run
 from penstock._engine.definitions import (
     CommonOptions,
-    Decorated,
     flag,
     function_name,
     function_or_refuse,
@@ -34,20 +32,19 @@ from penstock._engine.definitions import (
 )
 from penstock._engine.drivers.in_loop import drive_async
 from penstock._engine.drivers.in_thread import drive_sync
-from penstock._engine.drivers.starting import run_on_engine_loop, run_on_worker, submit
+from penstock._engine.drivers.starting import run_on_engine_loop, run_on_worker
 from penstock._engine.loops import current_port
-from penstock._engine.mapping import Rows, arguments_of_call, calls_of_map, unmapped
+from penstock._engine.mapping import unmapped
 from penstock._engine.names import MakeName, name_maker
 from penstock._engine.runs import TaskRun
 from penstock._engine.runtime import get_runtime
+from penstock._engine.submitting import Submittable
 from penstock.caching import CacheKeyFunction, task_input_hash
 from penstock.context import TaskRunContext
 from penstock.exceptions import ConfigurationError, UsageError
-from penstock.futures import FutureList, TaskFuture
 from penstock.records import RunKind
 from penstock.retries import RetryDelays, RetryOn, RetryPolicy, exponential_backoff, with_condition
 from penstock.states import State
-from penstock.streams import ResultStream
 
 __all__ = ["AsyncTask", "Task", "exponential_backoff", "task", "task_input_hash", "unmapped"]
 
@@ -72,7 +69,7 @@ class TaskArguments(CommonOptions, total=False):
     refresh_cache: bool
 
 
-class _TaskBase(Decorated[P, R]):
+class _TaskBase(Submittable[P, R]):
     """What sync and async tasks have in common."""
 
     cache_key_fn: CacheKeyFunction | None
@@ -110,7 +107,6 @@ class _TaskBase(Decorated[P, R]):
         self.retry_policy: RetryPolicy = with_condition(
             self.retry_policy, retry_condition_fn, owner
         )
-        self._awaited_first: tuple[Upstream, ...] = ()
         self.next_number: Callable[[], int] = itertools.count().__next__
 
     # What the rules ask for
@@ -146,85 +142,13 @@ class _TaskBase(Decorated[P, R]):
     def _new_run(
         self, args: Sequence[Any], kwargs: dict[str, Any], *, passes: bool = False
     ) -> TaskRun:
-        """A run that has not begun; takes `wait_for` out of the arguments."""
-        first = self._awaited_first
-        if kwargs and "wait_for" in kwargs:
-            first += tuple(_upstreams(kwargs.pop("wait_for")))
+        """See `Submittable`."""
+        first = self._awaited_by(kwargs)
         self._signature.check(args, kwargs)
         run = TaskRun(self, current_run.get(), args, kwargs, passes)
         if first:
             run.upstreams = [*run.upstreams, *first]
         return run
-
-    def submit(self, *args: Any, **kwargs: Any) -> TaskFuture[R]:
-        """Start a run beside this code and return its future at once.
-
-        Takes the function's own arguments; any of them may be or hold futures, at any depth, and
-        the run starts when they have ended. `wait_for=[...]` names futures that it waits for
-        besides. Sync tasks run on the task runner's workers, async ones in the flow's event loop.
-
-        Raises:
-            ParameterError: the function does not take such arguments.
-        """
-        runtime = get_runtime()
-        run = self._new_run(args, kwargs)
-        submit(run, runtime)
-        return TaskFuture(run)
-
-    def map(self, *args: Any, **kwargs: Any) -> FutureList[R]:
-        """Submit one run for each item of the iterable arguments, taken together.
-
-        Text, bytes, `unmapped(...)` values and what is not iterable are the same for every run.
-
-        Raises:
-            ParameterError: nothing to map over, different lengths, or the function does not take
-                such arguments.
-        """
-        first = tuple(_upstreams(kwargs.pop("wait_for", ())))
-        waiting = self._after(first) if first else self
-        calls = calls_of_map(self._signature.given(args, kwargs), self._owner)
-        spread = (arguments_of_call(call, len(args)) for call in calls)
-        return FutureList(waiting.submit(*a, **k) for a, k in spread)
-
-    def imap(self, *args: Any, **kwargs: Any) -> ResultStream[R]:
-        """The results of one run an item, in the order of the items; for iterables of any length.
-
-        Takes what `map` takes, and async iterables. Runs are submitted while the results are
-        iterated, with `for` or with `async for`, at most 1,000 ahead of them; see `ResultStream`.
-
-        Raises:
-            ParameterError: nothing to map over, or the function does not take such arguments.
-                While iterating: an iterable has ended before another one.
-        """
-        return self._stream(args, kwargs, is_ordered=True)
-
-    def imap_unordered(self, *args: Any, **kwargs: Any) -> ResultStream[R]:
-        """The same, each result as soon as there is one; see `imap`."""
-        return self._stream(args, kwargs, is_ordered=False)
-
-    def _stream(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any], *, is_ordered: bool
-    ) -> ResultStream[R]:
-        first = tuple(_upstreams(kwargs.pop("wait_for", ())))
-        waiting = self._after(first) if first else self
-        rows = Rows(self._signature.given(args, kwargs), len(args), self._owner)
-        return ResultStream(rows, waiting._submit_passing, is_ordered=is_ordered)
-
-    def _submit_passing(self, args: Sequence[Any], kwargs: dict[str, Any]) -> TaskRun:
-        """Submit a run that its flow lets go of once its result has been taken."""
-        runtime = get_runtime()
-        run = self._new_run(args, kwargs, passes=True)
-        submit(run, runtime)
-        return run
-
-    def wait_for(self, *futures: TaskFuture[Any] | State[Any]) -> Self:
-        """This task, its runs starting only after these have completed."""
-        return self._after(tuple(_upstreams(futures)))
-
-    def _after(self, upstreams: tuple[Upstream, ...]) -> Self:
-        waiting = self._duplicate()
-        waiting._awaited_first = (*self._awaited_first, *upstreams)
-        return waiting
 
 
 class Task(_TaskBase[P, R]):
@@ -475,11 +399,3 @@ def task(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:  # noq
         return functools.partial(task, **options) if options else task
     kind: Any = AsyncTask if is_coroutine_function(function_or_refuse(fn, "task")) else Task
     return kind(fn, **options)
-
-
-def _upstreams(futures: object) -> Iterable[Upstream]:
-    given = cast("Iterable[object]", futures if isinstance(futures, Iterable) else (futures,))
-    for future in given:
-        if not isinstance(future, Handle | State):
-            raise ConfigurationError(f"wait_for takes futures and states, not {future!r}.")
-        yield cast("Upstream", future)

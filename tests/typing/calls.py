@@ -11,14 +11,22 @@ from typing_extensions import TypeVar
 from penstock import (
     AsyncFlow,
     AsyncTask,
+    DoneAndNotDone,
+    FailureAllowed,
     Flow,
     FutureList,
+    ResultStream,
     State,
     Task,
     TaskFuture,
+    allow_failure,
+    as_completed,
+    cancel_flow_run,
     flow,
     task,
     unmapped,
+    wait,
+    wait_async,
 )
 from tests.typing.library import (
     BiggerMachine,
@@ -63,6 +71,9 @@ async def async_calls() -> None:
     assert_type(await stream.call_state(1), State[str])
     assert_type(await inc.submit(1), int)
     assert_type(await inc.map([1, 2]), list[int])
+    assert_type(await stream.submit(1), str)
+    assert_type(await wait_async(inc.map([1])), DoneAndNotDone[int])
+    assert_type([f async for f in as_completed(inc.map([1]))], list[TaskFuture[int]])
 
 
 def wrong_calls() -> None:
@@ -78,7 +89,11 @@ def wrong_calls() -> None:
     inc.call_state(1).result() + "1"  # type: ignore[operator]
     inc.run_sync(1)  # type: ignore[attr-defined]
     fetch.run_async(1)  # type: ignore[attr-defined]
-    pipeline.submit(1, [2])  # type: ignore[attr-defined]
+    pipeline.with_options(task_runner=1)  # type: ignore[arg-type]
+    wait([1])  # type: ignore[arg-type]
+    as_completed(1)  # type: ignore[arg-type]
+    allow_failure(1)  # type: ignore[call-overload]
+    cancel_flow_run(1)  # type: ignore[arg-type]
 
 
 def futures() -> None:
@@ -95,6 +110,18 @@ def futures() -> None:
     assert_type(nothing.submit(), TaskFuture[None])
     several = inc.map([1, 2])
     assert_type(several, FutureList[int])
+    assert_type(pipeline.submit(1, [2]), TaskFuture[str])
+    assert_type(stream.submit(1), TaskFuture[str])
+    assert_type(stream.map([1, 2]), FutureList[str])
+    assert_type(pipeline.wait_for(future).submit(1, [2]), TaskFuture[str])
+    assert_type(pipeline.imap([1], [[2]]), ResultStream[str])
+    assert_type(wait(several), DoneAndNotDone[int])
+    assert_type(wait(several, timeout=1).done.result(), list[int])
+    assert_type(list(as_completed(several)), list[TaskFuture[int]])
+    assert_type(allow_failure(future), FailureAllowed[int])
+    assert_type(allow_failure(several), list[FailureAllowed[int]])
+    assert_type(inc.wait_for(allow_failure(future)).submit(1), TaskFuture[int])
+    assert_type(cancel_flow_run(future.run_id), bool)
     assert_type(several[0], TaskFuture[int])
     assert_type(several.result(), list[int])
     assert_type(several.result(raise_on_failure=False), list[int | BaseException])

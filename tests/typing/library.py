@@ -55,6 +55,11 @@ def numbers(upto: int = 3) -> list[int]:
 
 
 @task
+def told(result: int | Exception) -> str:
+    return repr(result)
+
+
+@task
 def nothing() -> None:
     return None
 

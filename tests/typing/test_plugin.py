@@ -64,12 +64,17 @@ WRONG = {
     "inc.submit(1, return_state=True)": (
         'Unexpected keyword argument "return_state" for "submit" of "Task"  [call-arg]'
     ),
-    "stream.run_sync(1, wait_for=[text])": (
-        'Unexpected keyword argument "wait_for" for "run_sync" of "AsyncFlow"  [call-arg]'
+    "stream.run_sync(1, wait_for=[1])": (
+        'List item 0 has incompatible type "int"; '
+        'expected "TaskFuture[Any] | FailureAllowed[Any] | State[Any]"  [list-item]'
+    ),
+    "stream.submit(text)": (
+        'Argument 1 to "submit" of "AsyncFlow" has incompatible type "TaskFuture[str]"; '
+        f'expected "{INT}"  [arg-type]'
     ),
     "inc.submit(1, wait_for=[1])": (
-        'List item 0 has incompatible type "int"; expected "TaskFuture[Any] | State[Any]"  '
-        "[list-item]"
+        'List item 0 has incompatible type "int"; '
+        'expected "TaskFuture[Any] | FailureAllowed[Any] | State[Any]"  [list-item]'
     ),
     "total.submit([1, text])": (
         f'List item 1 has incompatible type "TaskFuture[str]"; expected "{INT}"  [list-item]'

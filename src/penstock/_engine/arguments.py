@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, cast
 
 import msgspec
 
@@ -25,12 +25,21 @@ _SEQUENCES = frozenset({list, tuple, set, frozenset})
 
 
 class Handle:
-    """What stands for a run in the user's code: the base of futures."""
+    """What stands for a run in the user's code: the base of futures.
+
+    Attributes:
+        may_fail: whether what it is passed to runs however the run has ended.
+    """
 
     __slots__ = ("_run",)
+    may_fail: ClassVar[bool] = False
 
     def __init__(self, run: Run) -> None:
         self._run = run
+
+    def resolved(self) -> object:
+        """What stands in its place when the run has ended."""
+        return self._run.result()
 
 
 def upstreams_in(args: Sequence[object], kwargs: Mapping[str, object]) -> Sequence[Upstream]:

@@ -36,10 +36,10 @@ class Clock(Protocol):
         """Call `call` after that long, in a thread that it must not keep for long."""
         ...
 
-    def wait_for(self, latch: Latch, seconds: float) -> bool:
+    def wait_for(self, latch: Latch, seconds: float, gives_up_place: bool = False) -> bool:
         """Block this thread until the latch is set; False: `seconds` came first.
 
-        A worker keeps its place in its pool.
+        A worker keeps its place in its pool, unless told otherwise.
         """
         ...
 
@@ -65,9 +65,9 @@ class RealClock:
         """See `Clock`."""
         await anyio.sleep(seconds)
 
-    def wait_for(self, latch: Latch, seconds: float) -> bool:
+    def wait_for(self, latch: Latch, seconds: float, gives_up_place: bool = False) -> bool:
         """See `Clock`."""
-        return latch.wait(seconds, gives_up_place=False)
+        return latch.wait(seconds, gives_up_place)
 
     def move_on_after(self, seconds: float) -> AbstractContextManager[object]:
         """See `Clock`."""

@@ -68,13 +68,15 @@ class Claim(msgspec.Struct, frozen=True):
 
 
 class Join(msgspec.Struct, frozen=True):
-    """Wait for all that the run submitted. Answer: Value or Interrupted.
+    """Wait for all that the run submitted. Answer: Value, TimedOut or Interrupted.
 
     Attributes:
-        cancel: cancel it all first.
+        cancel: cancel it all first; the answer is Value then, however long it takes.
+        seconds: how long to wait at most; None: as long as it takes.
     """
 
     cancel: bool = False
+    seconds: float | None = None
 
 
 class Commit(msgspec.Struct, frozen=True):

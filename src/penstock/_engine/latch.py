@@ -186,6 +186,20 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_begin_anew_in_a_forked_child)
 
 
+def wait_unless(latch: Latch, other: Latch) -> bool:
+    """Block this thread until `latch` is set; False: `other` came first."""
+    if not latch.is_set():
+        either = Latch()
+        latch.add_callback(either.set)
+        other.add_callback(either.set)
+        try:
+            either.wait()
+        finally:
+            latch.discard_callback(either.set)
+            other.discard_callback(either.set)
+    return latch.is_set()
+
+
 def when_all(latches: Iterable[Latch], callback: Callable[[], object]) -> None:
     """Have `callback` called once all of them are set; at once where they are."""
     waiting = [latch for latch in latches if not latch.is_set()]

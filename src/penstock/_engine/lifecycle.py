@@ -63,6 +63,8 @@ _INVOKE: Final = Invoke()
 _COMMIT: Final = Commit()
 _AGREED: Final = Value(True)
 _REFUSED: Final = Value(False)
+_ENDS: Final = frozenset({Interrupted, TimedOut})
+"""After these, what a flow has submitted is not waited for."""
 
 
 class Rulebook(msgspec.Struct, frozen=True):
@@ -184,7 +186,7 @@ def _hooked_steps(run: Run, rules: Rulebook, steps: Steps) -> Steps:
         return
     yield from _hook_steps(run, rules)
     if isinstance(run, FlowRun):  # hooks may submit, too
-        yield from _join_steps(Value())
+        yield from _join_steps(run, Value())
 
 
 def _hook_steps(run: Run, rules: Rulebook) -> Steps[Outcome]:
@@ -227,6 +229,8 @@ def _opening_steps(run: Run, rules: Rulebook) -> Steps[bool]:
 def missing_upstream(run: Run) -> str | None:
     """Which upstream did not complete, in words; None: all of them have."""
     for upstream in run.upstreams:
+        if isinstance(upstream, Handle) and upstream.may_fail:
+            continue
         part = upstream._run if isinstance(upstream, Handle) else upstream
         if _type_of(part) is not StateType.COMPLETED:
             state = part.state if isinstance(part, Run) else part
@@ -330,7 +334,7 @@ def _attempt_steps(run: Run, rules: Rulebook) -> Steps:
     while True:
         run.enter(event, rules.now())
         attempts += 1
-        ending = yield from _one_attempt(run)
+        ending = yield from _one_attempt(run, rules)
         if not (ending.is_failure and run.options.retry_policy.allows(attempts, ending.error)):
             yield from _end(run, rules, ending)
             return
@@ -346,11 +350,12 @@ def _attempt_steps(run: Run, rules: Rulebook) -> Steps:
             run.begin_again()
 
 
-def _one_attempt(run: Run) -> Steps[Ending]:
+def _one_attempt(run: Run, rules: Rulebook) -> Steps[Ending]:
     """Call the user's function; what it gave or raised, or what that consists of, decides."""
-    outcome = yield _INVOKE
     if isinstance(run, FlowRun):
-        outcome = yield from _join_steps(outcome)
+        outcome = yield from _flow_code_steps(run, rules)
+    else:
+        outcome = yield _INVOKE
     if type(outcome) is not Value:
         return _ending_of_failure(run, outcome)
     deciding = _deciding_parts(run, outcome.value)
@@ -361,13 +366,23 @@ def _one_attempt(run: Run) -> Steps[Ending]:
     return _ending_of_value(run, outcome.value, deciding)
 
 
-def _join_steps(outcome: Outcome) -> Steps[Outcome]:
+def _flow_code_steps(run: FlowRun, rules: Rulebook) -> Steps[Outcome]:
+    """Call the flow's function and wait for all that it submits, within the time for both."""
+    seconds = run.options.timeout_seconds
+    ends_at = None if seconds is None else rules.now() + seconds
+    outcome: Outcome = Interrupted() if run.stopped is not None else (yield _INVOKE)
+    left = None if ends_at is None else max(0.0, ends_at - rules.now())
+    outcome = yield from _join_steps(run, outcome, left)
+    return run.take_stop() or outcome
+
+
+def _join_steps(run: FlowRun, outcome: Outcome, seconds: float | None = None) -> Steps[Outcome]:
     """Wait for all that the flow submitted, whatever came of its own code."""
-    stop = type(outcome) is Interrupted or type(outcome) is TimedOut
-    joined = yield Join(cancel=stop)
-    if type(joined) is not Interrupted:
+    must_end = type(outcome) in _ENDS or run.stopped is not None
+    joined: Outcome = yield Join(cancel=must_end, seconds=None if must_end else seconds)
+    if type(joined) is Value:
         return outcome
-    if not stop:
+    if not must_end:
         yield Join(cancel=True)
     return joined
 

@@ -185,7 +185,7 @@ def _column(value: Any) -> Iterable[Any] | AsyncIterable[Any] | None:
     if isinstance(value, Handle):
         refuse_deadlock(value._run)
         value._run.wait()
-        return _column(value._run.result())
+        return _column(value.resolved())
     if is_state(value):
         return _column(value.result())
     return value if _is_taken_apart(value) else None

@@ -18,10 +18,11 @@ import msgspec
 from typing_extensions import TypeVar
 
 from penstock._engine.arguments import Handle, Upstream, call_replaced, upstreams_in
+from penstock._engine.effects import Error, Interrupted
 from penstock._engine.ids import new_id
 from penstock._engine.latch import Latch
 from penstock._engine.names import MakeName, name_of_flow_run
-from penstock.exceptions import RunCancelled
+from penstock.exceptions import RunCancelled, RunFailed
 from penstock.hooks import Hooks
 from penstock.records import (
     CacheRow,
@@ -53,6 +54,7 @@ Parent: TypeAlias = "FlowRun | TaskRun | None"
 Part: TypeAlias = "Run | State[Any]"
 """What takes part in the decision about a final state."""
 _NO_KWARGS: Mapping[str, Any] = {}
+_FAILURES = frozenset({StateType.FAILED, StateType.CRASHED})
 
 
 class RunOptions(Protocol):
@@ -98,6 +100,8 @@ class FlowOptions(RunOptions, Protocol):
 
     @property
     def task_runner(self) -> TaskRunner: ...
+    @property
+    def fail_fast(self) -> bool: ...
     def validated(self, parameters: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]: ...
 
 
@@ -473,6 +477,8 @@ class FlowRun(Run[FlowOptions]):
         task_runner: where its submitted sync tasks run.
         last_submitted: the end of the queue of a sequential task runner, by parent.
         is_retried: whether it, or a flow run around it, may be tried again.
+        stopped: how it has to end, whatever its code still does; None: as its code says.
+        stopping: set when it is stopped.
     """
 
     __slots__ = (
@@ -480,6 +486,7 @@ class FlowRun(Run[FlowOptions]):
         "_inputs",
         "_name",
         "_passing",
+        "_stop_lock",
         "encoded_parameters",
         "is_retried",
         "last_submitted",
@@ -487,6 +494,8 @@ class FlowRun(Run[FlowOptions]):
         "loop",
         "members",
         "passed",
+        "stopped",
+        "stopping",
         "task_runner",
     )
 
@@ -498,7 +507,12 @@ class FlowRun(Run[FlowOptions]):
     task_runner: TaskRunner
 
     def __init__(
-        self, options: FlowOptions, parent: Parent, args: Sequence[Any], kwargs: Mapping[str, Any]
+        self,
+        options: FlowOptions,
+        parent: Parent,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        passes: bool = False,
     ) -> None:
         self.members: list[Run] = []
         self._passing: dict[Run, None] = {}
@@ -509,7 +523,10 @@ class FlowRun(Run[FlowOptions]):
         self.last_submitted: dict[bytes, Run] = {}
         self._inputs: dict[str, Any] | None = None
         self.log_extra: dict[str, object] | None = None
-        super().__init__(options, parent, args, kwargs)
+        self.stopped: Error | Interrupted | None = None
+        self.stopping: Latch = Latch()
+        self._stop_lock = threading.Lock()
+        super().__init__(options, parent, args, kwargs, passes)
         self.is_retried = options.retry_policy.retries > 0 or self._may_run_again
         earlier = self.earlier
         self._name = name_of_flow_run(self.run_id) if earlier is None else earlier.name
@@ -535,6 +552,9 @@ class FlowRun(Run[FlowOptions]):
             self._passing[run] = None
         else:
             self.members.append(run)
+        if self.stopped is not None:
+            self.disown((run,))
+            raise RunCancelled(f"The flow run {self.name!r} was stopped; nothing can join it.")
         if not self._earlier_members or run.parent is None:
             return None
         place = (run.parent.run_id, run.definition.id, run.ordinal)
@@ -560,10 +580,39 @@ class FlowRun(Run[FlowOptions]):
         self.last_submitted = {}
 
     def cancel(self) -> None:
-        """See `Run`; where it runs in its caller's thread, that is what it submitted."""
-        if self.driver is None:
-            self.cancel_members()
+        """See `Run`; sync code that runs in its caller's thread goes on until it calls something.
+
+        Whatever it has submitted ends, it can start nothing more, and it ends as Cancelled.
+        """
+        with self._stop_lock:
+            if type(self.stopped) is Interrupted:
+                return
+            self.stopped = Interrupted()
+        self._stop()
+
+    def fail_with(self, member: Run) -> None:
+        """End as failed, and at once, where this member has failed."""
+        if member.history[-1].type not in _FAILURES:
+            return
+        error = member.state.result(raise_on_failure=False)
+        with self._stop_lock:
+            if self.stopped is not None:
+                return
+            self.stopped = Error(error if isinstance(error, Exception) else RunFailed(repr(error)))
+        self._stop()
+
+    def _stop(self) -> None:
+        self.stopping.set()
+        self.cancel_members()
         super().cancel()
+
+    def take_stop(self) -> Error | Interrupted | None:
+        """How it has to end, if it was stopped; it can go on, as with a retry or with hooks."""
+        if self.stopped is None:
+            return None
+        with self._stop_lock:
+            stopped, self.stopped, self.stopping = self.stopped, None, Latch()
+        return stopped
 
     def unfinished_members(self) -> list[Run]:
         """Those that have not ended."""
@@ -603,6 +652,12 @@ class FlowRun(Run[FlowOptions]):
     def child_runs(self) -> list[Run]:
         """The runs that the flow's own code called, in the order of the calls."""
         return [run for run in self.all_members() if run.parent is self]
+
+    def resolve_arguments(self) -> None:
+        """See `Run`."""
+        if self.upstreams:
+            super().resolve_arguments()
+            self.encoded_parameters = encode_parameters(self.parameters)
 
     def validate(self) -> None:
         """Hold the arguments against the annotations, and take them as coerced."""
@@ -658,7 +713,7 @@ def _flow_run_of(parent: Parent) -> FlowRun | None:
 
 
 def _value_of(upstream: Upstream) -> object:
-    return upstream._run.result() if isinstance(upstream, Handle) else upstream.result()
+    return upstream.resolved() if isinstance(upstream, Handle) else upstream.result()
 
 
 def _run_id_of(upstream: Upstream) -> bytes | None:

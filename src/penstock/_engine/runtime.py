@@ -16,6 +16,7 @@ import traceback
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from functools import partial
+from weakref import WeakValueDictionary
 
 from penstock._engine.clock import Clock, RealClock
 from penstock._engine.lanes import Workers
@@ -23,7 +24,7 @@ from penstock._engine.latch import Latch
 from penstock._engine.lifecycle import Rulebook
 from penstock._engine.loops import LoopThread
 from penstock._engine.run_log import RunLog
-from penstock._engine.runs import Run, TaskRun
+from penstock._engine.runs import FlowRun, Run, TaskRun
 from penstock._engine.threads import FreeThreads
 from penstock.exceptions import ResultUnavailable
 from penstock.records import CacheHit
@@ -50,6 +51,7 @@ class Runtime:
 
     Attributes:
         left_behind: this is a forked child, and the runtime is its parent's.
+        flow_runs: those that are on, and maybe some that have ended, by their ids.
 
     Args:
         settings: where to keep the history, and how.
@@ -65,6 +67,7 @@ class Runtime:
         importlib.import_module("anyio._backends._asyncio")
         self.settings = settings
         self.left_behind = False
+        self.flow_runs: WeakValueDictionary[bytes, FlowRun] = WeakValueDictionary()
         self.log = RunLog(settings.logging_level)
         self.host = LoopThread("penstock-engine")
         self.clock: Clock = clock or RealClock(self.host)

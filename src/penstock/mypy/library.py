@@ -8,6 +8,7 @@ from typing import NamedTuple
 from mypy.maptype import map_instance_to_supertype
 from mypy.nodes import TypeInfo
 from mypy.plugin import Plugin
+from mypy.subtypes import is_subtype
 from mypy.typeops import make_simplified_union, tuple_fallback
 from mypy.types import (
     AnyType,
@@ -53,11 +54,12 @@ STATES = ("call_state", "run_async_state", "run_sync_state")
 VALUES = ("__call__", "run_async", "run_sync")
 VERBS_OF: Mapping[str, Iterable[str]] = {
     **dict.fromkeys(TASKS, (*VALUES, *STATES, *SUBMITTING)),
-    **dict.fromkeys(FLOWS, (*VALUES, *STATES)),
+    **dict.fromkeys(FLOWS, (*VALUES, *STATES, *SUBMITTING)),
 }
 """What takes the arguments of the function, by the class that has it."""
 
 FUTURE = "penstock.futures.TaskFuture"
+FAILURE_ALLOWED = "penstock.futures.FailureAllowed"
 STATE = "penstock.states.State"
 UNMAPPED = "penstock._engine.mapping.unmapped"
 CONTAINERS = "penstock._containers"
@@ -111,7 +113,10 @@ class Library:
         return make_simplified_union([self._inside(type_), *self._pending(type_)])
 
     def _pending(self, type_: Type) -> list[Type]:
-        return [self.instance(FUTURE, type_), self.instance(STATE, type_)]
+        names = [FUTURE, STATE]
+        if is_subtype(self.instance("builtins.Exception"), type_):
+            names.append(FAILURE_ALLOWED)
+        return [self.instance(name, type_) for name in names]
 
     def _inside(self, type_: Type) -> Type:
         """The type with futures allowed for its parts."""

@@ -34,7 +34,7 @@ from mypy.types import (
 )
 
 from penstock.mypy.library import (
-    DEFINED_IN,
+    FAILURE_ALLOWED,
     FUTURE,
     MAPPING,
     STATE,
@@ -69,7 +69,7 @@ def rewritten(library: Library, verb: str, context: MethodSigContext) -> Functio
     returned = _returned(library, verb, context)
     if parameters is None or not isinstance(owner, Instance):
         return _modified(signature, ret_type=returned)
-    formals = _formals(library, verb, owner, parameters, context.context)
+    formals = _formals(library, verb, parameters, context.context)
     variables = {v.id: v for v in (*signature.variables, *parameters.variables)}
     return _modified(
         signature,
@@ -107,30 +107,27 @@ def _parameters(owner: Type) -> CallableType | None:
     ).with_unpacked_kwargs()
 
 
-def _formals(
-    library: Library, verb: str, owner: Type, parameters: CallableType, call: Context
-) -> list[Formal]:
+def _formals(library: Library, verb: str, parameters: CallableType, call: Context) -> list[Formal]:
     """The parameters of the function, and the options of the verb that the call names."""
     formals = list(map(Formal, parameters.arg_types, parameters.arg_kinds, parameters.arg_names))
     ends_open = bool(formals) and formals[-1].kind == ARG_STAR2
     place = len(formals) - ends_open
     options = [
         Formal(type_, ARG_NAMED_OPT, name, is_option=True)
-        for name, type_ in _options(library, verb, owner)
+        for name, type_ in _options(library, verb)
         if _argument(call, name) is not None
     ]
     return [*formals[:place], *options, *formals[place:]]
 
 
-def _options(library: Library, verb: str, owner: Type) -> Iterator[tuple[str, Type]]:
-    """`return_state` and `wait_for`, where the verb takes them."""
+def _options(library: Library, verb: str) -> Iterator[tuple[str, Type]]:
+    """`return_state`, where the verb takes it, and `wait_for`."""
     if verb in VALUES:
         yield "return_state", library.instance("builtins.bool")
-    if isinstance(owner, Instance) and owner.type.module_name == DEFINED_IN[0]:
-        anything = AnyType(TypeOfAny.explicit)
-        one = [library.instance(FUTURE, anything), library.instance(STATE, anything)]
-        many = library.instance("typing.Iterable", make_simplified_union(one))
-        yield "wait_for", make_simplified_union([many, *one])
+    anything = AnyType(TypeOfAny.explicit)
+    one = [library.instance(name, anything) for name in (FUTURE, FAILURE_ALLOWED, STATE)]
+    many = library.instance("typing.Iterable", make_simplified_union(one))
+    yield "wait_for", make_simplified_union([many, *one])
 
 
 def _argument(call: Context, name: str) -> Expression | None:
@@ -210,7 +207,7 @@ def held_against_rules_of_map(library: Library, verb: str, context: MethodContex
     parameters = _parameters(context.type)
     if parameters is None or any(kind.is_star() for kinds in context.arg_kinds for kind in kinds):
         return context.default_return_type
-    formals = _formals(library, verb, context.type, parameters, context.context)
+    formals = _formals(library, verb, parameters, context.context)
     given = list(_arguments(context, formals))
     wholes = [argument for argument in given if is_whole(argument.type)]
     fitting = [argument for argument in wholes if _fits(library, verb, argument, context)]

@@ -134,12 +134,16 @@ MIGRATIONS: Final = (_VERSION_1, _VERSION_2 + _COUNTS_OF_CHANGES)
 
 DEFINITION_COLUMNS: Final = ("id", "kind", "name", "key", "version", "description", "tags")
 _CHANGING = ("name", "state_type", "state_name", "run_count", "history", "result")
+_CHANGING_OF_FLOWS = (*_CHANGING, "parameters")
+"""The parameters of a submitted flow are known when its upstreams have ended."""
 
 
 def upsert(row_type: type[FlowRow | TaskRow], rows: int) -> str:
     """The statement that writes that many runs, new ones or known ones."""
-    table = "flow_run" if row_type is FlowRow else "task_run"
-    changes = ",".join(f"{column}=excluded.{column}" for column in _CHANGING)
+    is_flow = row_type is FlowRow
+    table = "flow_run" if is_flow else "task_run"
+    columns = _CHANGING_OF_FLOWS if is_flow else _CHANGING
+    changes = ",".join(f"{column}=excluded.{column}" for column in columns)
     inserted = _insert("INSERT", table, row_type._fields, rows)
     return f"{inserted} ON CONFLICT (id) DO UPDATE SET {changes}"
 

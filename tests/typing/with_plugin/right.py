@@ -14,6 +14,7 @@ from penstock import (
     State,
     Task,
     TaskFuture,
+    allow_failure,
     flow,
     task,
     unmapped,
@@ -41,6 +42,7 @@ from tests.typing.library import (
     positional,
     report,
     stream,
+    told,
     total,
     unboxed,
     various,
@@ -107,6 +109,21 @@ async def states_in_place_of_values(asked: bool) -> None:
     assert_type(pipeline(1, [], return_state=True), State[str])
     assert_type(await stream(1, return_state=True), State[str])
     assert_type(stream.run_sync(1, return_state=True), State[str])
+
+
+def submitted_flows() -> None:
+    assert_type(pipeline.submit(future, [1, future]), TaskFuture[str])
+    assert_type(pipeline.wait_for(text).map([1], [[future]]), FutureList[str])
+    assert_type(stream.map([future, 1], wait_for=text), FutureList[str])
+    assert_type(stream.imap_unordered(numbers.submit()), ResultStream[str])
+    assert_type(pipeline(1, [1], wait_for=[future]), str)
+
+
+def failures_that_are_allowed() -> None:
+    assert_type(told.submit(allow_failure(future)), TaskFuture[str])
+    assert_type(told.map(allow_failure(inc.map([1, 2]))), FutureList[str])
+    assert_type(anything.submit(allow_failure(future)), TaskFuture[bool])
+    assert_type(inc.submit(1, wait_for=[allow_failure(text)]), TaskFuture[int])
 
 
 def containers(values: list[TaskFuture[int]], mixed: list[int | TaskFuture[int]]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from penstock import allow_failure
 from tests.typing.library import (
     Box,
     Machine,
@@ -20,6 +21,7 @@ from tests.typing.library import (
     pipeline,
     report,
     stream,
+    told,
     total,
     unboxed,
     various,
@@ -68,7 +70,11 @@ def options() -> None:
     inc.call_state(1, return_state=True)  # type: ignore[call-arg]
     inc(1, return_state="yes")  # type: ignore[arg-type]
     inc.submit(1, wait_for=[1])  # type: ignore[list-item]
-    pipeline(1, [1], wait_for=[future])  # type: ignore[call-arg]
+    pipeline(1, [1], wait_for=[1])  # type: ignore[list-item]
+    pipeline.submit("a", [1])  # type: ignore[arg-type]
+    pipeline.map([1], [["a"]])  # type: ignore[list-item]
+    inc.submit(allow_failure(future))  # type: ignore[arg-type]
+    told.submit(allow_failure(text))  # type: ignore[arg-type]
 
 
 def maps(data: bytes, by_number: dict[int, int], unknown: Any) -> None:

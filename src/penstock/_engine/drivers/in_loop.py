@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from functools import partial
 from inspect import isawaitable
 from typing import Any
@@ -96,12 +96,12 @@ async def _answer_async(effect: Effect, run: Run, runtime: Runtime) -> Outcome:
     if type(effect) is CallHook:
         return await _call_hook_async(effect, run)
     if type(effect) is Sleep:
-        return await _cancellable(partial(runtime.clock.sleep_async, effect.seconds))
+        return await _cancellable(run, partial(_sleep_async, effect, runtime))
     if type(effect) is WaitFor:
-        return await _cancellable(partial(_wait_for_async, effect))
+        return await _cancellable(run, partial(_wait_for_async, effect))
     if type(effect) is Join:
         assert isinstance(run, FlowRun), "only flows join"
-        return await _join_async(run, effect.cancel)
+        return await _join_async(run, effect, runtime)
     if type(effect) is Commit:
         run.driver = None  # what is being written cannot be taken back
         await shielded(runtime.commit())
@@ -124,8 +124,10 @@ async def _invoke_async(run: Run, runtime: Runtime) -> Outcome:
     seconds = run.options.timeout_seconds
     token = current_run.set(run)  # type: ignore[arg-type]  # there are two kinds of run
     try:
-        if seconds is None:
-            outcome: Outcome = Value(await run.options.fn(*run.args, **run.kwargs))
+        if isinstance(run, FlowRun):
+            outcome: Outcome = await _unless_stopped(run, partial(_in_time, run, seconds, runtime))
+        elif seconds is None:
+            outcome = Value(await run.options.fn(*run.args, **run.kwargs))
         else:
             outcome = await _in_time(run, seconds, runtime)
     except GeneratorExit:  # the coroutine is thrown away, wherever that happens
@@ -138,25 +140,49 @@ async def _invoke_async(run: Run, runtime: Runtime) -> Outcome:
     return outcome
 
 
-async def _in_time(run: Run, seconds: float, runtime: Runtime) -> Outcome:
+async def _in_time(run: Run, seconds: float | None, runtime: Runtime) -> Outcome:
+    if seconds is None:
+        return Value(await run.options.fn(*run.args, **run.kwargs))
     with runtime.clock.move_on_after(seconds):
         return Value(await run.options.fn(*run.args, **run.kwargs))
     return TimedOut()
 
 
-async def _cancellable(wait: Callable[[], Coroutine[Any, Any, None]]) -> Outcome:
+async def _unless_stopped(run: FlowRun, work: Callable[[], Awaitable[Outcome]]) -> Outcome:
+    """Await this as long as nobody stops the flow run."""
+    port, stopping = run.port, run.stopping
+    assert port is not None, "it runs in a loop"
+    with anyio.CancelScope() as scope:
+
+        def stop() -> None:
+            port.call_soon(scope.cancel)
+
+        stopping.add_callback(stop)
+        try:
+            return await work()
+        finally:
+            stopping.discard_callback(stop)
+    return Interrupted()
+
+
+async def _cancellable(run: Run, wait: Callable[[], Awaitable[Outcome]]) -> Outcome:
     try:
-        await wait()
+        return await (_unless_stopped(run, wait) if isinstance(run, FlowRun) else wait())
     except (Exception, GeneratorExit):
         raise
     except BaseException as cancelled:
         return Interrupted(cancelled)
+
+
+async def _sleep_async(effect: Sleep, runtime: Runtime) -> Outcome:
+    await runtime.clock.sleep_async(effect.seconds)
     return DONE
 
 
-async def _wait_for_async(effect: WaitFor) -> None:
+async def _wait_for_async(effect: WaitFor) -> Outcome:
     for latch in effect.latches:
         await latch.wait_async()
+    return DONE
 
 
 async def shielded(latch: Latch) -> None:
@@ -164,16 +190,24 @@ async def shielded(latch: Latch) -> None:
         await latch.wait_async()
 
 
-async def _join_async(run: FlowRun, cancel: bool) -> Outcome:
-    if cancel:
+async def _join_async(run: FlowRun, effect: Join, runtime: Runtime) -> Outcome:
+    if effect.cancel:
         run.cancel_members()
         with anyio.CancelScope(shield=True):
-            await _wait_for_members(run)
-        return DONE
-    return await _cancellable(partial(_wait_for_members, run))
+            return await _wait_for_members(run)
+    if effect.seconds is None:
+        return await _cancellable(run, partial(_wait_for_members, run))
+    return await _cancellable(run, partial(_join_in_time, run, effect.seconds, runtime))
 
 
-async def _wait_for_members(run: FlowRun) -> None:
+async def _join_in_time(run: FlowRun, seconds: float, runtime: Runtime) -> Outcome:
+    with runtime.clock.move_on_after(seconds):
+        return await _wait_for_members(run)
+    return TimedOut()
+
+
+async def _wait_for_members(run: FlowRun) -> Outcome:
     while unfinished := run.unfinished_members():
         for member in unfinished:
             await member.wait_async()
+    return DONE

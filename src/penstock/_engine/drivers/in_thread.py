@@ -27,8 +27,10 @@ from penstock._engine.effects import (
     Join,
     Outcome,
     Sleep,
+    TimedOut,
     WaitFor,
 )
+from penstock._engine.latch import wait_unless
 from penstock._engine.runs import FlowRun, Run, TaskRun
 from penstock._engine.runtime import Runtime
 
@@ -86,9 +88,9 @@ def _answer_sync(effect: Effect, run: Run, runtime: Runtime) -> Outcome:
     if type(effect) is CallHook:
         return _interruptible(partial(call_hook, effect, run, runtime))
     if type(effect) is Sleep:
-        return _interruptible(partial(_sleep, effect.seconds, runtime))
+        return _interruptible(partial(_sleep, run, effect.seconds, runtime))
     if type(effect) is WaitFor:
-        return _interruptible(partial(_wait_for, effect))
+        return _interruptible(partial(_wait_for, run, effect))
     if type(effect) is Join:
         assert isinstance(run, FlowRun), "only flows join"
         return _interruptible(partial(_join_sync, effect, run, runtime))
@@ -106,17 +108,29 @@ def _interruptible(wait: Callable[[], Outcome]) -> Outcome:
         return Interrupted(interruption)
 
 
-def _sleep(seconds: float, runtime: Runtime) -> Outcome:
-    runtime.clock.sleep(seconds)
-    return DONE
+def _sleep(run: Run, seconds: float, runtime: Runtime) -> Outcome:
+    flow_run = _stoppable(run)
+    if flow_run is None:
+        runtime.clock.sleep(seconds)
+        return DONE
+    return Interrupted() if runtime.clock.wait_for(flow_run.stopping, seconds) else DONE
 
 
-def _wait_for(effect: WaitFor) -> Outcome:
+def _wait_for(run: Run, effect: WaitFor) -> Outcome:
+    flow_run = _stoppable(run)
     for latch in effect.latches:
         if isinstance(latch, FlowRun | TaskRun):
             refuse_deadlock(latch)
-        latch.wait()
+        if flow_run is None:
+            latch.wait()
+        elif not wait_unless(latch, flow_run.stopping):
+            return Interrupted()
     return DONE
+
+
+def _stoppable(run: Run) -> FlowRun | None:
+    """The flow run that may be stopped while its code, in this thread, waits."""
+    return run if isinstance(run, FlowRun) else run.flow_run
 
 
 def _join_sync(effect: Join, run: FlowRun, runtime: Runtime) -> Outcome:
@@ -125,9 +139,14 @@ def _join_sync(effect: Join, run: FlowRun, runtime: Runtime) -> Outcome:
     if effect.cancel:
         run.cancel_members()
         _disown_stillborn(run)
+    clock = runtime.clock
+    ends_at = None if effect.seconds is None else clock.now() + effect.seconds
     while unfinished := run.unfinished_members():
         for member in unfinished:
-            member.wait()
+            if ends_at is None:
+                member.wait()
+            elif not clock.wait_for(member, max(0.0, ends_at - clock.now()), gives_up_place=True):
+                return TimedOut()
     return DONE
 
 

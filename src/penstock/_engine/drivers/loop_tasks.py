@@ -10,7 +10,7 @@ import anyio
 from penstock._engine.drivers.bookkeeping import end_by
 from penstock._engine.drivers.in_loop import drive_async
 from penstock._engine.loops import LoopPort, context_for
-from penstock._engine.runs import Run
+from penstock._engine.runs import FlowRun, Run
 from penstock._engine.runtime import Runtime
 from penstock.exceptions import RunCancelled
 
@@ -55,14 +55,16 @@ class LoopRun:
             self._end()
             return
         self._cancel = cancel = self._port.start(self._drive, self._context, self._end)
-        if self._is_cancelled:  # by another thread, a moment ago
+        if self._is_cancelled and not isinstance(run, FlowRun):  # by another thread, a moment ago
             cancel()
 
     def cancel(self) -> None:
         """See `Driver`."""
+        if self._is_cancelled:  # twice, and the code's own cleaning up would be cancelled
+            return
         self._is_cancelled = True
         cancel = self._cancel
-        if cancel is not None:
+        if cancel is not None and not isinstance(self.run, FlowRun):  # whose waits see it
             self._port.call_soon(cancel)
 
     def _leave_turnstile(self) -> None:

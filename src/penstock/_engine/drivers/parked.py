@@ -29,6 +29,7 @@ from penstock._engine.effects import (
     Outcome,
     Sleep,
     Steps,
+    TimedOut,
     WaitFor,
 )
 from penstock._engine.lanes import Workers
@@ -76,7 +77,7 @@ class ParkedRun:
             when_all([*run.upstream_runs, *run.predecessors], self._go_to_worker)
         else:
             self._workers.run_soon(self)
-        if self._wanted_end:
+        if self._must_end():
             self._begin(on_worker=False)
 
     def _go_to_worker(self) -> None:
@@ -151,7 +152,7 @@ class ParkedRun:
         ticket: Ticket = [steps]
         self._ticket = ticket
         outcome: Outcome
-        if self._wanted_end or context is None:
+        if self._must_end() or context is None:
             outcome = Interrupted()
         elif type(effect) is Ask or run.options.timeout_seconds is None:
             outcome = run_in(context, call_as, run, call)
@@ -175,8 +176,9 @@ class ParkedRun:
         runtime = self._runtime
         ticket: Ticket = [steps]
         go_on = partial(self._resume, ticket, DONE)
-        if type(effect) is Join:  # a join that cancels is not cancelled itself
-            self._join(effect, go_on)
+        if type(effect) is Join and effect.cancel:  # it is not cancelled itself
+            self._flow_run.cancel_members()
+            self._join_rest(go_on)
             return
         if type(effect) is CallHook:  # nor is a hook
             self._workers.run_soon(partial(self._call_hook_and_go_on, steps, effect))
@@ -190,21 +192,29 @@ class ParkedRun:
             self._workers.run_soon(partial(self._resume, ticket, DONE, on_worker=True))
         elif type(effect) is Sleep:
             runtime.clock.call_later(effect.seconds, go_on)
+        elif type(effect) is Join:
+            if effect.seconds is not None:
+                late = partial(self._resume, ticket, TimedOut())
+                runtime.clock.call_later(effect.seconds, late)
+            self._join_rest(go_on)
         else:
             assert type(effect) is WaitFor, f"no driver knows {effect!r}"
             when_all(effect.latches, go_on)
-        if self._wanted_end:
+        if self._must_end():
             self._resume(ticket, Interrupted())
 
-    def _join(self, effect: Join, go_on: Callable[[], None]) -> None:
-        assert isinstance(self.run, FlowRun), "only flows join"
-        if effect.cancel:
-            self.run.cancel_members()
-        self._join_rest(self.run, go_on)
+    def _must_end(self) -> bool:
+        run = self.run  # a flow run that was stopped and has retries left goes on
+        return run.stopped is not None if isinstance(run, FlowRun) else self._wanted_end
 
-    def _join_rest(self, run: FlowRun, go_on: Callable[[], None]) -> None:
-        unfinished = run.unfinished_members()
+    @property
+    def _flow_run(self) -> FlowRun:
+        assert isinstance(self.run, FlowRun), "only flows join"
+        return self.run
+
+    def _join_rest(self, go_on: Callable[[], None]) -> None:
+        unfinished = self._flow_run.unfinished_members()
         if unfinished:
-            when_all(unfinished, partial(self._join_rest, run, go_on))
+            when_all(unfinished, partial(self._join_rest, go_on))
         else:
             go_on()

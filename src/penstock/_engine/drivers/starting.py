@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import anyio
 
 from penstock._engine.drivers.bookkeeping import end_by, record_unless_in_loop
@@ -15,11 +17,11 @@ from penstock._engine.runtime import Runtime
 from penstock.exceptions import WouldDeadlock
 
 
-def submit(run: TaskRun, runtime: Runtime) -> None:
+def submit(run: Run, runtime: Runtime) -> None:
     """Start a run beside the code that asks for it; returns at once.
 
     Raises:
-        RunCancelled: the flow run that it would belong to has ended.
+        RunCancelled: the flow run that it would belong to has ended or was stopped.
     """
     flow_run = run.flow_run
     if flow_run is None:
@@ -28,18 +30,22 @@ def submit(run: TaskRun, runtime: Runtime) -> None:
         run.after = flow_run.last_submitted.get(run.parent.run_id)
         flow_run.last_submitted[run.parent.run_id] = run
     driver = _driver_of(run, runtime, flow_run)
+    if flow_run is not None and flow_run.options.fail_fast:
+        run.add_callback(partial(flow_run.fail_with, run))
     try:
         if run.earlier is None:  # on record at once, whenever it begins
             submit_run(run, runtime.rules)
             record_unless_in_loop(run, runtime)
         driver.start()
+        if flow_run is not None and flow_run.stopped is not None:  # by another thread, a moment ago
+            run.cancel()
     except BaseException as error:  # Ctrl-C
         if not run.is_set():
             end_by(run, runtime, error)
         raise
 
 
-def _driver_of(run: TaskRun, runtime: Runtime, flow_run: FlowRun | None) -> LoopRun | ParkedRun:
+def _driver_of(run: Run, runtime: Runtime, flow_run: FlowRun | None) -> LoopRun | ParkedRun:
     if run.options.is_async:
         return LoopRun(run, runtime, _loop_of(flow_run, runtime))
     runner = runtime.default_task_runner if flow_run is None else flow_run.task_runner

@@ -1,0 +1,124 @@
+"""Several futures are waited for as one: as they complete, or for so long."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Iterable, Iterator
+from typing import Generic, NamedTuple
+
+import anyio
+from typing_extensions import TypeVar
+
+from penstock._engine.arrivals import Arrivals
+from penstock._engine.drivers.deadlocks import refuse_deadlock
+from penstock._engine.runs import Run
+from penstock.exceptions import ConfigurationError
+from penstock.futures import FutureList, TaskFuture
+
+__all__ = ["CompletedFutures", "DoneAndNotDone", "as_completed", "wait", "wait_async"]
+
+R = TypeVar("R")
+
+
+class DoneAndNotDone(NamedTuple, Generic[R]):
+    """What `wait` gives.
+
+    Attributes:
+        done: the futures whose runs have ended, however they did, in the order given.
+        not_done: the others, in the order given.
+    """
+
+    done: FutureList[R]
+    not_done: FutureList[R]
+
+
+class CompletedFutures(Generic[R]):
+    """What `as_completed` gives: iterate it, once, with `for` or with `async for`."""
+
+    def __init__(self, futures: Iterable[TaskFuture[R]], timeout: float | None) -> None:
+        self._futures: dict[Run, TaskFuture[R]] = {f._run: f for f in _checked(futures)}
+        self._ends_at = None if timeout is None else time.monotonic() + timeout
+        self._arrivals = Arrivals()
+        for run in self._futures:
+            self._arrivals.add(run)
+
+    def __iter__(self) -> Iterator[TaskFuture[R]]:
+        """The futures, in sync code.
+
+        Raises:
+            TimeoutError: the time was up before all had ended; their runs go on.
+            WouldDeadlock: in the thread of the event loop that a run needs.
+        """
+        while self._arrivals.count:
+            for run in self._futures:
+                refuse_deadlock(run)
+            yield self._futures.pop(self._arrivals.next(self._seconds_left()))
+
+    async def __aiter__(self) -> AsyncIterator[TaskFuture[R]]:
+        """The futures, in async code."""
+        while self._arrivals.count:
+            with anyio.fail_after(self._seconds_left()):
+                run = await self._arrivals.next_async()
+            yield self._futures.pop(run)
+
+    def _seconds_left(self) -> float | None:
+        return None if self._ends_at is None else max(0.0, self._ends_at - time.monotonic())
+
+
+def as_completed(
+    futures: Iterable[TaskFuture[R]], timeout: float | None = None
+) -> CompletedFutures[R]:
+    """The futures in the order in which their runs end, however they end; each once.
+
+    Args:
+        futures: of submitted runs, as from `submit` or `map`.
+        timeout: seconds from this call on in which all have to end; None: as long as it takes.
+
+    Returns:
+        What gives the futures, with `for` in sync code and with `async for` in async code. The
+        iteration raises a `TimeoutError` where the time is up.
+
+    Raises:
+        ConfigurationError: something is not a future.
+    """
+    return CompletedFutures(futures, timeout)
+
+
+def wait(futures: Iterable[TaskFuture[R]], timeout: float | None = None) -> DoneAndNotDone[R]:
+    """Block until all runs have ended, however they end, or for `timeout` seconds.
+
+    Raises:
+        ConfigurationError: something is not a future.
+        WouldDeadlock: in the thread of the event loop that a run needs: use `wait_async`.
+    """
+    waiting = _checked(futures)
+    waiting.wait(timeout)
+    return _parted(waiting)
+
+
+async def wait_async(
+    futures: Iterable[TaskFuture[R]],
+    timeout: float | None = None,  # noqa: ASYNC109  # what `wait` takes
+) -> DoneAndNotDone[R]:
+    """The same in an event loop, which goes on meanwhile."""
+    waiting = _checked(futures)
+    with anyio.move_on_after(timeout):
+        for future in waiting:
+            await future._run.wait_async()
+    return _parted(waiting)
+
+
+def _parted(futures: FutureList[R]) -> DoneAndNotDone[R]:
+    done = FutureList[R]()
+    not_done = FutureList[R]()
+    for future in futures:
+        (done if future.done() else not_done).append(future)
+    return DoneAndNotDone(done, not_done)
+
+
+def _checked(futures: Iterable[TaskFuture[R]]) -> FutureList[R]:
+    given: FutureList[R] = FutureList(futures)
+    for future in given:
+        if not isinstance(future, TaskFuture):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers may have no types
+            raise ConfigurationError(f"Only futures can be waited for, not {future!r}.")
+    return given

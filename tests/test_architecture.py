@@ -68,6 +68,7 @@ LAYERS: Layers = (
     (
         "records",
         "results",
+        "cache_policies",
         "caching",
         "settings",
         "hooks",

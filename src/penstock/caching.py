@@ -73,17 +73,24 @@ def hash_parameters(parameters: Mapping[str, object]) -> str:
     Raises:
         UnhashableParameter: an argument has no canonical form.
     """
-    return hashlib.sha256(_form_of_parameters(parameters)).hexdigest()
+    return hashlib.sha256(form_of_parameters(parameters)).hexdigest()
 
 
 def _form_of_inputs(function: Callable[..., object], parameters: Mapping[str, object]) -> bytes:
+    return form_of_parameters(inputs_of(function, parameters))
+
+
+def inputs_of(
+    function: Callable[..., object], parameters: Mapping[str, object]
+) -> Mapping[str, object]:
+    """The arguments by name, and the other things that `hash_inputs` counts, in brackets."""
     if type(function) is not types.FunctionType:
         owner = getattr(function, "__self__", function)
-        return _form_of_parameters({"(self)": owner, **parameters})
+        return {"(self)": owner, **parameters}
     if function.__closure__ is None:
-        return _form_of_parameters(parameters)
+        return parameters
     enclosed = _enclosed_values(function.__closure__)
-    return _form_of_parameters({"(enclosed)": enclosed, **parameters} if enclosed else parameters)
+    return {"(enclosed)": enclosed, **parameters} if enclosed else parameters
 
 
 def _enclosed_values(closure: Iterable[types.CellType]) -> list[object]:
@@ -94,7 +101,8 @@ def _enclosed_values(closure: Iterable[types.CellType]) -> list[object]:
     return [value for value in values if type(value) in _SCALARS]
 
 
-def _form_of_parameters(parameters: Mapping[str, object]) -> bytes:
+def form_of_parameters(parameters: Mapping[str, object]) -> bytes:
+    """The forms of arguments by name, one after another; raises `UnhashableParameter`."""
     forms: list[bytes] = []
     for name in sorted(parameters):
         try:

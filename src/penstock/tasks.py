@@ -39,6 +39,7 @@ from penstock._engine.names import MakeName, name_maker
 from penstock._engine.runs import TaskRun
 from penstock._engine.runtime import get_runtime
 from penstock._engine.submitting import Submittable
+from penstock.cache_policies import CachePolicy, policy_of_options
 from penstock.caching import CacheKeyFunction, task_input_hash
 from penstock.context import TaskRunContext
 from penstock.exceptions import ConfigurationError, UsageError
@@ -72,6 +73,7 @@ class TaskArguments(CommonOptions, total=False):
 class _TaskBase(Submittable[P, R]):
     """What sync and async tasks have in common."""
 
+    cache_policy: CachePolicy
     cache_key_fn: CacheKeyFunction | None
     cache_expiration: float | None
     refresh_cache: bool
@@ -80,6 +82,7 @@ class _TaskBase(Submittable[P, R]):
         self,
         fn: Callable[..., Any],
         *,
+        cache_policy: CachePolicy | None = None,
         cache_key_fn: CacheKeyFunction | None = None,
         cache_expiration: timedelta | float | None = None,
         refresh_cache: bool = False,
@@ -89,14 +92,13 @@ class _TaskBase(Submittable[P, R]):
     ) -> None:
         super().__init__(RunKind.TASK, fn, function_name(fn), None, options)
         owner = self._owner
-        if cache_key_fn is not None and not callable(cache_key_fn):
+        self.cache_policy = policy_of_options(
+            cache_policy, cache_key_fn, self._signature.names, owner
+        )
+        if self.cache_policy and not self.persist_result:
+            given = "cache_policy" if cache_key_fn is None else "cache_key_fn"
             raise ConfigurationError(
-                f"{owner}: cache_key_fn must be a function of (context, parameters), "
-                f"not {cache_key_fn!r}."
-            )
-        if cache_key_fn is not None and not self.persist_result:
-            raise ConfigurationError(
-                f"{owner}: persist_result=False leaves nothing to cache; drop it or cache_key_fn."
+                f"{owner}: persist_result=False leaves nothing to cache; drop it or {given}."
             )
         self.cache_key_fn = cache_key_fn
         self.cache_expiration = seconds_or_none(cache_expiration, "cache_expiration", owner)
@@ -119,12 +121,11 @@ class _TaskBase(Submittable[P, R]):
     @property
     def is_cached(self) -> bool:
         """Whether its runs look for an earlier result."""
-        return self.cache_key_fn is not None
+        return bool(self.cache_policy)
 
     def cache_key_of(self, run: TaskRun) -> object:
-        """What the cache key function says of a run."""
-        assert self.cache_key_fn is not None, "asked only where is_cached"
-        return self.cache_key_fn(TaskRunContext(run), run.parameters)
+        """What the cache policy says of a run."""
+        return self.cache_policy.compute_key(TaskRunContext(run), run.parameters)
 
     def with_options(self, **options: Unpack[TaskArguments]) -> Self:
         """A copy of this task with some options changed; all others are as they were given here.
@@ -349,6 +350,7 @@ def task(
     retry_on: RetryOn | None = None,
     retry_condition_fn: RetryConditionFunction | None = None,
     timeout_seconds: float | timedelta | None = None,
+    cache_policy: CachePolicy | None = None,
     cache_key_fn: CacheKeyFunction | None = None,
     cache_expiration: timedelta | float | None = None,
     refresh_cache: bool = False,
@@ -381,9 +383,12 @@ def task(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:  # noq
             it raises there is none either, and a warning with its traceback is logged.
         timeout_seconds: how long an attempt may take. Async code is cancelled then; sync code
             runs on a thread of its own and, as no thread can be stopped, is left to itself.
-        cache_key_fn: a function of (context, parameters); runs with the same key take the result
-            of the first one. A key that is no text is turned into one, and None means uncached;
-            where the function raises, the run is uncached and a warning says so.
+        cache_policy: what the results depend on, such as `INPUTS + TASK_SOURCE`; runs that are
+            alike in it take the result of the first one. See `penstock.cache_policies`.
+        cache_key_fn: a function of (context, parameters), as a policy of its own; runs with the
+            same key take the result of the first one. A key that is no text is turned into one,
+            and None means uncached; where the function raises, the run is uncached and a warning
+            says so.
         cache_expiration: how long a result is taken; default: forever.
         refresh_cache: compute anew, and store the result under the key.
         persist_result: whether the result is stored with the history.

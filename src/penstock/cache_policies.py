@@ -1,0 +1,341 @@
+"""Cache policies: what a task's results depend on, added up from parts.
+
+The law: a policy is a set of parts, so neither the order of an addition nor a repetition matters,
+and its key is one hash over the task's identity and the forms of these parts.
+
+    from penstock.cache_policies import INPUTS, TASK_SOURCE
+
+    @task(cache_policy=INPUTS - "verbose" + TASK_SOURCE)
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+
+from penstock.caching import (
+    CacheKeyFunction,
+    canonical_form,
+    form_of_parameters,
+    inputs_of,
+    source_of,
+)
+from penstock.exceptions import ConfigurationError
+
+if TYPE_CHECKING:
+    from penstock.context import TaskRunContext
+
+__all__ = [
+    "FLOW_PARAMETERS",
+    "INPUTS",
+    "NO_CACHE",
+    "RUN_ID",
+    "TASK_SOURCE",
+    "CacheKeyFnPolicy",
+    "CachePolicy",
+]
+
+
+class _Uncached(Exception):
+    """A key function wants this run uncached."""
+
+
+class _Part(Protocol):
+    """What a result may depend on; equal parts count once."""
+
+    def form(self, context: TaskRunContext, parameters: dict[str, Any], /) -> bytes | None:
+        """What enters the key; None: there is no such thing for this run."""
+        ...
+
+
+class CachePolicy:
+    """What the results of a task depend on: runs that are alike in it share one result.
+
+    `one + other` counts both. `policy - "name"` does not count that argument of the task. Policies
+    are equal where they count the same, and none changes once it is made.
+    """
+
+    __slots__ = ("_parts",)
+    _parts: frozenset[_Part]
+
+    def __init__(self) -> None:
+        self._parts = frozenset()
+
+    def __add__(self, other: CachePolicy) -> CachePolicy:
+        """Count what either of them counts.
+
+        Raises:
+            ConfigurationError: the other one is no policy.
+        """
+        return _policy_of(_merged(self._parts | checked_policy(other, "A cache policy")._parts))
+
+    def __sub__(self, argument: str) -> CachePolicy:
+        """Do not count the argument with this name; of a method, `self` is one too.
+
+        Raises:
+            ConfigurationError: it is no name, or the policy counts no arguments.
+        """
+        if not isinstance(argument, str):  # pyright: ignore[reportUnnecessaryIsInstance]  # untyped code
+            raise ConfigurationError(
+                f"{self!r}: what is left out is the name of an argument, not {argument!r}."
+            )
+        inputs = _inputs_in(self._parts)
+        if inputs is None:
+            raise ConfigurationError(
+                f"{self!r} counts no arguments, so {argument!r} cannot be left out of it."
+            )
+        fewer = _Inputs(inputs.left_out | {argument})
+        return _policy_of((self._parts - {inputs}) | {fewer})
+
+    @property
+    def left_out(self) -> frozenset[str]:
+        """The names of the arguments that do not count."""
+        inputs = _inputs_in(self._parts)
+        return frozenset() if inputs is None else inputs.left_out
+
+    def compute_key(self, context: TaskRunContext, parameters: dict[str, Any]) -> object:
+        """The key of a run with these arguments; None: it is not cached.
+
+        Raises:
+            UnhashableParameter: an argument that counts has no canonical form.
+        """
+        try:
+            forms = [part.form(context, parameters) for part in self._in_order()]
+        except _Uncached:
+            return None
+        return _key_over(context.task.task_key, forms)
+
+    def _in_order(self) -> Iterable[_Part]:
+        return sorted(self._parts, key=repr)
+
+    def __bool__(self) -> bool:
+        return bool(self._parts)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, CachePolicy) and self._parts == other._parts
+
+    def __hash__(self) -> int:
+        return hash(self._parts)
+
+    def __repr__(self) -> str:
+        return " + ".join(map(repr, self._in_order())) or "NO_CACHE"
+
+
+class CacheKeyFnPolicy(CachePolicy):
+    """Counts what a function of (context, parameters) returns.
+
+    Alone, what it returns is the key itself, and tasks that return equal ones share results; added
+    to others it is one part of the key. Where it returns None, the run is not cached.
+
+    Args:
+        cache_key_fn: the function.
+
+    Raises:
+        ConfigurationError: it is no function.
+    """
+
+    __slots__ = ("_function",)
+
+    def __init__(self, cache_key_fn: CacheKeyFunction) -> None:
+        super().__init__()
+        if not callable(cache_key_fn):
+            raise ConfigurationError(
+                "CacheKeyFnPolicy: cache_key_fn must be a function of (context, parameters), "
+                f"not {cache_key_fn!r}."
+            )
+        self._function = cache_key_fn
+        self._parts = frozenset({_KeyFunction(cache_key_fn)})
+
+    def compute_key(self, context: TaskRunContext, parameters: dict[str, Any]) -> object:
+        """See `CachePolicy`; whatever the function returns or raises."""
+        return self._function(context, parameters)
+
+
+class _Sum(CachePolicy):
+    """A policy of any parts, in the order in which they enter its keys."""
+
+    __slots__ = ("_ordered",)
+
+    def __init__(self, parts: Iterable[_Part]) -> None:
+        super().__init__()
+        self._parts = frozenset(parts)
+        self._ordered = tuple(super()._in_order())
+
+    def _in_order(self) -> Iterable[_Part]:
+        return self._ordered
+
+
+def _policy_of(parts: frozenset[_Part]) -> CachePolicy:
+    if len(parts) == 1:
+        (part,) = parts
+        if isinstance(part, _KeyFunction):
+            return CacheKeyFnPolicy(part.function)
+    return _Sum(parts)
+
+
+def _merged(parts: frozenset[_Part]) -> frozenset[_Part]:
+    """The parts, with one for the inputs: an argument counts where any of them counts it."""
+    inputs = [part for part in parts if isinstance(part, _Inputs)]
+    if len(inputs) < 2:
+        return parts
+    left_out = frozenset[str].intersection(*(part.left_out for part in inputs))
+    return parts.difference(inputs) | {_Inputs(left_out)}
+
+
+def _inputs_in(parts: Iterable[_Part]) -> _Inputs | None:
+    return next((part for part in parts if isinstance(part, _Inputs)), None)
+
+
+def checked_policy(value: object, owner: str) -> CachePolicy:
+    """The policy, if it is one.
+
+    Raises:
+        ConfigurationError: it is something else.
+    """
+    if not isinstance(value, CachePolicy):
+        raise ConfigurationError(
+            f"{owner}: cache_policy must be made of INPUTS, TASK_SOURCE and others of "
+            f"penstock.cache_policies, not {value!r}."
+        )
+    return value
+
+
+def policy_of_options(
+    policy: object, cache_key_fn: object, parameters: Collection[str], owner: str
+) -> CachePolicy:
+    """The policy that a task's options ask for; `NO_CACHE`: they do not.
+
+    Args:
+        policy: as given to the decorator.
+        cache_key_fn: as given to the decorator.
+        parameters: the names of the task's parameters.
+        owner: how errors call the task.
+
+    Raises:
+        ConfigurationError: naming the option with an impossible value.
+    """
+    if cache_key_fn is None:
+        chosen = NO_CACHE if policy is None else checked_policy(policy, owner)
+        _refuse_unknown(chosen.left_out.difference(parameters), chosen, owner)
+        return chosen
+    if policy is not None:
+        raise ConfigurationError(
+            f"{owner}: cache_key_fn is a cache policy of its own; give either that or "
+            "cache_policy, or add CacheKeyFnPolicy(...) to the latter."
+        )
+    if not callable(cache_key_fn):
+        raise ConfigurationError(
+            f"{owner}: cache_key_fn must be a function of (context, parameters), "
+            f"not {cache_key_fn!r}."
+        )
+    return CacheKeyFnPolicy(cache_key_fn)
+
+
+def _refuse_unknown(names: Iterable[str], policy: CachePolicy, owner: str) -> None:
+    for name in sorted(names):
+        raise ConfigurationError(
+            f"{owner}: cache_policy={policy!r} leaves out {name!r}, but there is no such parameter."
+        )
+
+
+def _key_over(task_key: str, forms: Iterable[bytes | None]) -> str | None:
+    """The key over these forms; None: there is nothing that it could depend on."""
+    sized = [b"-" if form is None else b"%d:%b" % (len(form), form) for form in forms]
+    if sized.count(b"-") == len(sized):
+        return None
+    text = b"policy" + canonical_form(task_key)
+    return hashlib.sha256(b"".join((text, *sized))).hexdigest()
+
+
+# The parts; `repr` names each as it is written
+
+
+class _Inputs(NamedTuple):
+    left_out: frozenset[str]
+
+    def form(self, context: TaskRunContext, parameters: dict[str, Any], /) -> bytes:
+        return form_of_parameters(self.inputs(context.task.fn, parameters))
+
+    def inputs(
+        self, function: Callable[..., object], parameters: Mapping[str, object]
+    ) -> Mapping[str, object]:
+        """What counts, by name."""
+        inputs = inputs_of(function, parameters)
+        if not self.left_out:
+            return inputs
+        hidden = self.left_out
+        if _name_of_self(function) in hidden:
+            hidden |= {"(self)"}
+        return {name: value for name, value in inputs.items() if name not in hidden}
+
+    def __repr__(self) -> str:
+        return "INPUTS" + "".join(f" - {name!r}" for name in sorted(self.left_out))
+
+
+def _name_of_self(function: Callable[..., object]) -> str | None:
+    """What a bound method calls its object."""
+    code = getattr(getattr(function, "__func__", None), "__code__", None)
+    return code.co_varnames[0] if code is not None and code.co_argcount else None
+
+
+class _TaskSource(NamedTuple):
+    tag: str = "TASK_SOURCE"
+
+    def form(self, context: TaskRunContext, _parameters: dict[str, Any], /) -> bytes:
+        return canonical_form(source_of(context.task.fn))
+
+    def __repr__(self) -> str:
+        return self.tag
+
+
+class _FlowParameters(NamedTuple):
+    tag: str = "FLOW_PARAMETERS"
+
+    def form(self, context: TaskRunContext, _parameters: dict[str, Any], /) -> bytes | None:
+        flow_run = context.task_run.flow_run
+        return None if flow_run is None else form_of_parameters(flow_run.parameters)
+
+    def __repr__(self) -> str:
+        return self.tag
+
+
+class _RunId(NamedTuple):
+    tag: str = "RUN_ID"
+
+    def form(self, context: TaskRunContext, _parameters: dict[str, Any], /) -> bytes:
+        run = context.task_run
+        return run.run_id if run.flow_run is None else run.flow_run.run_id
+
+    def __repr__(self) -> str:
+        return self.tag
+
+
+class _KeyFunction(NamedTuple):
+    function: CacheKeyFunction
+
+    def form(self, context: TaskRunContext, parameters: dict[str, Any], /) -> bytes:
+        key = self.function(context, parameters)
+        if key is None:
+            raise _Uncached
+        return canonical_form(str(key))
+
+    @property
+    def name(self) -> str:
+        """Such as `key_of_city`."""
+        return getattr(self.function, "__qualname__", type(self.function).__qualname__)
+
+    def __repr__(self) -> str:
+        return f"CacheKeyFnPolicy({self.name})"
+
+
+INPUTS: Final[CachePolicy] = _Sum([_Inputs(frozenset())])
+"""The task's arguments, defaults included; `INPUTS - "name"` leaves one out."""
+TASK_SOURCE: Final[CachePolicy] = _Sum([_TaskSource()])
+"""The source of the task's function."""
+FLOW_PARAMETERS: Final[CachePolicy] = _Sum([_FlowParameters()])
+"""The arguments of the flow run that the task belongs to; outside of flows, nothing."""
+RUN_ID: Final[CachePolicy] = _Sum([_RunId()])
+"""The flow run: a result is taken within it only. Outside of flows each task run is on its own."""
+NO_CACHE: Final[CachePolicy] = _Sum([])
+"""Nothing: runs are not cached. Added to another policy, it changes nothing."""

@@ -69,6 +69,7 @@ LAYERS: Layers = (
         "records",
         "results",
         "cache_policies",
+        "reached_code",
         "caching",
         "settings",
         "hooks",

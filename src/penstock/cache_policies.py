@@ -19,9 +19,10 @@ from penstock.caching import (
     canonical_form,
     form_of_parameters,
     inputs_of,
-    source_of,
+    text_form,
 )
 from penstock.exceptions import ConfigurationError
+from penstock.reached_code import reached_code
 
 if TYPE_CHECKING:
     from penstock.context import TaskRunContext
@@ -35,6 +36,10 @@ __all__ = [
     "CacheKeyFnPolicy",
     "CachePolicy",
 ]
+
+
+_POLICY: Final = b"policy"
+"""So no key is one of `task_input_hash`."""
 
 
 class _Uncached(Exception):
@@ -56,11 +61,12 @@ class CachePolicy:
     are equal where they count the same, and none changes once it is made.
     """
 
-    __slots__ = ("_parts",)
-    _parts: frozenset[_Part]
+    __slots__ = ("_forms", "_ordered", "_parts")
 
-    def __init__(self) -> None:
-        self._parts = frozenset()
+    def __init__(self, parts: Iterable[_Part] = ()) -> None:
+        self._parts: frozenset[_Part] = frozenset(parts)
+        self._ordered: tuple[_Part, ...] = tuple(sorted(self._parts, key=_order))
+        self._forms = tuple(part.form for part in self._ordered)
 
     def __add__(self, other: CachePolicy) -> CachePolicy:
         """Count what either of them counts.
@@ -100,14 +106,16 @@ class CachePolicy:
         Raises:
             UnhashableParameter: an argument that counts has no canonical form.
         """
+        key = _POLICY + text_form(context.task.task_key)
         try:
-            forms = [part.form(context, parameters) for part in self._in_order()]
+            forms = [form(context, parameters) for form in self._forms]
         except _Uncached:
             return None
-        return _key_over(context.task.task_key, forms)
-
-    def _in_order(self) -> Iterable[_Part]:
-        return sorted(self._parts, key=repr)
+        for form in forms:
+            key += b"-" if form is None else b"%d:%b" % (len(form), form)
+        if forms.count(None) == len(forms):
+            return None
+        return hashlib.sha256(key).hexdigest()
 
     def __bool__(self) -> bool:
         return bool(self._parts)
@@ -119,7 +127,7 @@ class CachePolicy:
         return hash(self._parts)
 
     def __repr__(self) -> str:
-        return " + ".join(map(repr, self._in_order())) or "NO_CACHE"
+        return " + ".join(map(repr, self._ordered)) or "NO_CACHE"
 
 
 class CacheKeyFnPolicy(CachePolicy):
@@ -138,32 +146,23 @@ class CacheKeyFnPolicy(CachePolicy):
     __slots__ = ("_function",)
 
     def __init__(self, cache_key_fn: CacheKeyFunction) -> None:
-        super().__init__()
         if not callable(cache_key_fn):
             raise ConfigurationError(
                 "CacheKeyFnPolicy: cache_key_fn must be a function of (context, parameters), "
                 f"not {cache_key_fn!r}."
             )
+        super().__init__([_KeyFunction(cache_key_fn)])
         self._function = cache_key_fn
-        self._parts = frozenset({_KeyFunction(cache_key_fn)})
 
     def compute_key(self, context: TaskRunContext, parameters: dict[str, Any]) -> object:
         """See `CachePolicy`; whatever the function returns or raises."""
         return self._function(context, parameters)
 
 
-class _Sum(CachePolicy):
-    """A policy of any parts, in the order in which they enter its keys."""
-
-    __slots__ = ("_ordered",)
-
-    def __init__(self, parts: Iterable[_Part]) -> None:
-        super().__init__()
-        self._parts = frozenset(parts)
-        self._ordered = tuple(super()._in_order())
-
-    def _in_order(self) -> Iterable[_Part]:
-        return self._ordered
+def _order(part: _Part) -> tuple[str, bytes]:
+    """The place of a part in the key, in every process the same."""
+    code = getattr(getattr(part, "function", None), "__code__", None)
+    return repr(part), canonical_form(code)  # there may be several lambdas
 
 
 def _policy_of(parts: frozenset[_Part]) -> CachePolicy:
@@ -171,7 +170,7 @@ def _policy_of(parts: frozenset[_Part]) -> CachePolicy:
         (part,) = parts
         if isinstance(part, _KeyFunction):
             return CacheKeyFnPolicy(part.function)
-    return _Sum(parts)
+    return CachePolicy(parts)
 
 
 def _merged(parts: frozenset[_Part]) -> frozenset[_Part]:
@@ -239,15 +238,6 @@ def _refuse_unknown(names: Iterable[str], policy: CachePolicy, owner: str) -> No
         )
 
 
-def _key_over(task_key: str, forms: Iterable[bytes | None]) -> str | None:
-    """The key over these forms; None: there is nothing that it could depend on."""
-    sized = [b"-" if form is None else b"%d:%b" % (len(form), form) for form in forms]
-    if sized.count(b"-") == len(sized):
-        return None
-    text = b"policy" + canonical_form(task_key)
-    return hashlib.sha256(b"".join((text, *sized))).hexdigest()
-
-
 # The parts; `repr` names each as it is written
 
 
@@ -283,7 +273,7 @@ class _TaskSource(NamedTuple):
     tag: str = "TASK_SOURCE"
 
     def form(self, context: TaskRunContext, _parameters: dict[str, Any], /) -> bytes:
-        return canonical_form(source_of(context.task.fn))
+        return reached_code(context.task.fn).digest
 
     def __repr__(self) -> str:
         return self.tag
@@ -329,13 +319,13 @@ class _KeyFunction(NamedTuple):
         return f"CacheKeyFnPolicy({self.name})"
 
 
-INPUTS: Final[CachePolicy] = _Sum([_Inputs(frozenset())])
+INPUTS: Final[CachePolicy] = CachePolicy([_Inputs(frozenset())])
 """The task's arguments, defaults included; `INPUTS - "name"` leaves one out."""
-TASK_SOURCE: Final[CachePolicy] = _Sum([_TaskSource()])
-"""The source of the task's function."""
-FLOW_PARAMETERS: Final[CachePolicy] = _Sum([_FlowParameters()])
+TASK_SOURCE: Final[CachePolicy] = CachePolicy([_TaskSource()])
+"""The code of the task's function and of all helpers that it reaches: `penstock.reached_code`."""
+FLOW_PARAMETERS: Final[CachePolicy] = CachePolicy([_FlowParameters()])
 """The arguments of the flow run that the task belongs to; outside of flows, nothing."""
-RUN_ID: Final[CachePolicy] = _Sum([_RunId()])
+RUN_ID: Final[CachePolicy] = CachePolicy([_RunId()])
 """The flow run: a result is taken within it only. Outside of flows each task run is on its own."""
-NO_CACHE: Final[CachePolicy] = _Sum([])
+NO_CACHE: Final[CachePolicy] = CachePolicy([])
 """Nothing: runs are not cached. Added to another policy, it changes nothing."""

@@ -106,7 +106,7 @@ def form_of_parameters(parameters: Mapping[str, object]) -> bytes:
     forms: list[bytes] = []
     for name in sorted(parameters):
         try:
-            forms += _name_form(name), canonical_form(parameters[name])
+            forms += text_form(name), canonical_form(parameters[name])
         except Exception as error:
             raise UnhashableParameter(name, error) from error
     return b"".join(forms)
@@ -321,8 +321,8 @@ def _text(value: str) -> bytes:
     return _sized(b"s", value.encode("utf-8", "surrogatepass"))
 
 
-_name_form = lru_cache(maxsize=4096)(_text)
-"""The form of a parameter's name; saves as much as the form of a small argument takes."""
+text_form = lru_cache(maxsize=4096)(_text)
+"""The form of a name that returns; saves as much as the form of a small argument takes."""
 
 
 def _sized(letter: bytes, content: bytes) -> bytes:

@@ -116,6 +116,12 @@ def test_what_either_part_counts_counts() -> None:
     assert (INPUTS - "a") + INPUTS == INPUTS
 
 
+def test_two_functions_without_names_have_one_order() -> None:
+    by_b = CacheKeyFnPolicy(lambda _context, parameters: parameters["b"])
+    by_both = CacheKeyFnPolicy(lambda _context, parameters: (parameters["a"], parameters["b"]))
+    assert key_of(by_b + by_both, 1, 2) == key_of(by_both + by_b, 1, 2)
+
+
 def test_a_policy_reads_as_it_is_written() -> None:
     assert repr(TASK_SOURCE + (INPUTS - "b" - "a")) == "INPUTS - 'a' - 'b' + TASK_SOURCE"
     assert repr(NO_CACHE) == "NO_CACHE"

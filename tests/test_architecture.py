@@ -65,12 +65,10 @@ LAYERS: Layers = (
         "_engine.names",
         "_engine.tracebacks",
     ),
+    ("cache_explanations", "cache_policies", "reached_code", "caching"),
     (
         "records",
         "results",
-        "cache_policies",
-        "reached_code",
-        "caching",
         "settings",
         "hooks",
         "retries",

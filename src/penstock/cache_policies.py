@@ -11,14 +11,17 @@ and its key is one hash over the task's identity and the forms of these parts.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias
 
 from penstock.caching import (
     CacheKeyFunction,
     canonical_form,
-    form_of_parameters,
+    forms_of_parameters,
+    hash_of_forms,
     inputs_of,
+    task_input_forms,
+    task_input_hash,
     text_form,
 )
 from penstock.exceptions import ConfigurationError
@@ -46,11 +49,34 @@ class _Uncached(Exception):
     """A key function wants this run uncached."""
 
 
+Parameters: TypeAlias = "dict[str, Any]"
+Forms: TypeAlias = "Sequence[bytes]"
+
+
+class CacheKey(NamedTuple):
+    """A key, and what it is made of.
+
+    Attributes:
+        text: the key.
+        forms: those of each part of the policy; None: there is no such thing for this run. Without
+            any, nothing is known of what the key is made of.
+    """
+
+    text: str
+    forms: Sequence[Forms | None] = ()
+
+
 class _Part(Protocol):
     """What a result may depend on; equal parts count once."""
 
-    def form(self, context: TaskRunContext, parameters: dict[str, Any], /) -> bytes | None:
+    def forms(self, context: TaskRunContext, parameters: Parameters, /) -> Forms | None:
         """What enters the key; None: there is no such thing for this run."""
+        ...
+
+    def named(
+        self, context: TaskRunContext, parameters: Parameters, forms: Forms, /
+    ) -> Iterable[tuple[str, bytes]]:
+        """The same by name, for people."""
         ...
 
 
@@ -66,7 +92,7 @@ class CachePolicy:
     def __init__(self, parts: Iterable[_Part] = ()) -> None:
         self._parts: frozenset[_Part] = frozenset(parts)
         self._ordered: tuple[_Part, ...] = tuple(sorted(self._parts, key=_order))
-        self._forms = tuple(part.form for part in self._ordered)
+        self._forms = tuple(part.forms for part in self._ordered)
 
     def __add__(self, other: CachePolicy) -> CachePolicy:
         """Count what either of them counts.
@@ -100,22 +126,40 @@ class CachePolicy:
         inputs = _inputs_in(self._parts)
         return frozenset() if inputs is None else inputs.left_out
 
-    def compute_key(self, context: TaskRunContext, parameters: dict[str, Any]) -> object:
+    def compute_key(self, context: TaskRunContext, parameters: Parameters) -> object:
         """The key of a run with these arguments; None: it is not cached.
 
         Raises:
             UnhashableParameter: an argument that counts has no canonical form.
         """
-        key = _POLICY + text_form(context.task.task_key)
+        key = self.key(context, parameters)
+        return key.text if isinstance(key, CacheKey) else key
+
+    def key(self, context: TaskRunContext, parameters: Parameters) -> object:
+        """The same, with what the key is made of where that is known."""
         try:
-            forms = [form(context, parameters) for form in self._forms]
+            forms = [part(context, parameters) for part in self._forms]
         except _Uncached:
             return None
-        for form in forms:
-            key += b"-" if form is None else b"%d:%b" % (len(form), form)
+        key = _POLICY + text_form(context.task.task_key)
+        for of_part in forms:
+            if of_part is None:
+                key += b"-"
+            else:
+                key += b"%d|" % len(of_part) + b"".join(of_part)
         if forms.count(None) == len(forms):
             return None
-        return hashlib.sha256(key).hexdigest()
+        return CacheKey(hashlib.sha256(key).hexdigest(), forms)
+
+    def named_parts(
+        self, context: TaskRunContext, parameters: Parameters, key: CacheKey
+    ) -> dict[str, bytes]:
+        """What a key is made of, by name; empty where that is not known."""
+        parts: dict[str, bytes] = {}
+        for part, forms in zip(self._ordered, key.forms, strict=False):
+            if forms is not None:
+                parts.update(part.named(context, parameters, forms))
+        return parts
 
     def __bool__(self) -> bool:
         return bool(self._parts)
@@ -154,8 +198,11 @@ class CacheKeyFnPolicy(CachePolicy):
         super().__init__([_KeyFunction(cache_key_fn)])
         self._function = cache_key_fn
 
-    def compute_key(self, context: TaskRunContext, parameters: dict[str, Any]) -> object:
+    def key(self, context: TaskRunContext, parameters: Parameters) -> object:
         """See `CachePolicy`; whatever the function returns or raises."""
+        if self._function is task_input_hash:
+            forms = task_input_forms(context, parameters)
+            return CacheKey(hash_of_forms(forms), [forms])
         return self._function(context, parameters)
 
 
@@ -244,8 +291,13 @@ def _refuse_unknown(names: Iterable[str], policy: CachePolicy, owner: str) -> No
 class _Inputs(NamedTuple):
     left_out: frozenset[str]
 
-    def form(self, context: TaskRunContext, parameters: dict[str, Any], /) -> bytes:
-        return form_of_parameters(self.inputs(context.task.fn, parameters))
+    def forms(self, context: TaskRunContext, parameters: Parameters, /) -> Forms:
+        return forms_of_parameters(self.inputs(context.task.fn, parameters))
+
+    def named(
+        self, context: TaskRunContext, parameters: Parameters, forms: Forms, /
+    ) -> Iterable[tuple[str, bytes]]:
+        return _named_arguments(self.inputs(context.task.fn, parameters), forms)
 
     def inputs(
         self, function: Callable[..., object], parameters: Mapping[str, object]
@@ -269,11 +321,25 @@ def _name_of_self(function: Callable[..., object]) -> str | None:
     return code.co_varnames[0] if code is not None and code.co_argcount else None
 
 
+def _named_arguments(inputs: Iterable[str], forms: Forms) -> Iterable[tuple[str, bytes]]:
+    """The forms of arguments, each after that of its name, by what they are."""
+    names = (_NAMES.get(name, f"argument {name}") for name in sorted(inputs))
+    return zip(names, forms[1::2], strict=False)
+
+
+_NAMES: Mapping[str, str] = {"(self)": "argument self", "(enclosed)": "enclosed values"}
+
+
 class _TaskSource(NamedTuple):
     tag: str = "TASK_SOURCE"
 
-    def form(self, context: TaskRunContext, _parameters: dict[str, Any], /) -> bytes:
-        return reached_code(context.task.fn).digest
+    def forms(self, context: TaskRunContext, _parameters: Parameters, /) -> Forms:
+        return (reached_code(context.task.fn).digest,)
+
+    def named(
+        self, context: TaskRunContext, _parameters: Parameters, _forms: Forms, /
+    ) -> Iterable[tuple[str, bytes]]:
+        return reached_code(context.task.fn).parts.items()
 
     def __repr__(self) -> str:
         return self.tag
@@ -282,9 +348,16 @@ class _TaskSource(NamedTuple):
 class _FlowParameters(NamedTuple):
     tag: str = "FLOW_PARAMETERS"
 
-    def form(self, context: TaskRunContext, _parameters: dict[str, Any], /) -> bytes | None:
+    def forms(self, context: TaskRunContext, _parameters: Parameters, /) -> Forms | None:
         flow_run = context.task_run.flow_run
-        return None if flow_run is None else form_of_parameters(flow_run.parameters)
+        return None if flow_run is None else forms_of_parameters(flow_run.parameters)
+
+    def named(
+        self, context: TaskRunContext, _parameters: Parameters, forms: Forms, /
+    ) -> Iterable[tuple[str, bytes]]:
+        flow_run = context.task_run.flow_run
+        names = [] if flow_run is None else sorted(flow_run.parameters)
+        return zip((f"flow parameter {name}" for name in names), forms[1::2], strict=False)
 
     def __repr__(self) -> str:
         return self.tag
@@ -293,9 +366,15 @@ class _FlowParameters(NamedTuple):
 class _RunId(NamedTuple):
     tag: str = "RUN_ID"
 
-    def form(self, context: TaskRunContext, _parameters: dict[str, Any], /) -> bytes:
+    def forms(self, context: TaskRunContext, _parameters: Parameters, /) -> Forms:
         run = context.task_run
-        return run.run_id if run.flow_run is None else run.flow_run.run_id
+        return (run.run_id if run.flow_run is None else run.flow_run.run_id,)
+
+    def named(
+        self, context: TaskRunContext, _parameters: Parameters, forms: Forms, /
+    ) -> Iterable[tuple[str, bytes]]:
+        run = context.task_run
+        return [("task run" if run.flow_run is None else "flow run", forms[0])]
 
     def __repr__(self) -> str:
         return self.tag
@@ -304,11 +383,22 @@ class _RunId(NamedTuple):
 class _KeyFunction(NamedTuple):
     function: CacheKeyFunction
 
-    def form(self, context: TaskRunContext, parameters: dict[str, Any], /) -> bytes:
+    def forms(self, context: TaskRunContext, parameters: Parameters, /) -> Forms:
+        if self.function is task_input_hash:
+            return task_input_forms(context, parameters)
         key = self.function(context, parameters)
         if key is None:
             raise _Uncached
-        return canonical_form(str(key))
+        return (canonical_form(str(key)),)
+
+    def named(
+        self, context: TaskRunContext, parameters: Parameters, forms: Forms, /
+    ) -> Iterable[tuple[str, bytes]]:
+        if self.function is not task_input_hash:
+            return [(f"what {self.name} returned", forms[0])]
+        task = context.task
+        arguments = _named_arguments(inputs_of(task.fn, parameters), forms[1:])
+        return [(f"code of {task.task_key}", forms[0]), *arguments]
 
     @property
     def name(self) -> str:

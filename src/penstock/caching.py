@@ -15,12 +15,16 @@ import struct
 import types
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, Protocol, cast
 
 import msgspec
 
 if TYPE_CHECKING:
+    from penstock.cache_explanations import CacheExplanation
     from penstock.context import TaskRunContext
+    from penstock.tasks import AsyncTask, Task
+
+P = ParamSpec("P")
 
 
 class CacheKeyFunction(Protocol):
@@ -48,10 +52,38 @@ def task_input_hash(context: TaskRunContext, parameters: dict[str, Any]) -> str:
         UnhashableParameter: an argument has no canonical form; the task then runs uncached and a
             warning names the parameter.
     """
+    return hash_of_forms(task_input_forms(context, parameters))
+
+
+def task_input_forms(context: TaskRunContext, parameters: dict[str, Any]) -> list[bytes]:
+    """What `task_input_hash` is a hash of: the task's form, then those of names and arguments."""
     task = context.task
     function = task.fn
-    form = _form_of_work(task.task_key, function) + _form_of_inputs(function, parameters)
-    return hashlib.sha256(form).hexdigest()
+    forms = forms_of_parameters(inputs_of(function, parameters))
+    forms.insert(0, _form_of_work(task.task_key, function))
+    return forms
+
+
+def hash_of_forms(forms: Iterable[bytes]) -> str:
+    """A hash of forms in a row, in hex."""
+    return hashlib.sha256(b"".join(forms)).hexdigest()
+
+
+def explain(
+    task: Task[P, Any] | AsyncTask[P, Any], /, *args: P.args, **kwargs: P.kwargs
+) -> CacheExplanation:
+    """Whether the cache would serve this call of the task; if not, what differs from before.
+
+    Nothing is run but the task's key function, if it has one. Called in a flow, that is the flow
+    whose arguments and whose run count. The call is compared with the entry of the task that has
+    most in common with it, among its 100 newest.
+
+    Raises:
+        ParameterError: the function does not take such arguments.
+        UsageError: a future among them has not ended.
+        StoreError: the database cannot be read.
+    """
+    return task._explain(args, kwargs)
 
 
 def hash_inputs(function: Callable[..., object], parameters: Mapping[str, object]) -> str:
@@ -64,7 +96,7 @@ def hash_inputs(function: Callable[..., object], parameters: Mapping[str, object
     Raises:
         UnhashableParameter: an argument has no canonical form.
     """
-    return hashlib.sha256(_form_of_inputs(function, parameters)).hexdigest()
+    return hash_of_forms(forms_of_parameters(inputs_of(function, parameters)))
 
 
 def hash_parameters(parameters: Mapping[str, object]) -> str:
@@ -73,11 +105,7 @@ def hash_parameters(parameters: Mapping[str, object]) -> str:
     Raises:
         UnhashableParameter: an argument has no canonical form.
     """
-    return hashlib.sha256(form_of_parameters(parameters)).hexdigest()
-
-
-def _form_of_inputs(function: Callable[..., object], parameters: Mapping[str, object]) -> bytes:
-    return form_of_parameters(inputs_of(function, parameters))
+    return hash_of_forms(forms_of_parameters(parameters))
 
 
 def inputs_of(
@@ -101,15 +129,15 @@ def _enclosed_values(closure: Iterable[types.CellType]) -> list[object]:
     return [value for value in values if type(value) in _SCALARS]
 
 
-def form_of_parameters(parameters: Mapping[str, object]) -> bytes:
-    """The forms of arguments by name, one after another; raises `UnhashableParameter`."""
+def forms_of_parameters(parameters: Mapping[str, object]) -> list[bytes]:
+    """The forms of a name and its argument in turn, by name; raises `UnhashableParameter`."""
     forms: list[bytes] = []
     for name in sorted(parameters):
         try:
             forms += text_form(name), canonical_form(parameters[name])
         except Exception as error:
             raise UnhashableParameter(name, error) from error
-    return b"".join(forms)
+    return forms
 
 
 def canonical_form(value: object) -> bytes:
@@ -321,7 +349,7 @@ def _text(value: str) -> bytes:
     return _sized(b"s", value.encode("utf-8", "surrogatepass"))
 
 
-text_form = lru_cache(maxsize=4096)(_text)
+text_form: Callable[[str], bytes] = lru_cache(maxsize=4096)(_text)
 """The form of a name that returns; saves as much as the form of a small argument takes."""
 
 

@@ -65,7 +65,7 @@ class ReachedCode:
 
     def __init__(self, walk: _Walk) -> None:
         self.parts: Mapping[str, bytes] = walk.parts()
-        self.digest = _digest(
+        self.digest: bytes = _digest(
             part for name in sorted(self.parts) for part in (name.encode(), self.parts[name])
         )
         self._names = tuple(walk.names)

@@ -86,12 +86,18 @@ Row: TypeAlias = FlowRow | TaskRow
 
 
 class CacheRow(NamedTuple):
-    """A row of `cache`: the run whose result the key stands for."""
+    """A row of `cache`: the run whose result the key stands for.
+
+    `task` is a number for the task, and `parts` says what the key is made of, where that is known;
+    see `cache_explanations`.
+    """
 
     key: str
     run_id: bytes
     created_at: float
     expires_at: float | None
+    task: int | None = None
+    parts: bytes | None = None
 
 
 class Source(Protocol):

@@ -39,11 +39,12 @@ from penstock._engine.names import MakeName, name_maker
 from penstock._engine.runs import TaskRun
 from penstock._engine.runtime import get_runtime
 from penstock._engine.submitting import Submittable
-from penstock.cache_policies import CachePolicy, policy_of_options
+from penstock.cache_explanations import CacheExplanation
+from penstock.cache_policies import CacheKey, CachePolicy, policy_of_options
 from penstock.caching import CacheKeyFunction, task_input_hash
 from penstock.context import TaskRunContext
 from penstock.exceptions import ConfigurationError, UsageError
-from penstock.records import RunKind
+from penstock.records import RunKind, storable_text
 from penstock.retries import RetryDelays, RetryOn, RetryPolicy, exponential_backoff, with_condition
 from penstock.states import State
 
@@ -123,9 +124,25 @@ class _TaskBase(Submittable[P, R]):
         """Whether its runs look for an earlier result."""
         return bool(self.cache_policy)
 
-    def cache_key_of(self, run: TaskRun) -> object:
+    def cache_key_of(self, run: TaskRun) -> CacheKey | None:
         """What the cache policy says of a run."""
-        return self.cache_policy.compute_key(TaskRunContext(run), run.parameters)
+        key = self.cache_policy.key(TaskRunContext(run), run.parameters)
+        if key is None or isinstance(key, CacheKey):
+            return key
+        return CacheKey(storable_text(str(key)))
+
+    def cache_parts_of(self, run: TaskRun, key: CacheKey) -> dict[str, bytes]:
+        """What the cache policy says that a key of the run is made of."""
+        return self.cache_policy.named_parts(TaskRunContext(run), run.parameters, key)
+
+    def _explain(self, args: Sequence[Any], kwargs: dict[str, Any]) -> CacheExplanation:
+        """See `penstock.caching.explain`."""
+        self._signature.check(args, kwargs)
+        asked = self._duplicate()
+        asked.next_number = itertools.count().__next__  # no run of the task is counted
+        run = TaskRun(asked, None, args, kwargs)
+        run.join_silently(current_run.get())
+        return get_runtime().explain(run)
 
     def with_options(self, **options: Unpack[TaskArguments]) -> Self:
         """A copy of this task with some options changed; all others are as they were given here.

@@ -70,11 +70,12 @@ def _fill() -> None:
         row = floor.completed_row(number, floor.now(), floor.now(), number, {"cache_key": key})
         connection.execute(upsert(TaskRow, 1), row)
         entry = (key, row.id, time.time(), None)
-        connection.execute("INSERT INTO cache VALUES (?,?,?,?)", entry)
+        connection.execute(_INSERT, entry)
     connection.execute("COMMIT")
     connection.close()
 
 
+_INSERT = "INSERT INTO cache (key, run_id, created_at, expires_at) VALUES (?,?,?,?)"
 _LOOK_UP = """
 SELECT c.run_id, t.result, c.expires_at FROM cache c JOIN task_run t ON t.id = c.run_id
 WHERE c.key = ? AND (c.expires_at IS NULL OR c.expires_at > ?)

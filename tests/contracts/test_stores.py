@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from penstock._engine.ids import id_time
-from penstock.records import decode_history
+from penstock.records import CacheRow, decode_history
 from penstock.results import decode_result, encode_result
 from penstock.stores import FoundResult, Pruned, Query, Store
 from tests.contracts.sources import (
@@ -106,6 +106,24 @@ def test_record_tells_of_the_given_length_even_where_the_run_has_gone_on(store: 
     (found,) = store.task_runs(Query())
     assert names_of(found.row.history) == ["Pending"]
     assert found.row.state_name == "Pending"
+
+
+def test_the_newest_entries_of_a_task_are_found_before_and_after_they_are_durable(
+    store: Store,
+) -> None:
+    rows: list[CacheRow] = []
+    for number in range(6):
+        run = HandTaskRun()
+        length = run.complete(number, key=f"key {number}", created_at=float(number))
+        assert run.cache_row is not None
+        run.cache_row = run.cache_row._replace(task=number % 2, parts=b"%d" % number)
+        rows.append(run.cache_row)
+        store.record(run, length)
+    for _ in range(2):
+        assert store.entries_of(1, 10) == [rows[5], rows[3], rows[1]]
+        assert store.entries_of(0, 2) == [rows[4], rows[2]]
+        assert store.entries_of(2, 10) == []
+        flush(store)
 
 
 def test_a_result_is_kept_only_with_the_final_state(store: Store) -> None:

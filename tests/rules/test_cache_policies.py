@@ -207,7 +207,8 @@ class Model:
 
 def bound_key(task: Task[..., Any], *args: object) -> object:
     run = task_run(task, *args)
-    return task.cache_key_of(run)
+    key = task.cache_key_of(run)
+    return key and key.text
 
 
 def test_the_object_of_a_method_is_an_argument_and_can_be_left_out() -> None:

@@ -37,6 +37,8 @@ from penstock._engine.effects import (
 from penstock._engine.ids import to_uuid
 from penstock._engine.runs import FlowRun, Part, Passed, Run, TaskRun
 from penstock._engine.tracebacks import format_error
+from penstock.cache_explanations import encode_parts, number_of_task
+from penstock.cache_policies import CacheKey
 from penstock.caching import UnhashableParameter, hash_inputs
 from penstock.exceptions import ParameterError, RunCancelled, RunNotReady, RunTimedOut
 from penstock.hooks import hook_name
@@ -56,6 +58,7 @@ from penstock.states import (
 Now: TypeAlias = Callable[[], float]
 Warn: TypeAlias = Callable[[Run, str, BaseException | None], None]
 Report: TypeAlias = Callable[[Run, str, Exception], None]
+Missed: TypeAlias = Callable[[TaskRun, str, dict[str, bytes]], None]
 
 _PLAIN = frozenset({type(None), int, float, str, bytes, bool, dict})
 _ACQUIRE: Final = Acquire()
@@ -76,6 +79,7 @@ class Rulebook(msgspec.Struct, frozen=True):
         strict: whether a result may be seen only once it is on disk.
         report: tells the user what code of theirs beside the run's function has raised.
         draw: a random number from 0 to 1.
+        missed: hears which key found nothing, and what it is made of.
     """
 
     now: Now
@@ -83,6 +87,7 @@ class Rulebook(msgspec.Struct, frozen=True):
     strict: bool = False
     report: Report = lambda _run, _what, _error: None
     draw: Callable[[], float] = lambda: 0.5
+    missed: Missed = lambda _run, _key, _parts: None
 
 
 class Ending(msgspec.Struct, frozen=True):
@@ -268,7 +273,7 @@ def _hash_of_inputs(run: Run) -> str:
 
 def _cache_steps(run: TaskRun, rules: Rulebook) -> Steps[bool]:
     """Find the run's cache key, then a result under it."""
-    outcome = yield Ask(lambda: _text_or_none(run.options.cache_key_of(run)))
+    outcome = yield Ask(lambda: run.options.cache_key_of(run))
     if type(outcome) is Interrupted:
         return (yield from _interrupt(run, rules, outcome))
     if type(outcome) is Error:
@@ -279,28 +284,44 @@ def _cache_steps(run: TaskRun, rules: Rulebook) -> Steps[bool]:
     return (yield from _look_up_steps(run, rules, key))
 
 
-def _text_or_none(key: object) -> str | None:
-    return None if key is None else storable_text(str(key))
-
-
-def _look_up_steps(run: TaskRun, rules: Rulebook, key: str) -> Steps[bool]:
+def _look_up_steps(run: TaskRun, rules: Rulebook, key: CacheKey) -> Steps[bool]:
     found: CacheHit | None = None
     if not run.options.refresh_cache:
-        found = (yield LookUp(key)).value
+        found = (yield LookUp(key.text)).value
         while found is None:
-            owner = (yield Claim(key)).value
+            owner = (yield Claim(key.text)).value
             if owner is not None:
                 outcome = yield WaitFor([owner])
                 if type(outcome) is Interrupted:
                     return (yield from _interrupt(run, rules, outcome))
             # In any case once more: an owner may have ended between the look-up and the claim.
-            found = (yield LookUp(key)).value
+            found = (yield LookUp(key.text)).value
             if owner is None:
                 break
     if found is None:
-        run.cache_row = CacheRow(key, run.run_id, 0.0, run.options.cache_expiration)
+        run.cache_row = _new_entry(run, rules, key)
         return False
-    return (yield from _end_cached(run, rules, key, found))
+    return (yield from _end_cached(run, rules, key.text, found))
+
+
+def _new_entry(run: TaskRun, rules: Rulebook, key: CacheKey) -> CacheRow:
+    """The entry that the result will be found by; its lifetime, until that has begun."""
+    options = run.options
+    row = CacheRow(key.text, run.run_id, 0.0, options.cache_expiration)
+    parts = _parts_of(run, key)
+    if not options.refresh_cache:
+        rules.missed(run, key.text, parts)
+    if not parts:
+        return row
+    return row._replace(task=number_of_task(options.task_key), parts=encode_parts(parts))
+
+
+def _parts_of(run: TaskRun, key: CacheKey) -> dict[str, bytes]:
+    """What the key is made of; nothing where the user's objects have changed and say it no more."""
+    try:
+        return run.options.cache_parts_of(run, key)
+    except Exception:
+        return {}
 
 
 def _end_cached(run: TaskRun, rules: Rulebook, key: str, hit: CacheHit) -> Steps[bool]:
@@ -568,7 +589,7 @@ def _store_result(run: Run, ending: Ending, now: float, rules: Rulebook) -> Stat
         return NO_DETAILS
     lifetime = cache_row.expires_at
     expires_at = None if lifetime is None else now + lifetime
-    run.cache_row = CacheRow(cache_row.key, run.run_id, now, expires_at)
+    run.cache_row = cache_row._replace(created_at=now, expires_at=expires_at)
     return StateDetails(cache_key=cache_row.key, cache_expiration=_moment(expires_at))
 
 

@@ -1,6 +1,7 @@
 """What the engine logs of a run: a function of the run and the state that it enters.
 
-Records go to `penstock.engine`, `penstock.flow_runs` and `penstock.task_runs`. Penstock adds a
+Records go to `penstock.engine`, `penstock.flow_runs`, `penstock.task_runs` and, why the cache had
+nothing, to `penstock.caching`. Penstock adds a
 handler of its own only while the application has set up none.
 """
 
@@ -15,11 +16,13 @@ from penstock._engine.ids import id_text
 from penstock._engine.log_records import RecordMaker
 from penstock._engine.runs import FlowRun, Run, TaskRun
 from penstock._engine.tracebacks import format_error
+from penstock.cache_explanations import CacheExplanation
 from penstock.caching import UnhashableParameter
 from penstock.states import StateType, Transition
 
 _root = logging.getLogger("penstock")
 _engine = logging.getLogger("penstock.engine")
+_caching = logging.getLogger("penstock.caching")
 flow_runs = logging.getLogger("penstock.flow_runs")
 task_runs = logging.getLogger("penstock.task_runs")
 
@@ -169,6 +172,15 @@ class RunLog:
     def raised_beside(self, run: Run, what: str, error: Exception) -> None:
         """Log that the user's code has raised where it does not decide how the run ends."""
         _logger_of(run).warning("%s:\n%s", what, format_error(error).rstrip(), extra=extra_of(run))
+
+    @property
+    def tells_of_misses(self) -> bool:
+        """Whether anybody reads why the cache had nothing."""
+        return _caching.isEnabledFor(logging.DEBUG)
+
+    def missed(self, run: Run, explanation: CacheExplanation) -> None:
+        """Log why the cache had nothing for a run."""
+        _caching.debug("%s", explanation, extra=extra_of(run))
 
     def unreadable(self, key: str, error: BaseException) -> None:
         """Log that a cached result is there and cannot be used."""

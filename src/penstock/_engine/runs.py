@@ -22,7 +22,8 @@ from penstock._engine.effects import Error, Interrupted
 from penstock._engine.ids import new_id
 from penstock._engine.latch import Latch
 from penstock._engine.names import MakeName, name_of_flow_run
-from penstock.exceptions import RunCancelled, RunFailed
+from penstock.cache_policies import CacheKey
+from penstock.exceptions import RunCancelled, RunFailed, UsageError
 from penstock.hooks import Hooks
 from penstock.records import (
     CacheRow,
@@ -86,7 +87,10 @@ class TaskOptions(RunOptions, Protocol):
 
     @property
     def is_cached(self) -> bool: ...
-    def cache_key_of(self, run: TaskRun) -> object: ...
+    def cache_key_of(self, run: TaskRun) -> CacheKey | None: ...
+    def cache_parts_of(self, run: TaskRun, key: CacheKey) -> dict[str, bytes]: ...
+    @property
+    def task_key(self) -> str: ...
     @property
     def cache_expiration(self) -> float | None: ...
     @property
@@ -406,6 +410,17 @@ class TaskRun(Run[TaskOptions]):
             self.number, self.given_name = earlier.number, earlier.given_name
         else:
             self.number = options.next_number()
+
+    def join_silently(self, parent: Parent) -> None:
+        """Belong to the flow run of `parent`, without its knowing of a run that never begins.
+
+        Raises:
+            UsageError: an argument is a future that has not ended.
+        """
+        self.flow_run = _flow_run_of(parent)
+        if not all(run.is_set() for run in self.upstream_runs):
+            raise UsageError("An argument is a future that has not ended; wait for it first.")
+        self.resolve_arguments()
 
     @property
     def name(self) -> str:

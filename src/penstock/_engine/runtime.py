@@ -26,6 +26,7 @@ from penstock._engine.loops import LoopThread
 from penstock._engine.run_log import RunLog
 from penstock._engine.runs import FlowRun, Run, TaskRun
 from penstock._engine.threads import FreeThreads
+from penstock.cache_explanations import ENTRIES_COMPARED, CacheExplanation, number_of_task
 from penstock.exceptions import ResultUnavailable
 from penstock.records import CacheHit
 from penstock.results import decode_result, referenced_run
@@ -79,6 +80,7 @@ class Runtime:
             settings.durability == "strict",
             self.log.raised_beside,
             _draw,
+            self._missed,
         )
         self.default_task_runner: TaskRunner = ConcurrentTaskRunner()
         self._async_loop: LoopThread | None = None
@@ -129,6 +131,34 @@ class Runtime:
         except ResultUnavailable as error:
             self.log.unreadable(key, error)
             return None
+
+    # How the cache explains itself
+
+    def explain(self, run: TaskRun) -> CacheExplanation:
+        """Whether a run would be served from the cache; if not, why."""
+        name = run.definition.name
+        if not run.options.is_cached:
+            return CacheExplanation.uncached(name, "it has no cache policy")
+        try:
+            key = run.options.cache_key_of(run)
+        except Exception as error:
+            return CacheExplanation.uncached(name, f"its key cannot be made: {error!r}")
+        if key is None:
+            return CacheExplanation.uncached(name, "its policy gives this call no key")
+        found = self.store.look_up(key.text, self.clock.now())
+        if found is not None:
+            return CacheExplanation.hit(name, key.text, found.run_id)
+        return self._explain_miss(run, key.text, run.options.cache_parts_of(run, key))
+
+    def _explain_miss(self, run: TaskRun, key: str, parts: dict[str, bytes]) -> CacheExplanation:
+        task = number_of_task(run.options.task_key)
+        entries = self.store.entries_of(task, ENTRIES_COMPARED) if parts else ()
+        return CacheExplanation.miss(run.definition.name, key, parts, entries)
+
+    def _missed(self, run: TaskRun, key: str, parts: dict[str, bytes]) -> None:
+        """Log why, where anybody reads that."""
+        if self.log.tells_of_misses:
+            self.log.missed(run, self._explain_miss(run, key, parts))
 
     def decode(self, payload: bytes) -> object:
         """The value in a payload; raises `ResultUnavailable`."""

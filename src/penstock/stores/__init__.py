@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from penstock._engine.latch import Latch
-from penstock.records import Definition, FlowRow, Source, TaskRow
+from penstock.records import CacheRow, Definition, FlowRow, Source, TaskRow
 
 __all__ = ["FoundFlowRun", "FoundResult", "FoundTaskRun", "Pruned", "Query", "Store"]
 
@@ -106,6 +106,13 @@ class Store(Protocol):
 
     def look_up(self, key: str, now: float) -> FoundResult | None:
         """The newest result under a cache key that has not expired; sees what `record` was told."""
+        ...
+
+    def entries_of(self, task: int, limit: int) -> Sequence[CacheRow]:
+        """The newest cache entries of a task, newest first; sees what `record` was told.
+
+        Expired ones are among them.
+        """
         ...
 
     def flow_runs(self, query: Query) -> Sequence[FoundFlowRun]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
+from operator import attrgetter
 from pathlib import Path
 from typing import TypeVar
 
@@ -64,6 +65,12 @@ class MemoryStore:
                 return None
             payload = self._task_runs[entry.run_id].row.result
         return None if payload is None else FoundResult(entry.run_id, payload, entry.expires_at)
+
+    def entries_of(self, task: int, limit: int) -> Sequence[CacheRow]:
+        """See `Store`."""
+        with self._lock:
+            found = [entry for entry in self._cache.values() if entry.task == task]
+        return sorted(found, key=attrgetter("created_at"), reverse=True)[:limit]
 
     def flow_runs(self, query: Query) -> Sequence[FoundFlowRun]:
         """See `Store`."""

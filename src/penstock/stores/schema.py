@@ -113,6 +113,10 @@ DROP TABLE tag;
 ALTER TABLE flow_run DROP COLUMN tags;
 ALTER TABLE task_run DROP COLUMN tags;
 ALTER TABLE task_run ADD COLUMN name TEXT NOT NULL DEFAULT '';
+
+ALTER TABLE cache ADD COLUMN task INTEGER;
+ALTER TABLE cache ADD COLUMN parts BLOB;
+CREATE INDEX cache_by_task ON cache (task, created_at) WHERE task IS NOT NULL;
 """
 
 _COUNTS_OF_CHANGES = """

@@ -11,6 +11,7 @@ import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +19,7 @@ import msgspec
 
 from penstock._engine.ids import id_bound
 from penstock.exceptions import StoreError
-from penstock.records import Definition, FlowRow, RunKind, TaskRow
+from penstock.records import CacheRow, Definition, FlowRow, RunKind, TaskRow
 from penstock.stores import FoundFlowRun, FoundResult, FoundTaskRun, Pruned, Query
 from penstock.stores.pages import FLOW_RUNS, SUBFLOW_RUNS, TASK_RUNS, Table, read_page
 from penstock.stores.pruning import Pruning
@@ -80,6 +81,14 @@ class SqliteStore(Writer):
             reading.note(changes, key, found)
             return found
         return None
+
+    def entries_of(self, task: int, limit: int) -> Sequence[CacheRow]:
+        """See `Store`."""
+        # In this order: what is written in between is in both, and not in neither.
+        fresh = {row.key: row for row, _payload in tuple(self.fresh.values()) if row.task == task}
+        stored = [CacheRow(*row) for row in self._read(self._pages, _ENTRIES_OF, (task, limit))]
+        found = [*fresh.values(), *(row for row in stored if row.key not in fresh)]
+        return sorted(found, key=attrgetter("created_at"), reverse=True)[:limit]
 
     def flow_runs(self, query: Query) -> Sequence[FoundFlowRun]:
         """See `Store`."""
@@ -225,6 +234,12 @@ _LOOK_UP = """
 SELECT c.run_id, t.result, c.expires_at, (SELECT number FROM cache_changes WHERE id = 1)
 FROM cache c JOIN task_run t ON t.id = c.run_id
 WHERE c.key = ? AND (c.expires_at IS NULL OR c.expires_at > ?) AND t.result IS NOT NULL
+"""
+
+
+_ENTRIES_OF = """
+SELECT key, run_id, created_at, expires_at, task, parts FROM cache INDEXED BY cache_by_task
+WHERE task = ? ORDER BY created_at DESC LIMIT ?
 """
 
 

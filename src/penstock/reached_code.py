@@ -36,7 +36,6 @@ import re
 import sys
 import types
 import uuid
-import warnings
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
@@ -143,7 +142,9 @@ class _Walk:
         self._visitors: Mapping[type, Callable[[Any], None]] = {
             types.FunctionType: self._function,
             types.MethodType: self._method,
+            types.BuiltinFunctionType: lambda value: self._library(_module_of(value)),
             functools.partial: self._partial,
+            functools.partialmethod: self._partial,
             staticmethod: lambda method: self._follow(method.__func__),
             classmethod: lambda method: self._follow(method.__func__),
             property: lambda value: self._follow(value.fget, value.fset, value.fdel),
@@ -218,7 +219,9 @@ class _Walk:
     def _method(self, method: types.MethodType) -> None:
         self._follow(method.__func__, type(method.__self__))
 
-    def _partial(self, partial: functools.partial[object]) -> None:
+    def _partial(
+        self, partial: functools.partial[object] | functools.partialmethod[object]
+    ) -> None:
         self._follow(partial.func, *partial.args, *partial.keywords.values())
         values = (partial.args, partial.keywords)
         self._add("arguments of a partial", self._form_of(values, ()))
@@ -253,8 +256,16 @@ class _Walk:
             if _is_constant(value) or name.isupper():
                 self._add(f"constant {label}", self._form_of(value, ()))
             self._follow(type(value))
+            self._held_by(value)
         else:
             self._follow(value)
+
+    def _held_by(self, value: object) -> None:
+        """Follow the functions that an object holds which is called, as a decorator may be one."""
+        if callable(value):
+            held = _attributes_of(value)
+            for name in [n for n, v in held.items() if isinstance(v, types.FunctionType)]:
+                self._follow(self._look_up(held.get, name))
 
     def _form_of(self, value: object, above: tuple[int, ...]) -> bytes:
         """The form of a constant; the code in it counts by name, and is followed."""
@@ -351,7 +362,14 @@ _IMMUTABLE: Final = (
 )
 _CODE: Final = (
     *(type, types.FunctionType, types.MethodType, types.BuiltinFunctionType, types.ModuleType),
-    *(functools.partial, staticmethod, classmethod, property, functools.cached_property),
+    *(
+        functools.partial,
+        functools.partialmethod,
+        staticmethod,
+        classmethod,
+        property,
+        functools.cached_property,
+    ),
     *(types.GetSetDescriptorType, types.MemberDescriptorType, types.WrapperDescriptorType),
 )
 
@@ -380,9 +398,14 @@ def _fields_of(kind: type) -> Iterator[bytes]:
     """What the methods that a decorator or a base has written follow from."""
     hints = cast("dict[str, object]", vars(kind).get("__annotations__", {}))
     yield from (f"{field}: {_shown(hint)}".encode() for field, hint in hints.items())
+    yield from (_shown(vars(kind).get(table)).encode() for table in _TABLES_OF_FIELDS)
     options = vars(kind).get("__dataclass_params__")
     if options is not None:
         yield repr((options.init, options.eq, options.order, options.frozen)).encode()
+
+
+_TABLES_OF_FIELDS: Final = ("__attrs_attrs__", "__pydantic_fields__")
+"""Where libraries that are not imported here keep the fields of a class."""
 
 
 def _defaults_of(kind: type[object]) -> Iterator[object]:
@@ -407,7 +430,8 @@ def _members_of(kind: type[object]) -> dict[str, object] | None:
 def _is_made(kind: type[object], name: str, value: object) -> bool:
     """Whether the attribute was not written by the user, but made from what the user has written.
 
-    Such are the `__init__` of dataclasses, the fields of tuples, the tables of enumerations.
+    Such are the `__init__` of dataclasses, the fields of tuples, the tables of enumerations; the
+    `__hash__` of attrs holds a number that no other process has.
     """
     members = _members_of(kind)
     if members is not None and (name in members or re.fullmatch("_[^_].*_", name)):
@@ -417,13 +441,22 @@ def _is_made(kind: type[object], name: str, value: object) -> bool:
     code = getattr(value, "__code__", None)
     if code is None:
         return _is_data(value)
+    if name.startswith("__annotate") or code.co_filename.startswith("<attrs generated"):
+        return True
     is_record = "__dataclass_fields__" in vars(kind) or issubclass(kind, tuple)
-    return name.startswith("__annotate") or (is_record and code.co_filename == "<string>")
+    return is_record and code.co_filename == "<string>"
 
 
 def _static(value: object, name: str) -> object:
     """An attribute, without running any code of the value's."""
     return inspect.getattr_static(value, name, None)
+
+
+def _attributes_of(value: object) -> dict[str, Any]:
+    try:
+        return vars(value)
+    except Exception:  # it has none, or stands for another object that is not there yet
+        return {}
 
 
 def _name_of(value: object) -> bytes:
@@ -517,7 +550,7 @@ def form_of_code(function: types.FunctionType) -> bytes:
     code = function.__code__
     linecache.checkcache(code.co_filename)
     text = "".join(linecache.getlines(code.co_filename, function.__globals__))
-    node = _functions_in(text).get(code)
+    node = _functions_in(text, code.co_filename).get(code)
     if node is None:
         return canonical_form(code)
     return ast.unparse(node).encode("utf-8", "surrogatepass")
@@ -526,14 +559,14 @@ def form_of_code(function: types.FunctionType) -> bytes:
 _FunctionNode: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 
 
-@lru_cache(maxsize=64)
-def _functions_in(text: str) -> Mapping[types.CodeType, _FunctionNode]:
+@lru_cache(maxsize=256)
+def _functions_in(text: str, filename: str) -> Mapping[types.CodeType, _FunctionNode]:
     """The functions of a file by their code, but for those that share a line."""
+    # Warnings of the compiler are told once more: to hide them would change the filters of all
+    # threads, which others may be changing at the time.
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # they were told when the file was imported
-            tree = ast.parse(text)
-            whole = compile(text, "", "exec", dont_inherit=True)
+        tree = ast.parse(text, filename)
+        whole = compile(tree, filename, "exec", dont_inherit=True)
     except (SyntaxError, ValueError):  # such as a cell of a notebook with magic in it
         return {}
     places: dict[tuple[str, int], list[_FunctionNode]] = {}

@@ -7,6 +7,7 @@ import itertools
 import os
 import subprocess
 import sys
+import threading
 import timeit
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -282,6 +283,83 @@ CHANGES = {
         "return 1",
         "return 2",
     ),
+    "metaclass": (
+        (
+            "class M(type):\n    def f(cls): return 1\nclass C(metaclass=M): pass\n"
+            "def work(): return C.f()"
+        ),
+        "1",
+        "2",
+    ),
+    "base among generics": (
+        (
+            "from typing import Generic, TypeVar\nT = TypeVar('T')\n"
+            "class B(Generic[T]):\n    n = 1\nclass C(B[int]): pass\ndef work(): return C.n"
+        ),
+        "1",
+        "2",
+    ),
+    "partial method": (
+        (
+            "import functools\nclass C:\n    def f(self, n): return n\n"
+            "    g = functools.partialmethod(f, 1)\ndef work(): return C().g()"
+        ),
+        "f, 1",
+        "f, 2",
+    ),
+    "context manager": (
+        (
+            "import contextlib\n@contextlib.contextmanager\ndef f(): yield 1\n"
+            "def work():\n    with f() as n: return n"
+        ),
+        "1",
+        "2",
+    ),
+    "decorator without wraps": (
+        (
+            "def d(f):\n    def w(): return f()\n    return w\n@d\ndef helper(): return 1\n"
+            "def work(): return helper()"
+        ),
+        "return 1",
+        "return 2",
+    ),
+    "decorator that is a class": (
+        (
+            "class D:\n    def __init__(self, f): self.f = f\n"
+            "    def __call__(self): return self.f()\n@D\n"
+            "def helper(): return 1\ndef work(): return helper()"
+        ),
+        "return 1",
+        "return 2",
+    ),
+    "object that hides what it holds": (
+        (
+            "class C:\n    def __call__(self): return 1\n    @property\n"
+            "    def __dict__(self): raise RuntimeError\nc = C()\ndef work(): return c()"
+        ),
+        "return 1",
+        "return 2",
+    ),
+    "argument of a decorator": (
+        (
+            "import functools\ndef d(n):\n    def wrap(f):\n        @functools.wraps(f)\n"
+            "        def w(): return f() + n\n        return w\n    return wrap\n"
+            "@d(1)\ndef helper(): return 5\ndef work(): return helper()"
+        ),
+        "d(1)",
+        "d(2)",
+    ),
+    "two lambdas in a line": ("f, g = (lambda: 1), (lambda: 3)\ndef work(): return f()", "1", "2"),
+    "attrs field": (
+        "import attrs\n@attrs.define\nclass C:\n    n: int = 1\ndef work(): return C()",
+        "1",
+        "2",
+    ),
+    "field as pydantic keeps it": (
+        "class C: __pydantic_fields__ = {'n': 1}\ndef work(): return C()",
+        "1",
+        "2",
+    ),
     "async": ("async def f(): return 1\nasync def work(): return await f()", "1", "2"),
 }
 
@@ -308,6 +386,24 @@ NOT_COUNTED = {
         "def work():\n    from PKG.flows import f\n    return f()\ndef f(): return 1",
         "return 1",
         "return 2",
+    ),
+    "name made at run time": (
+        "import sys\ndef f(): return 1\ndef work(): return getattr(sys.modules[__name__], 'f')()",
+        "return 1",
+        "return 2",
+    ),
+    "function that is registered": (
+        (
+            "import functools\n@functools.singledispatch\ndef f(x): return x\n"
+            "@f.register\ndef _(x: int): return 1\ndef work(): return f(5)"
+        ),
+        "return 1",
+        "return 2",
+    ),
+    "state of an object": (
+        "class C: pass\nc = C()\nc.n = 1\ndef work(): return c.n",
+        "1",
+        "2",
     ),
     "order of definitions": (
         "def f(): return 1\ndef g(): return 2\ndef work(): return f() + g()",
@@ -379,6 +475,38 @@ def test_a_name_that_stands_for_something_else_changes_the_digest(
     before = reached(module.work)
     setattr(module, name, 7 if name == "LIMIT" else module.helpers.unused)
     assert reached(module.work) != before
+
+
+def test_threads_that_look_at_once_see_what_runs(project: Project) -> None:
+    """Eight threads, while one helper takes the place of another and back, 50 times."""
+    project.write(flows=FLOWS, helpers=HELPERS, deep=DEEP)
+    work = project.module("flows").work
+    deep: Any = sys.modules[f"{project.name}.deep"]
+    helpers = [deep.strip, _strip_more]
+    known = {helper: _reached_with(deep, helper, work) for helper in helpers}
+    start, stop = threading.Barrier(9), threading.Event()
+    seen: set[bytes] = set()
+
+    def look() -> None:
+        start.wait()
+        while not stop.is_set():
+            seen.add(reached(work))
+
+    threads = [threading.Thread(target=look) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    start.wait()
+    for helper in helpers * 25:
+        assert _reached_with(deep, helper, work) == known[helper]
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert seen <= set(known.values())
+
+
+def _reached_with(module: Any, helper: Callable[..., object], work: Callable[..., object]) -> bytes:
+    module.strip = helper
+    return reached(work)
 
 
 def test_new_code_in_a_helper_or_new_defaults_change_the_digest(project: Project) -> None:
@@ -454,7 +582,8 @@ print(reached_code(importlib.import_module(sys.argv[1] + ".flows").work).digest.
 def test_the_digest_is_the_same_in_every_process(project: Project) -> None:
     tables = "S = {'a', 'b', 'c'}\nD = {'x': S, 'y': {1, 'z'}}\n"
     tables += "class C:\n    n = {'p', 'q'}\n    T = frozenset('abc')\n"
-    flows = f"{tables}{FLOWS}    return S, D, C\n".replace("+ LIMIT", "+ LIMIT, S, D, C")
+    tables += "import attrs\n@attrs.frozen\nclass F:\n    n: int = 1\n"
+    flows = f"{tables}{FLOWS}".replace("+ LIMIT", "+ LIMIT, S, D, C, F")
     here = project.digest(flows=flows, helpers=HELPERS, deep=DEEP).hex()
     for seed in ("1", "2"):
         paths = [str(project.folder.parent), *sys.path]

@@ -46,7 +46,7 @@ class CacheExplanation(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         task: the task's name.
-        outcome: `hit`, `miss`, or `uncached`: the call has no key.
+        outcome: `hit`, `miss`, or `uncached`: no result is looked for.
         key: the key of the call; None: it has none.
         reason: what there is to say besides the differences.
         differences: from the nearest entry, the one of the task that has most parts in common.
@@ -75,7 +75,7 @@ class CacheExplanation(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def uncached(cls, task: str, reason: str) -> CacheExplanation:
-        """The call has no key."""
+        """No result is looked for."""
         return cls(task=task, outcome="uncached", reason=reason)
 
     @classmethod

@@ -1,7 +1,8 @@
 """Cache policies: what a task's results depend on, added up from parts.
 
 The law: a policy is a set of parts, so neither the order of an addition nor a repetition matters,
-and its key is one hash over the task's identity and the forms of these parts.
+and its key is one hash over the task's identity and the forms of these parts. Several key functions
+alone stay in the order in which they were added, as nothing else tells them apart.
 
     from penstock.cache_policies import INPUTS, TASK_SOURCE
 
@@ -10,9 +11,12 @@ and its key is one hash over the task's identity and the forms of these parts.
 
 from __future__ import annotations
 
-import hashlib
+import inspect
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, TypeAlias, cast
+
+import msgspec
 
 from penstock.caching import (
     CacheKeyFunction,
@@ -26,6 +30,7 @@ from penstock.caching import (
 )
 from penstock.exceptions import ConfigurationError
 from penstock.reached_code import reached_code
+from penstock.records import storable_text
 
 if TYPE_CHECKING:
     from penstock.context import TaskRunContext
@@ -36,13 +41,10 @@ __all__ = [
     "NO_CACHE",
     "RUN_ID",
     "TASK_SOURCE",
+    "CacheKey",
     "CacheKeyFnPolicy",
     "CachePolicy",
 ]
-
-
-_POLICY: Final = b"policy"
-"""So no key is one of `task_input_hash`."""
 
 
 class _Uncached(Exception):
@@ -53,21 +55,27 @@ Parameters: TypeAlias = "dict[str, Any]"
 Forms: TypeAlias = "Sequence[bytes]"
 
 
-class CacheKey(NamedTuple):
+class CacheKey(msgspec.Struct, frozen=True):
     """A key, and what it is made of.
 
     Attributes:
         text: the key.
-        forms: those of each part of the policy; None: there is no such thing for this run. Without
-            any, nothing is known of what the key is made of.
+        parts: gives the form of each thing that counts by what it is, such as `argument city`;
+            nothing where that is not known.
     """
 
     text: str
-    forms: Sequence[Forms | None] = ()
+    parts: Callable[[], dict[str, bytes]] = dict
 
 
 class _Part(Protocol):
-    """What a result may depend on; equal parts count once."""
+    """What a result may depend on; equal parts count once.
+
+    Attributes:
+        tag: which kind of part it is, the same in every process.
+    """
+
+    tag: ClassVar[str]
 
     def forms(self, context: TaskRunContext, parameters: Parameters, /) -> Forms | None:
         """What enters the key; None: there is no such thing for this run."""
@@ -87,12 +95,12 @@ class CachePolicy:
     are equal where they count the same, and none changes once it is made.
     """
 
-    __slots__ = ("_forms", "_ordered", "_parts")
+    __slots__ = ("_begin", "_parts")
 
     def __init__(self, parts: Iterable[_Part] = ()) -> None:
-        self._parts: frozenset[_Part] = frozenset(parts)
-        self._ordered: tuple[_Part, ...] = tuple(sorted(self._parts, key=_order))
-        self._forms = tuple(part.forms for part in self._ordered)
+        self._parts: tuple[_Part, ...] = tuple(sorted(_each_once(parts), key=_tag))
+        # Two policies of one task never have equal keys; nor is one a key of `task_input_hash`.
+        self._begin = text_form("policy " + " + ".join(map(_tag, self._parts)))
 
     def __add__(self, other: CachePolicy) -> CachePolicy:
         """Count what either of them counts.
@@ -100,7 +108,17 @@ class CachePolicy:
         Raises:
             ConfigurationError: the other one is no policy.
         """
-        return _policy_of(_merged(self._parts | checked_policy(other, "A cache policy")._parts))
+        if not isinstance(other, CachePolicy):  # pyright: ignore[reportUnnecessaryIsInstance]  # untyped code
+            raise ConfigurationError(f"{self!r} + {other!r}: the latter is no policy. {_HINT}")
+        return _policy_of(_merged([*self._parts, *other._parts]))
+
+    def __radd__(self, other: object) -> CachePolicy:
+        """Refuse what is no policy.
+
+        Raises:
+            ConfigurationError: always; policies are added by `__add__`.
+        """
+        raise ConfigurationError(f"{other!r} + {self!r}: the former is no policy. {_HINT}")
 
     def __sub__(self, argument: str) -> CachePolicy:
         """Do not count the argument with this name; of a method, `self` is one too.
@@ -118,7 +136,7 @@ class CachePolicy:
                 f"{self!r} counts no arguments, so {argument!r} cannot be left out of it."
             )
         fewer = _Inputs(inputs.left_out | {argument})
-        return _policy_of((self._parts - {inputs}) | {fewer})
+        return _policy_of(fewer if part is inputs else part for part in self._parts)
 
     @property
     def left_out(self) -> frozenset[str]:
@@ -126,52 +144,48 @@ class CachePolicy:
         inputs = _inputs_in(self._parts)
         return frozenset() if inputs is None else inputs.left_out
 
-    def compute_key(self, context: TaskRunContext, parameters: Parameters) -> object:
+    def compute_key(self, context: TaskRunContext, parameters: Parameters) -> CacheKey | None:
         """The key of a run with these arguments; None: it is not cached.
 
         Raises:
             UnhashableParameter: an argument that counts has no canonical form.
+            Exception: what a key function raised.
         """
-        key = self.key(context, parameters)
-        return key.text if isinstance(key, CacheKey) else key
-
-    def key(self, context: TaskRunContext, parameters: Parameters) -> object:
-        """The same, with what the key is made of where that is known."""
         try:
-            forms = [part(context, parameters) for part in self._forms]
+            forms = [part.forms(context, parameters) for part in self._parts]
         except _Uncached:
             return None
-        key = _POLICY + text_form(context.task.task_key)
-        for of_part in forms:
-            if of_part is None:
-                key += b"-"
-            else:
-                key += b"%d|" % len(of_part) + b"".join(of_part)
         if forms.count(None) == len(forms):
             return None
-        return CacheKey(hashlib.sha256(key).hexdigest(), forms)
+        work = [self._begin, text_form(context.task.task_key)]
+        for of_part in forms:
+            work += (b"-",) if of_part is None else (b"%d|" % len(of_part), *of_part)
+        return CacheKey(hash_of_forms(work), partial(self._named_parts, context, parameters, forms))
 
-    def named_parts(
-        self, context: TaskRunContext, parameters: Parameters, key: CacheKey
+    def _named_parts(
+        self, context: TaskRunContext, parameters: Parameters, forms: Iterable[Forms | None]
     ) -> dict[str, bytes]:
-        """What a key is made of, by name; empty where that is not known."""
         parts: dict[str, bytes] = {}
-        for part, forms in zip(self._ordered, key.forms, strict=False):
-            if forms is not None:
-                parts.update(part.named(context, parameters, forms))
+        try:
+            for part, of_part in zip(self._parts, forms, strict=True):
+                if of_part is not None:
+                    parts.update(part.named(context, parameters, of_part))
+        except Exception:  # the code that it went by cannot be walked any more
+            return {}
         return parts
 
     def __bool__(self) -> bool:
+        """Whether anything counts; where nothing does, runs are not cached."""
         return bool(self._parts)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, CachePolicy) and self._parts == other._parts
 
     def __hash__(self) -> int:
-        return hash(self._parts)
+        return hash(repr(self))
 
     def __repr__(self) -> str:
-        return " + ".join(map(repr, self._ordered)) or "NO_CACHE"
+        return " + ".join(map(repr, self._parts)) or "NO_CACHE"
 
 
 class CacheKeyFnPolicy(CachePolicy):
@@ -181,70 +195,66 @@ class CacheKeyFnPolicy(CachePolicy):
     to others it is one part of the key. Where it returns None, the run is not cached.
 
     Args:
-        cache_key_fn: the function.
+        cache_key_fn: the function; a sync one.
 
     Raises:
-        ConfigurationError: it is no function.
+        ConfigurationError: it is no function, or an async one.
     """
 
     __slots__ = ("_function",)
 
     def __init__(self, cache_key_fn: CacheKeyFunction) -> None:
-        if not callable(cache_key_fn):
-            raise ConfigurationError(
-                "CacheKeyFnPolicy: cache_key_fn must be a function of (context, parameters), "
-                f"not {cache_key_fn!r}."
-            )
+        self._function = _checked_key_function(cache_key_fn, "CacheKeyFnPolicy")
         super().__init__([_KeyFunction(cache_key_fn)])
-        self._function = cache_key_fn
 
-    def key(self, context: TaskRunContext, parameters: Parameters) -> object:
-        """See `CachePolicy`; whatever the function returns or raises."""
+    def compute_key(self, context: TaskRunContext, parameters: Parameters) -> CacheKey | None:
+        """See `CachePolicy`."""
         if self._function is task_input_hash:
             forms = task_input_forms(context, parameters)
-            return CacheKey(hash_of_forms(forms), [forms])
-        return self._function(context, parameters)
+            parts = partial(self._named_parts, context, parameters, [forms])
+            return CacheKey(hash_of_forms(forms), parts)
+        key = self._function(context, parameters)
+        return None if key is None else CacheKey(storable_text(str(key)))
 
 
-def _order(part: _Part) -> tuple[str, bytes]:
-    """The place of a part in the key, in every process the same."""
-    code = getattr(getattr(part, "function", None), "__code__", None)
-    return repr(part), canonical_form(code)  # there may be several lambdas
+_HINT: Final = (
+    "Policies are INPUTS, TASK_SOURCE and others of penstock.cache_policies, and their sums; "
+    "CacheKeyFnPolicy(...) makes one of a function."
+)
 
 
-def _policy_of(parts: frozenset[_Part]) -> CachePolicy:
-    if len(parts) == 1:
-        (part,) = parts
-        if isinstance(part, _KeyFunction):
-            return CacheKeyFnPolicy(part.function)
-    return CachePolicy(parts)
+def _tag(part: _Part) -> str:
+    return part.tag
 
 
-def _merged(parts: frozenset[_Part]) -> frozenset[_Part]:
+def _each_once(parts: Iterable[_Part]) -> list[_Part]:
+    kept: list[_Part] = []
+    for part in parts:
+        if part not in kept:
+            kept.append(part)
+    return kept
+
+
+def _policy_of(parts: Iterable[_Part]) -> CachePolicy:
+    policy = CachePolicy(parts)
+    only = policy._parts[0] if len(policy._parts) == 1 else None
+    return CacheKeyFnPolicy(only.function) if isinstance(only, _KeyFunction) else policy
+
+
+def _merged(parts: Sequence[_Part]) -> list[_Part]:
     """The parts, with one for the inputs: an argument counts where any of them counts it."""
     inputs = [part for part in parts if isinstance(part, _Inputs)]
-    if len(inputs) < 2:
-        return parts
-    left_out = frozenset[str].intersection(*(part.left_out for part in inputs))
-    return parts.difference(inputs) | {_Inputs(left_out)}
+    others = [part for part in parts if not isinstance(part, _Inputs)]
+    if not inputs:
+        return others
+    return [_Inputs(frozenset[str].intersection(*(part.left_out for part in inputs))), *others]
 
 
 def _inputs_in(parts: Iterable[_Part]) -> _Inputs | None:
     return next((part for part in parts if isinstance(part, _Inputs)), None)
 
 
-def checked_policy(value: object, owner: str) -> CachePolicy:
-    """The policy, if it is one.
-
-    Raises:
-        ConfigurationError: it is something else.
-    """
-    if not isinstance(value, CachePolicy):
-        raise ConfigurationError(
-            f"{owner}: cache_policy must be made of INPUTS, TASK_SOURCE and others of "
-            f"penstock.cache_policies, not {value!r}."
-        )
-    return value
+# The options of a task
 
 
 def policy_of_options(
@@ -262,52 +272,58 @@ def policy_of_options(
         ConfigurationError: naming the option with an impossible value.
     """
     if cache_key_fn is None:
-        chosen = NO_CACHE if policy is None else checked_policy(policy, owner)
-        _refuse_unknown(chosen.left_out.difference(parameters), chosen, owner)
-        return chosen
+        return NO_CACHE if policy is None else _checked_policy(policy, parameters, owner)
     if policy is not None:
         raise ConfigurationError(
             f"{owner}: cache_key_fn is a cache policy of its own; give either that or "
             "cache_policy, or add CacheKeyFnPolicy(...) to the latter."
         )
-    if not callable(cache_key_fn):
-        raise ConfigurationError(
-            f"{owner}: cache_key_fn must be a function of (context, parameters), "
-            f"not {cache_key_fn!r}."
-        )
-    return CacheKeyFnPolicy(cache_key_fn)
+    return CacheKeyFnPolicy(_checked_key_function(cache_key_fn, owner))
 
 
-def _refuse_unknown(names: Iterable[str], policy: CachePolicy, owner: str) -> None:
-    for name in sorted(names):
+def _checked_policy(policy: object, parameters: Collection[str], owner: str) -> CachePolicy:
+    if not isinstance(policy, CachePolicy):
+        raise ConfigurationError(f"{owner}: cache_policy must be one, not {policy!r}. {_HINT}")
+    for name in sorted(policy.left_out.difference(parameters)):
         raise ConfigurationError(
-            f"{owner}: cache_policy={policy!r} leaves out {name!r}, but there is no such parameter."
+            f"{owner}: cache_policy={policy!r} leaves out {name!r}, but there is no such "
+            f"parameter; there are {', '.join(parameters) or 'none'}."
         )
+    return policy
+
+
+def _checked_key_function(function: object, owner: str) -> CacheKeyFunction:
+    if not callable(function) or inspect.iscoroutinefunction(function):
+        raise ConfigurationError(
+            f"{owner}: cache_key_fn must be a sync function of (context, parameters), "
+            f"not {function!r}."
+        )
+    return cast("CacheKeyFunction", function)
 
 
 # The parts; `repr` names each as it is written
 
 
-class _Inputs(NamedTuple):
-    left_out: frozenset[str]
+class _Inputs(msgspec.Struct, frozen=True):
+    tag: ClassVar[str] = "INPUTS"
+    left_out: frozenset[str] = frozenset()
 
     def forms(self, context: TaskRunContext, parameters: Parameters, /) -> Forms:
-        return forms_of_parameters(self.inputs(context.task.fn, parameters))
+        return forms_of_parameters(self._counted(context.task.fn, parameters))
 
     def named(
         self, context: TaskRunContext, parameters: Parameters, forms: Forms, /
     ) -> Iterable[tuple[str, bytes]]:
-        return _named_arguments(self.inputs(context.task.fn, parameters), forms)
+        return _named_arguments(self._counted(context.task.fn, parameters), forms)
 
-    def inputs(
+    def _counted(
         self, function: Callable[..., object], parameters: Mapping[str, object]
     ) -> Mapping[str, object]:
-        """What counts, by name."""
         inputs = inputs_of(function, parameters)
         if not self.left_out:
             return inputs
         hidden = self.left_out
-        if _name_of_self(function) in hidden:
+        if name_of_self(function) in hidden:
             hidden |= {"(self)"}
         return {name: value for name, value in inputs.items() if name not in hidden}
 
@@ -315,8 +331,8 @@ class _Inputs(NamedTuple):
         return "INPUTS" + "".join(f" - {name!r}" for name in sorted(self.left_out))
 
 
-def _name_of_self(function: Callable[..., object]) -> str | None:
-    """What a bound method calls its object."""
+def name_of_self(function: Callable[..., object]) -> str | None:
+    """What a bound method calls its object; None: it is none."""
     code = getattr(getattr(function, "__func__", None), "__code__", None)
     return code.co_varnames[0] if code is not None and code.co_argcount else None
 
@@ -324,14 +340,14 @@ def _name_of_self(function: Callable[..., object]) -> str | None:
 def _named_arguments(inputs: Iterable[str], forms: Forms) -> Iterable[tuple[str, bytes]]:
     """The forms of arguments, each after that of its name, by what they are."""
     names = (_NAMES.get(name, f"argument {name}") for name in sorted(inputs))
-    return zip(names, forms[1::2], strict=False)
+    return zip(names, forms[1::2], strict=True)
 
 
 _NAMES: Mapping[str, str] = {"(self)": "argument self", "(enclosed)": "enclosed values"}
 
 
-class _TaskSource(NamedTuple):
-    tag: str = "TASK_SOURCE"
+class _TaskSource(msgspec.Struct, frozen=True):
+    tag: ClassVar[str] = "TASK_SOURCE"
 
     def forms(self, context: TaskRunContext, _parameters: Parameters, /) -> Forms:
         return (reached_code(context.task.fn).digest,)
@@ -345,8 +361,8 @@ class _TaskSource(NamedTuple):
         return self.tag
 
 
-class _FlowParameters(NamedTuple):
-    tag: str = "FLOW_PARAMETERS"
+class _FlowParameters(msgspec.Struct, frozen=True):
+    tag: ClassVar[str] = "FLOW_PARAMETERS"
 
     def forms(self, context: TaskRunContext, _parameters: Parameters, /) -> Forms | None:
         flow_run = context.task_run.flow_run
@@ -356,15 +372,15 @@ class _FlowParameters(NamedTuple):
         self, context: TaskRunContext, _parameters: Parameters, forms: Forms, /
     ) -> Iterable[tuple[str, bytes]]:
         flow_run = context.task_run.flow_run
-        names = [] if flow_run is None else sorted(flow_run.parameters)
-        return zip((f"flow parameter {name}" for name in names), forms[1::2], strict=False)
+        names = () if flow_run is None else sorted(flow_run.parameters)
+        return zip((f"flow parameter {name}" for name in names), forms[1::2], strict=True)
 
     def __repr__(self) -> str:
         return self.tag
 
 
-class _RunId(NamedTuple):
-    tag: str = "RUN_ID"
+class _RunId(msgspec.Struct, frozen=True):
+    tag: ClassVar[str] = "RUN_ID"
 
     def forms(self, context: TaskRunContext, _parameters: Parameters, /) -> Forms:
         run = context.task_run
@@ -373,20 +389,20 @@ class _RunId(NamedTuple):
     def named(
         self, context: TaskRunContext, _parameters: Parameters, forms: Forms, /
     ) -> Iterable[tuple[str, bytes]]:
-        run = context.task_run
-        return [("task run" if run.flow_run is None else "flow run", forms[0])]
+        return [("task run" if context.task_run.flow_run is None else "flow run", forms[0])]
 
     def __repr__(self) -> str:
         return self.tag
 
 
-class _KeyFunction(NamedTuple):
+class _KeyFunction(msgspec.Struct, frozen=True):
+    tag: ClassVar[str] = "CacheKeyFnPolicy"
     function: CacheKeyFunction
 
     def forms(self, context: TaskRunContext, parameters: Parameters, /) -> Forms:
         if self.function is task_input_hash:
             return task_input_forms(context, parameters)
-        key = self.function(context, parameters)
+        key = self.function(context, dict(parameters))  # other parts see them as they are
         if key is None:
             raise _Uncached
         return (canonical_form(str(key)),)
@@ -395,21 +411,20 @@ class _KeyFunction(NamedTuple):
         self, context: TaskRunContext, parameters: Parameters, forms: Forms, /
     ) -> Iterable[tuple[str, bytes]]:
         if self.function is not task_input_hash:
-            return [(f"what {self.name} returned", forms[0])]
+            return [(f"what {self._name} returned", forms[0])]
         task = context.task
         arguments = _named_arguments(inputs_of(task.fn, parameters), forms[1:])
         return [(f"code of {task.task_key}", forms[0]), *arguments]
 
     @property
-    def name(self) -> str:
-        """Such as `key_of_city`."""
+    def _name(self) -> str:
         return getattr(self.function, "__qualname__", type(self.function).__qualname__)
 
     def __repr__(self) -> str:
-        return f"CacheKeyFnPolicy({self.name})"
+        return f"CacheKeyFnPolicy({self._name})"
 
 
-INPUTS: Final[CachePolicy] = CachePolicy([_Inputs(frozenset())])
+INPUTS: Final[CachePolicy] = CachePolicy([_Inputs()])
 """The task's arguments, defaults included; `INPUTS - "name"` leaves one out."""
 TASK_SOURCE: Final[CachePolicy] = CachePolicy([_TaskSource()])
 """The code of the task's function and of all helpers that it reaches: `penstock.reached_code`."""

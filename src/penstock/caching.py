@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, Protocol, cast
 
 import msgspec
 
+from penstock.exceptions import UsageError
+
 if TYPE_CHECKING:
     from penstock.cache_explanations import CacheExplanation
     from penstock.context import TaskRunContext
@@ -76,13 +78,16 @@ def explain(
 
     Nothing is run but the task's key function, if it has one. Called in a flow, that is the flow
     whose arguments and whose run count. The call is compared with the entry of the task that has
-    most in common with it, among its 100 newest.
+    most in common with it, among its 100 newest. Reads the database in the calling thread.
 
     Raises:
         ParameterError: the function does not take such arguments.
-        UsageError: a future among them has not ended.
+        UsageError: it is no task, or a future among the arguments has not ended.
+        BaseException: what such a future raised.
         StoreError: the database cannot be read.
     """
+    if not hasattr(task, "_explain"):
+        raise UsageError(f"explain takes a task and its arguments, not {task!r}.")
     return task._explain(args, kwargs)
 
 

@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import (
     Any,
     Concatenate,
+    Final,
     NoReturn,
     ParamSpec,
     Protocol,
@@ -40,11 +41,11 @@ from penstock._engine.runs import TaskRun
 from penstock._engine.runtime import get_runtime
 from penstock._engine.submitting import Submittable
 from penstock.cache_explanations import CacheExplanation
-from penstock.cache_policies import CacheKey, CachePolicy, policy_of_options
+from penstock.cache_policies import CacheKey, CachePolicy, name_of_self, policy_of_options
 from penstock.caching import CacheKeyFunction, task_input_hash
 from penstock.context import TaskRunContext
 from penstock.exceptions import ConfigurationError, UsageError
-from penstock.records import RunKind, storable_text
+from penstock.records import RunKind
 from penstock.retries import RetryDelays, RetryOn, RetryPolicy, exponential_backoff, with_condition
 from penstock.states import State
 
@@ -66,9 +67,13 @@ class TaskArguments(CommonOptions, total=False):
 
     task_run_name: str | Callable[[], str] | None
     retry_condition_fn: RetryConditionFunction | None
+    cache_policy: CachePolicy | None
     cache_key_fn: CacheKeyFunction | None
     cache_expiration: timedelta | float | None
     refresh_cache: bool
+
+
+_CACHING: Final[TaskArguments] = {"cache_policy": None, "cache_key_fn": None}
 
 
 class _TaskBase(Submittable[P, R]):
@@ -93,9 +98,9 @@ class _TaskBase(Submittable[P, R]):
     ) -> None:
         super().__init__(RunKind.TASK, fn, function_name(fn), None, options)
         owner = self._owner
-        self.cache_policy = policy_of_options(
-            cache_policy, cache_key_fn, self._signature.names, owner
-        )
+        own_name = name_of_self(fn)  # of a bound method, which `with_options` is given as well
+        names = self._signature.names if own_name is None else (own_name, *self._signature.names)
+        self.cache_policy = policy_of_options(cache_policy, cache_key_fn, names, owner)
         if self.cache_policy and not self.persist_result:
             given = "cache_policy" if cache_key_fn is None else "cache_key_fn"
             raise ConfigurationError(
@@ -126,14 +131,7 @@ class _TaskBase(Submittable[P, R]):
 
     def cache_key_of(self, run: TaskRun) -> CacheKey | None:
         """What the cache policy says of a run."""
-        key = self.cache_policy.key(TaskRunContext(run), run.parameters)
-        if key is None or isinstance(key, CacheKey):
-            return key
-        return CacheKey(storable_text(str(key)))
-
-    def cache_parts_of(self, run: TaskRun, key: CacheKey) -> dict[str, bytes]:
-        """What the cache policy says that a key of the run is made of."""
-        return self.cache_policy.named_parts(TaskRunContext(run), run.parameters, key)
+        return self.cache_policy.compute_key(TaskRunContext(run), run.parameters)
 
     def _explain(self, args: Sequence[Any], kwargs: dict[str, Any]) -> CacheExplanation:
         """See `penstock.caching.explain`."""
@@ -147,9 +145,13 @@ class _TaskBase(Submittable[P, R]):
     def with_options(self, **options: Unpack[TaskArguments]) -> Self:
         """A copy of this task with some options changed; all others are as they were given here.
 
+        Of `cache_policy` and `cache_key_fn`, either one takes the place of both.
+
         Raises:
             ConfigurationError: naming the option that has an impossible value.
         """
+        if not options.keys().isdisjoint(_CACHING):
+            options = {**_CACHING, **options}
         changed = self._with_changed(options)
         changed._awaited_first = self._awaited_first
         changed.next_number = self.next_number  # two runs of one name never have one number

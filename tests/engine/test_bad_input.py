@@ -73,7 +73,7 @@ def test_the_decorators_check_every_argument(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"cache_key_fn": 5}, r"cache_key_fn must be a function of \(context, parameters\)"),
+        ({"cache_key_fn": 5}, r"cache_key_fn must be a sync function of \(context, parameters\)"),
         ({"retry_condition_fn": 5}, r"'function': retry_condition_fn must be a sync function of"),
         ({"retry_condition_fn": async_function}, r"retry_condition_fn must be a sync function of"),
         ({"cache_expiration": -5}, r"cache_expiration must be a time above 0"),

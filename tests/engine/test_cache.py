@@ -185,7 +185,7 @@ def test_a_key_function_that_raises_runs_uncached_with_a_warning(
     with caplog.at_level(logging.WARNING, "penstock"):
         assert [compute(), compute()] == [1, 1]
     assert len(caplog.records) == 1
-    assert "its cache key function raised" in caplog.text
+    assert "making its cache key raised" in caplog.text
     assert "LookupError: nope" in caplog.text
 
 

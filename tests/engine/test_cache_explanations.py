@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -20,7 +20,7 @@ from penstock.cache_policies import (
     CachePolicy,
 )
 from penstock.caching import explain, task_input_hash
-from penstock.exceptions import ParameterError, UsageError
+from penstock.exceptions import ParameterError, StoreError, UsageError
 from penstock.settings import Settings
 from tests.conftest import RunLoop
 
@@ -152,8 +152,16 @@ def test_what_is_not_cached_is_said_not_to_be() -> None:
 
     assert "no cache policy" in str(explain(Task[[int, int], int](add), 1, 2))
     assert "gives this call no key" in str(explain(adding(CacheKeyFnPolicy(none)), 1, 2))
+    anew = adding(INPUTS).with_options(refresh_cache=True)
+    assert "computed anew" in str(explain(anew, 1, 2))
     held = Task[[object], object](hold, cache_policy=INPUTS)
     assert "parameter 'lock' cannot be hashed" in str(explain(held, threading.Lock()))
+
+
+def test_only_tasks_are_explained() -> None:
+    plain: Any = add
+    with pytest.raises(UsageError, match="explain takes a task"):
+        explain(plain, 1, 2)
 
 
 def test_wrong_arguments_and_unfinished_futures_are_refused() -> None:
@@ -184,6 +192,57 @@ def test_a_miss_is_logged_for_those_who_debug(caplog: pytest.LogCaptureFixture) 
         summed(1, 3)
     (message,) = [r.getMessage() for r in caplog.records if r.name == "penstock.caching"]
     assert message.startswith("Task 'add': miss; argument b differs; compared with task run ")
+
+
+def test_a_store_that_cannot_be_read_takes_no_run_down_where_it_is_debugged(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(_task: int, _limit: int) -> NoReturn:
+        raise StoreError("No disk.")
+
+    monkeypatch.setattr(get_runtime().store, "entries_of", fails)
+    with caplog.at_level(logging.DEBUG, "penstock.caching"):
+        assert adding(INPUTS)(1, 2) == 3
+    assert "Task 'add': miss; no more can be said: No disk." in caplog.messages
+
+
+def test_a_policy_that_raises_leaves_the_run_uncached_with_one_warning(
+    caplog: pytest.LogCaptureFixture, run_loop: RunLoop
+) -> None:
+    def bad(_context: TaskRunContext, _parameters: dict[str, Any]) -> NoReturn:
+        raise KeyError("oops")
+
+    @task(cache_policy=INPUTS + CacheKeyFnPolicy(bad))
+    async def doubled(a: int) -> int:
+        return 2 * a
+
+    @flow
+    async def twice() -> list[int]:
+        return [await doubled(4), await doubled.submit(4)]
+
+    assert run_loop(twice) == [8, 8]
+    (message,) = [text for text in caplog.messages if "uncached" in text]
+    assert message.startswith("Task 'doubled' runs uncached: making its cache key raised\n")
+    assert "KeyError: 'oops'" in message
+    assert "its key cannot be made: KeyError('oops')" in str(explain(doubled, 4))
+    assert {run.state.name for run in history.task_runs()} == {"Completed"}
+
+
+def test_runs_that_make_one_key_at_once_on_many_threads_compute_it_once(run_loop: RunLoop) -> None:
+    """Under a policy that goes by the code as well."""
+    computed: list[int] = []
+
+    @task(cache_policy=INPUTS + TASK_SOURCE)
+    def square(x: int) -> int:
+        computed.append(x)
+        return x * x
+
+    @flow
+    async def squares() -> list[int]:
+        return [await future for future in square.map([*range(20)] * 10)]
+
+    assert run_loop(squares) == [x * x for x in range(20)] * 10
+    assert sorted(computed) == list(range(20))
 
 
 def test_nothing_is_compared_where_nobody_debugs(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,6 +41,10 @@ def by_a(_context: TaskRunContext, parameters: dict[str, Any]) -> object:
     return parameters["a"]
 
 
+async def async_key(_context: TaskRunContext, _parameters: dict[str, Any]) -> object:
+    return "key"
+
+
 def uncached(_context: TaskRunContext, _parameters: dict[str, Any]) -> None:
     return None
 
@@ -54,7 +58,8 @@ def key_of(
 ) -> object:
     """The key of a run of a task with this policy."""
     run = task_run(Task[..., Any](fn, cache_policy=policy), *args, parent=parent, **kwargs)
-    return policy.compute_key(TaskRunContext(run), run.parameters)
+    key = policy.compute_key(TaskRunContext(run), run.parameters)
+    return key and key.text
 
 
 FLOW = Flow[..., Any](works)
@@ -116,10 +121,22 @@ def test_what_either_part_counts_counts() -> None:
     assert (INPUTS - "a") + INPUTS == INPUTS
 
 
-def test_two_functions_without_names_have_one_order() -> None:
-    by_b = CacheKeyFnPolicy(lambda _context, parameters: parameters["b"])
-    by_both = CacheKeyFnPolicy(lambda _context, parameters: (parameters["a"], parameters["b"]))
-    assert key_of(by_b + by_both, 1, 2) == key_of(by_both + by_b, 1, 2)
+def by(name: str) -> CacheKeyFnPolicy:
+    return CacheKeyFnPolicy(lambda _context, parameters: parameters[name])
+
+
+def test_key_functions_stay_in_their_order_as_nothing_else_tells_them_apart() -> None:
+    """Or two of one code could change places, and a call would find the result of another."""
+    by_b, by_a = by("b"), by("a")
+    assert key_of(by_b + INPUTS + by_a, 1, 2) == key_of(by_b + by_a + INPUTS, 1, 2)
+    assert len({key_of(by_b + by_a, 1, 2), key_of(by_b + by_a, 2, 1)}) == 2
+    assert by_b + by_a != by_a + by_b
+
+
+def test_two_policies_of_one_task_have_no_key_in_common() -> None:
+    parent = flow_run(Flow[..., Any](work), 1)
+    keys = [key_of(policy, 1, parent=parent) for policy in (INPUTS, FLOW_PARAMETERS)]
+    assert keys[0] != keys[1]
 
 
 def test_a_policy_reads_as_it_is_written() -> None:
@@ -217,6 +234,20 @@ def test_the_object_of_a_method_is_an_argument_and_can_be_left_out() -> None:
     assert bound_key(Model(1).some, 5) != bound_key(Model(1).some, 6)
 
 
+def test_a_copy_of_a_method_leaves_out_the_object_as_well() -> None:
+    copies = [Model(weight).some.with_options(retries=1) for weight in (1, 2)]
+    assert bound_key(copies[0], 5) == bound_key(copies[1], 5)
+
+
+def test_a_key_function_that_takes_an_argument_away_takes_it_from_no_other_part() -> None:
+    def pops(_context: TaskRunContext, parameters: dict[str, Any]) -> object:
+        parameters.pop("b")
+        return "key"
+
+    policy = CacheKeyFnPolicy(pops) + INPUTS
+    assert key_of(policy, 1, 2) != key_of(policy, 1, 3)
+
+
 # The options of a task
 
 
@@ -230,6 +261,15 @@ def test_a_key_function_is_a_policy_of_its_own() -> None:
     task = Task[..., Any](work, cache_key_fn=task_input_hash)
     assert task.cache_policy == CacheKeyFnPolicy(task_input_hash)
     assert task.cache_key_fn is task_input_hash
+
+
+def test_either_option_of_a_copy_takes_the_place_of_both() -> None:
+    by_inputs = Task[..., Any](work, cache_policy=INPUTS)
+    by_function = by_inputs.with_options(cache_key_fn=by_a)
+    assert by_function.cache_policy == CacheKeyFnPolicy(by_a)
+    assert by_function.with_options(cache_policy=RUN_ID).cache_policy == RUN_ID
+    assert by_function.with_options(retries=1).cache_policy == by_function.cache_policy
+    assert not by_inputs.with_options(cache_policy=None).is_cached
 
 
 def test_a_hit_goes_by_the_policy() -> None:
@@ -247,7 +287,9 @@ def test_a_hit_goes_by_the_policy() -> None:
         ({"cache_policy": INPUTS, "cache_key_fn": by_a}, r"task 'work': cache_key_fn .* either"),
         ({"cache_policy": NO_CACHE, "cache_key_fn": by_a}, r"task 'work': cache_key_fn .* either"),
         ({"cache_policy": INPUTS - "c"}, r"task 'work': cache_policy=INPUTS - 'c' .* 'c', but"),
-        ({"cache_key_fn": 5}, r"task 'work': cache_key_fn must be a function .*, not 5"),
+        ({"cache_key_fn": 5}, r"task 'work': cache_key_fn must be a sync function .*, not 5"),
+        ({"cache_policy": by_a}, r"task 'work': cache_policy must .*CacheKeyFnPolicy\(...\) makes"),
+        ({"cache_key_fn": async_key}, r"task 'work': cache_key_fn must be a sync function"),
         ({"cache_policy": INPUTS, "persist_result": False}, r"drop it or cache_policy"),
         ({"cache_key_fn": by_a, "persist_result": False}, r"drop it or cache_key_fn"),
     ],
@@ -263,9 +305,13 @@ def test_an_impossible_policy_names_the_task_and_the_argument(
     "make",
     [
         lambda: INPUTS + cast("Any", 5),
+        lambda: cast("Any", 5) + INPUTS,
+        lambda: sum(cast("Any", [INPUTS, RUN_ID])),
+        lambda: INPUTS + cast("Any", by_a),
         lambda: INPUTS - cast("Any", 5),
         lambda: TASK_SOURCE - "a",
         lambda: CacheKeyFnPolicy(cast("Any", 5)),
+        lambda: CacheKeyFnPolicy(async_key),
     ],
 )
 def test_a_policy_that_cannot_be_made_is_refused(make: Callable[[], object]) -> None:

@@ -58,7 +58,7 @@ from penstock.states import (
 Now: TypeAlias = Callable[[], float]
 Warn: TypeAlias = Callable[[Run, str, BaseException | None], None]
 Report: TypeAlias = Callable[[Run, str, Exception], None]
-Missed: TypeAlias = Callable[[TaskRun, str, dict[str, bytes]], None]
+Missed: TypeAlias = Callable[[TaskRun, CacheKey], None]
 
 _PLAIN = frozenset({type(None), int, float, str, bytes, bool, dict})
 _ACQUIRE: Final = Acquire()
@@ -79,7 +79,7 @@ class Rulebook(msgspec.Struct, frozen=True):
         strict: whether a result may be seen only once it is on disk.
         report: tells the user what code of theirs beside the run's function has raised.
         draw: a random number from 0 to 1.
-        missed: hears which key found nothing, and what it is made of.
+        missed: hears which key found nothing.
     """
 
     now: Now
@@ -87,7 +87,7 @@ class Rulebook(msgspec.Struct, frozen=True):
     strict: bool = False
     report: Report = lambda _run, _what, _error: None
     draw: Callable[[], float] = lambda: 0.5
-    missed: Missed = lambda _run, _key, _parts: None
+    missed: Missed = lambda _run, _key: None
 
 
 class Ending(msgspec.Struct, frozen=True):
@@ -306,22 +306,12 @@ def _look_up_steps(run: TaskRun, rules: Rulebook, key: CacheKey) -> Steps[bool]:
 
 def _new_entry(run: TaskRun, rules: Rulebook, key: CacheKey) -> CacheRow:
     """The entry that the result will be found by; its lifetime, until that has begun."""
-    options = run.options
-    row = CacheRow(key.text, run.run_id, 0.0, options.cache_expiration)
-    parts = _parts_of(run, key)
+    options, parts = run.options, key.parts()
     if not options.refresh_cache:
-        rules.missed(run, key.text, parts)
-    if not parts:
-        return row
-    return row._replace(task=number_of_task(options.task_key), parts=encode_parts(parts))
-
-
-def _parts_of(run: TaskRun, key: CacheKey) -> dict[str, bytes]:
-    """What the key is made of; nothing where the user's objects have changed and say it no more."""
-    try:
-        return run.options.cache_parts_of(run, key)
-    except Exception:
-        return {}
+        rules.missed(run, key)
+    task = number_of_task(options.task_key) if parts else None
+    encoded = encode_parts(parts) if parts else None
+    return CacheRow(key.text, run.run_id, 0.0, options.cache_expiration, task, encoded)
 
 
 def _end_cached(run: TaskRun, rules: Rulebook, key: str, hit: CacheHit) -> Steps[bool]:

@@ -1,8 +1,8 @@
 """What the engine logs of a run: a function of the run and the state that it enters.
 
-Records go to `penstock.engine`, `penstock.flow_runs`, `penstock.task_runs` and, why the cache had
-nothing, to `penstock.caching`. Penstock adds a
-handler of its own only while the application has set up none.
+Records go to `penstock.engine`, `penstock.flow_runs` and `penstock.task_runs`; why the cache had
+nothing goes to `penstock.caching`. Penstock adds a handler of its own only while the application
+has set up none.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from penstock._engine.ids import id_text
 from penstock._engine.log_records import RecordMaker
 from penstock._engine.runs import FlowRun, Run, TaskRun
 from penstock._engine.tracebacks import format_error
-from penstock.cache_explanations import CacheExplanation
 from penstock.caching import UnhashableParameter
 from penstock.states import StateType, Transition
 
@@ -163,7 +162,7 @@ class RunLog:
         if isinstance(error, UnhashableParameter):
             task_runs.warning("Task '%s' %s: %s", name, what, error, extra=extra_of(run))
         elif error is not None:
-            message = "Task '%s' %s: its cache key function raised\n%s"
+            message = "Task '%s' %s: making its cache key raised\n%s"
             text = format_error(error).rstrip()
             task_runs.warning(message, name, what, text, extra=extra_of(run))
         else:
@@ -178,7 +177,7 @@ class RunLog:
         """Whether anybody reads why the cache had nothing."""
         return _caching.isEnabledFor(logging.DEBUG)
 
-    def missed(self, run: Run, explanation: CacheExplanation) -> None:
+    def missed(self, run: Run, explanation: object) -> None:
         """Log why the cache had nothing for a run."""
         _caching.debug("%s", explanation, extra=extra_of(run))
 

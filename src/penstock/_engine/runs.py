@@ -88,7 +88,6 @@ class TaskOptions(RunOptions, Protocol):
     @property
     def is_cached(self) -> bool: ...
     def cache_key_of(self, run: TaskRun) -> CacheKey | None: ...
-    def cache_parts_of(self, run: TaskRun, key: CacheKey) -> dict[str, bytes]: ...
     @property
     def task_key(self) -> str: ...
     @property
@@ -417,7 +416,7 @@ class TaskRun(Run[TaskOptions]):
         Raises:
             UsageError: an argument is a future that has not ended.
         """
-        self.flow_run = _flow_run_of(parent)
+        self.flow_run: FlowRun | None = _flow_run_of(parent)
         if not all(run.is_set() for run in self.upstream_runs):
             raise UsageError("An argument is a future that has not ended; wait for it first.")
         self.resolve_arguments()

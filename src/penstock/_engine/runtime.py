@@ -27,7 +27,8 @@ from penstock._engine.run_log import RunLog
 from penstock._engine.runs import FlowRun, Run, TaskRun
 from penstock._engine.threads import FreeThreads
 from penstock.cache_explanations import ENTRIES_COMPARED, CacheExplanation, number_of_task
-from penstock.exceptions import ResultUnavailable
+from penstock.cache_policies import CacheKey
+from penstock.exceptions import ResultUnavailable, StoreError
 from penstock.records import CacheHit
 from penstock.results import decode_result, referenced_run
 from penstock.settings import Settings, load_settings
@@ -139,6 +140,8 @@ class Runtime:
         name = run.definition.name
         if not run.options.is_cached:
             return CacheExplanation.uncached(name, "it has no cache policy")
+        if run.options.refresh_cache:
+            return CacheExplanation.uncached(name, "refresh_cache has it computed anew")
         try:
             key = run.options.cache_key_of(run)
         except Exception as error:
@@ -148,17 +151,23 @@ class Runtime:
         found = self.store.look_up(key.text, self.clock.now())
         if found is not None:
             return CacheExplanation.hit(name, key.text, found.run_id)
-        return self._explain_miss(run, key.text, run.options.cache_parts_of(run, key))
+        return self._explain_miss(run, key)
 
-    def _explain_miss(self, run: TaskRun, key: str, parts: dict[str, bytes]) -> CacheExplanation:
+    def _explain_miss(self, run: TaskRun, key: CacheKey) -> CacheExplanation:
+        parts = key.parts()
         task = number_of_task(run.options.task_key)
         entries = self.store.entries_of(task, ENTRIES_COMPARED) if parts else ()
-        return CacheExplanation.miss(run.definition.name, key, parts, entries)
+        return CacheExplanation.miss(run.definition.name, key.text, parts, entries)
 
-    def _missed(self, run: TaskRun, key: str, parts: dict[str, bytes]) -> None:
-        """Log why, where anybody reads that."""
-        if self.log.tells_of_misses:
-            self.log.missed(run, self._explain_miss(run, key, parts))
+    def _missed(self, run: TaskRun, key: CacheKey) -> None:
+        """Log why, where anybody reads that; a run does not end because nobody can tell."""
+        if not self.log.tells_of_misses:
+            return
+        try:
+            explanation: object = self._explain_miss(run, key)
+        except StoreError as error:
+            explanation = f"Task '{run.definition.name}': miss; no more can be said: {error}"
+        self.log.missed(run, explanation)
 
     def decode(self, payload: bytes) -> object:
         """The value in a payload; raises `ResultUnavailable`."""

@@ -28,6 +28,9 @@ from penstock import (
     wait,
     wait_async,
 )
+from penstock.cache_explanations import CacheExplanation
+from penstock.cache_policies import INPUTS, TASK_SOURCE, CacheKeyFnPolicy, CachePolicy
+from penstock.caching import explain, task_input_hash
 from tests.typing.library import (
     BiggerMachine,
     Machine,
@@ -208,3 +211,26 @@ def as_functions() -> None:
     assert_type(any_task(inc, 1, by=2), tuple[int, TaskFuture[int]])
     any_task(inc, "1")  # type: ignore[arg-type]
     del function
+
+
+def caching(machine: Machine) -> None:
+    """Policies, and explanations that take what the task takes."""
+
+    def plain(x: int) -> str:
+        return str(x)
+
+    assert_type(INPUTS - "by" + TASK_SOURCE, CachePolicy)
+    assert_type(CacheKeyFnPolicy(task_input_hash) + INPUTS, CachePolicy)
+    INPUTS + "by"  # type: ignore[operator]
+    INPUTS - 5  # type: ignore[operator]
+    CacheKeyFnPolicy(lambda: "key")  # type: ignore[arg-type]
+    cached: Task[[int], str] = task(cache_policy=INPUTS)(plain)
+    assert_type(inc.with_options(cache_policy=INPUTS)(1), int)
+    task(cache_policy="INPUTS")  # type: ignore[call-overload]
+    inc.with_options(cache_policy="INPUTS")  # type: ignore[arg-type]
+    assert_type(explain(inc, 1, by=2), CacheExplanation)
+    assert_type(explain(fetch, 1), CacheExplanation)
+    assert_type(explain(machine.work, 1), CacheExplanation)
+    explain(inc, "1")  # type: ignore[arg-type]
+    explain(inc)  # type: ignore[call-arg]
+    del cached

@@ -5,7 +5,7 @@
     │   ├── ConfigurationError        an argument or a setting with an impossible value
     │   ├── ParameterError            arguments that do not fit the flow's or the task's signature
     │   ├── WouldDeadlock             waiting here can never end
-    │   └── NoActiveRun               asked for the current run outside of one
+    │   └── MissingContextError       asked for the current run outside of one
     ├── RunError                  the run: it has no value to give
     │   ├── RunFailed                 it failed, and left no exception to raise
     │   ├── RunTimedOut               it took longer than its `timeout_seconds`
@@ -46,7 +46,7 @@ class WouldDeadlock(UsageError, RuntimeError):
     """Blocking this thread would stop the very work that it waits for."""
 
 
-class NoActiveRun(UsageError, RuntimeError):
+class MissingContextError(UsageError, RuntimeError):
     """There is no flow run or task run here."""
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from penstock._engine.current import current_run
 from penstock._engine.run_log import RunFormatter, extra_of, flow_runs, task_runs
 from penstock._engine.runs import FlowRun, Run, TaskRun
-from penstock.exceptions import NoActiveRun
+from penstock.exceptions import MissingContextError
 
 __all__ = ["RunFormatter", "RunLogger", "get_run_logger"]
 
@@ -32,11 +32,13 @@ def get_run_logger() -> RunLogger:
     """The logger of the task run or flow run whose code calls this.
 
     Raises:
-        NoActiveRun: called outside of runs; use `logging.getLogger` there.
+        MissingContextError: called outside of runs; use `logging.getLogger` there.
     """
     run = current_run.get()
     if run is None:
-        raise NoActiveRun("There is no run here. Outside of runs, use logging.getLogger(__name__).")
+        raise MissingContextError(
+            "There is no run here. Outside of runs, use logging.getLogger(__name__)."
+        )
     return _logger_of(run)
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from penstock import flow, get_run_logger, task
-from penstock.exceptions import NoActiveRun
+from penstock.exceptions import MissingContextError
 
 pytestmark = pytest.mark.usefixtures("engine")
 
@@ -58,7 +58,7 @@ def test_the_logger_of_a_run_names_it(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_outside_of_runs_there_is_no_run_logger() -> None:
-    with pytest.raises(NoActiveRun, match=r"logging\.getLogger"):
+    with pytest.raises(MissingContextError, match=r"logging\.getLogger"):
         get_run_logger()
 
 

@@ -10,6 +10,7 @@ import itertools
 import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias
 from uuid import UUID
@@ -19,7 +20,7 @@ from typing_extensions import TypeVar
 
 from penstock._engine.arguments import Handle, Upstream, call_replaced, upstreams_in
 from penstock._engine.effects import Error, Interrupted
-from penstock._engine.ids import new_id
+from penstock._engine.ids import id_time, new_id
 from penstock._engine.latch import Latch
 from penstock._engine.names import MakeName, name_of_flow_run
 from penstock.cache_policies import CacheKey
@@ -56,6 +57,8 @@ Part: TypeAlias = "Run | State[Any]"
 """What takes part in the decision about a final state."""
 _NO_KWARGS: Mapping[str, Any] = {}
 _FAILURES = frozenset({StateType.FAILED, StateType.CRASHED})
+_LET_GO: Mapping[str, Any] = {}
+"""The arguments of a run that has ended."""
 
 
 class RunOptions(Protocol):
@@ -277,9 +280,18 @@ class Run(Latch, Generic[Options]):
         return _attempts_in(self.history)
 
     @property
+    def start_time(self) -> datetime:
+        """When its code was first called (UTC); before that, when it was submitted."""
+        for transition in self.history:
+            if transition.type is StateType.RUNNING:
+                return datetime.fromtimestamp(transition.timestamp, UTC)
+        return id_time(self.run_id)
+
+    @property
     def parameters(self) -> dict[str, Any]:
-        """The arguments by name, defaults included."""
-        return self.options.bind(self.args, self.kwargs)
+        """The arguments by name, defaults included; none of a run that has let go of them."""
+        args, kwargs = self.args, self.kwargs
+        return {} if kwargs is _LET_GO else self.options.bind(args, kwargs)
 
     @property
     def inputs(self) -> dict[str, Any]:
@@ -343,7 +355,7 @@ class Run(Latch, Generic[Options]):
         self.driver = self.after = self.earlier = None
         flow_run = self.flow_run
         if flow_run is None or not flow_run.is_retried:
-            self.args, self.kwargs = (), _NO_KWARGS
+            self.kwargs, self.args = _LET_GO, ()  # in this order, for who reads them meanwhile
         if self.deciding:
             self._state = self._new_state()
             self.deciding = ()
@@ -354,7 +366,8 @@ class Run(Latch, Generic[Options]):
         self.payload = None
         self.upstreams = ()
         flow_run = self.flow_run
-        if flow_run is None or not flow_run.is_retried:
+        is_retried = flow_run is not None and flow_run.is_retried
+        if not is_retried and self.options.hooks is None:  # which may ask how it went
             self.history = self.history[-1:]
 
     def resolve_arguments(self) -> None:

@@ -4,9 +4,9 @@ Put `@flow` and `@task` on the functions you have, and get retries, caching, con
 futures and the history of every run, in your own process.
 """
 
-from penstock import exceptions, history, states
+from penstock import exceptions, history, runtime, states
 from penstock._engine.runtime import close_runtime as shutdown
-from penstock.context import TaskRunContext
+from penstock.context import FlowRunContext, TaskRunContext, get_run_context
 from penstock.flows import AsyncFlow, Flow, cancel_flow_run, flow
 from penstock.futures import FailureAllowed, FutureList, TaskFuture, allow_failure
 from penstock.logging import get_run_logger
@@ -25,6 +25,7 @@ __all__ = [
     "DoneAndNotDone",
     "FailureAllowed",
     "Flow",
+    "FlowRunContext",
     "FutureList",
     "ResultStream",
     "State",
@@ -39,8 +40,10 @@ __all__ = [
     "exceptions",
     "exponential_backoff",
     "flow",
+    "get_run_context",
     "get_run_logger",
     "history",
+    "runtime",
     "shutdown",
     "states",
     "task",

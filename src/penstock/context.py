@@ -1,20 +1,53 @@
-"""What the code of a run can know of the run."""
+"""What the code of a run can know of the run: a context only looks, and changes nothing."""
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from penstock._engine.current import current_run
 from penstock._engine.runs import FlowRun, TaskRun
+from penstock.exceptions import MissingContextError
 
 if TYPE_CHECKING:
+    from penstock.flows import AsyncFlow, Flow
     from penstock.tasks import AsyncTask, Task
 
 
-__all__ = ["FlowRun", "TaskRun", "TaskRunContext"]
+__all__ = ["FlowRun", "FlowRunContext", "TaskRun", "TaskRunContext", "get_run_context"]
+
+
+class FlowRunContext:
+    """A flow run, as its own code sees it.
+
+    Attributes:
+        flow_run: the run; it has an `id`, a `name`, `tags`, `parameters` and a `run_count`.
+    """
+
+    __slots__ = ("flow_run",)
+    flow_run: FlowRun
+
+    def __init__(self, flow_run: FlowRun) -> None:
+        self.flow_run = flow_run
+
+    @property
+    def flow(self) -> Flow[..., Any] | AsyncFlow[..., Any]:
+        """The flow that runs."""
+        return self.flow_run.options  # type: ignore[return-value]  # only flows make flow runs
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The arguments by name, defaults included, as they were converted."""
+        return self.flow_run.parameters
+
+    @property
+    def start_time(self) -> datetime:
+        """When the flow's code was first called (UTC)."""
+        return self.flow_run.start_time
 
 
 class TaskRunContext:
-    """A task run, as a cache key function sees it.
+    """A task run, as its own code sees it, and as a cache key function does.
 
     Attributes:
         task_run: the run; it has an `id`, a `name`, `tags`, `parameters` and a `run_count`.
@@ -35,3 +68,24 @@ class TaskRunContext:
     def parameters(self) -> dict[str, Any]:
         """The arguments by name, defaults included."""
         return self.task_run.parameters
+
+    @property
+    def start_time(self) -> datetime:
+        """When the task's code was first called (UTC); before that, when it was submitted."""
+        return self.task_run.start_time
+
+
+def get_run_context() -> FlowRunContext | TaskRunContext:
+    """The task run or flow run whose code calls this: its function, a hook, a name function.
+
+    Raises:
+        MissingContextError: called outside of runs; `penstock.runtime` gives None there.
+    """
+    run = current_run.get()
+    if run is None:
+        raise MissingContextError(
+            "There is no run here: get_run_context() is for the code of flows and tasks, and for "
+            "their hooks. Code that runs outside of them too can ask penstock.runtime, which "
+            "gives None where there is no run."
+        )
+    return FlowRunContext(run) if isinstance(run, FlowRun) else TaskRunContext(run)

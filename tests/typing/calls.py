@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ParamSpec, assert_type
+from datetime import datetime
+from typing import Any, ParamSpec, assert_type
+from uuid import UUID
 
 from typing_extensions import TypeVar
 
@@ -19,10 +21,13 @@ from penstock import (
     State,
     Task,
     TaskFuture,
+    TaskRunContext,
     allow_failure,
     as_completed,
     cancel_flow_run,
     flow,
+    get_run_context,
+    runtime,
     task,
     unmapped,
     wait,
@@ -97,6 +102,21 @@ def wrong_calls() -> None:
     as_completed(1)  # type: ignore[arg-type]
     allow_failure(1)  # type: ignore[call-overload]
     cancel_flow_run(1)  # type: ignore[arg-type]
+
+
+def contexts() -> None:
+    context = get_run_context()
+    if isinstance(context, TaskRunContext):
+        assert_type(context.task, Task[..., Any] | AsyncTask[..., Any])
+        assert_type(context.parameters, dict[str, Any])
+    else:
+        assert_type(context.flow, Flow[..., Any] | AsyncFlow[..., Any])
+    assert_type(context.start_time, datetime)
+    assert_type(runtime.flow_run.id, UUID | None)
+    assert_type(runtime.flow_run.name, str | None)
+    assert_type(runtime.task_run.run_count, int)
+    assert_type(runtime.task_run.tags, frozenset[str])
+    runtime.flow_run.id = None  # type: ignore[misc]
 
 
 def futures() -> None:

@@ -69,13 +69,13 @@ LAYERS: Layers = (
     (
         "records",
         "results",
+        "serializers",
         "settings",
         "hooks",
         "retries",
         "states",
-        "exceptions",
-        "_containers",
     ),
+    ("exceptions", "_containers"),
 )
 """A module imports from the rows below its own, and in its own row from its right."""
 

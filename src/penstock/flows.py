@@ -41,6 +41,7 @@ from penstock.exceptions import ConfigurationError, UsageError
 from penstock.hooks import Hook, HookFunction, Hooks, with_hooks
 from penstock.records import RunKind
 from penstock.retries import RetryDelays, RetryOn
+from penstock.serializers import Serializer
 from penstock.states import State
 from penstock.task_runners import ConcurrentTaskRunner, TaskRunner
 
@@ -335,6 +336,7 @@ def flow(
     fail_fast: bool = False,
     validate_parameters: bool = True,
     persist_result: bool = True,
+    result_serializer: Serializer | str | None = None,
     log_prints: bool | None = None,
     on_running: Sequence[FlowHook] | None = None,
     on_completion: Sequence[FlowHook] | None = None,
@@ -369,6 +371,11 @@ def flow(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:  # noq
         validate_parameters: hold arguments against the annotations, and convert them (`"5"` for
             an `int` is 5).
         persist_result: whether the result is stored with the history.
+        result_serializer: how the result is stored: `"pickle"`, `"json"`, `"msgpack"`, one of
+            these behind `"compressed/"`, or a `penstock.serializers.Serializer` of your own; also
+            for the tasks and subflows that do not say; default: as the flow that calls it, else
+            pickled. Where it raises, the run completes, the result is not stored, and a warning
+            says why.
         log_prints: whether `print` in the flow and its tasks writes to the run's log; default: as
             the flow that calls it, if any.
         on_running: functions of (flow, run, state), sync or async, called when a run first runs.

@@ -1,8 +1,9 @@
 """Results as bytes: what comes back has exactly the type that went in.
 
 A payload is one byte that names the form, then the value in it: msgpack for the scalars that it
-keeps apart, pickle for everything else. Only what this user's own runs wrote is ever read; the
-database and the result files are readable by their owner alone.
+keeps apart, pickle for everything else. Where the user has chosen a serializer, it is the name of
+that and what it has made of the value, which may know less of its type. Only what this user's own
+runs wrote is ever read; the database and the result files are readable by their owner alone.
 """
 
 from __future__ import annotations
@@ -10,12 +11,21 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from penstock.exceptions import ResultUnavailable
+from penstock.serializers import (
+    PickleSerializer,
+    Serializer,
+    dump_named,
+    load_as,
+    serializer_named,
+    split_named,
+)
 
 INLINE_LIMIT: Final = 64 * 1024
 """Payloads of this many bytes and more are kept as files."""
@@ -25,6 +35,7 @@ _PICKLE: Final = b"p"
 _FILE: Final = b"f"
 _RUN: Final = b"r"
 _LOST: Final = b"x"
+_SERIALIZED: Final = b"s"
 
 _SCALARS: Final = frozenset({type(None), bool, float, str, bytes})
 _NONE: Final = _MSGPACK + b"\xc0"
@@ -43,12 +54,19 @@ class FileReference(msgspec.Struct, frozen=True, array_like=True):
 _unpack_file = msgspec.msgpack.Decoder(FileReference).decode
 
 
-def encode_result(value: object) -> bytes:
-    """The payload of `value`.
+def any_type() -> Any:
+    """What is said of the type of a value of which nothing is known."""
+    return Any
+
+
+def encode_result(value: object, serializer: Serializer | None = None) -> bytes:
+    """The payload of `value`; without a serializer it is pickled, unless it is a scalar.
 
     Raises:
-        Exception: whatever pickling it raises; the value cannot be stored.
+        Exception: whatever pickling it, or the serializer, raises; the value cannot be stored.
     """
+    if serializer is not None and type(serializer) is not PickleSerializer:
+        return _SERIALIZED + dump_named(serializer, value)
     if value is None:
         return _NONE
     kind = type(value)
@@ -60,8 +78,15 @@ def encode_result(value: object) -> bytes:
     return _PICKLE + pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
 
 
-def decode_result(payload: bytes, storage: Path | None) -> object:
-    """The value in a payload; `storage` is the folder of the large ones.
+def decode_result(
+    payload: bytes, storage: Path | None, returned: Callable[[], Any] = any_type
+) -> object:
+    """The value in a payload.
+
+    Args:
+        payload: made by `encode_result` or `store_payload`.
+        storage: the folder of the large ones.
+        returned: gives the type that the value had, for serializers that keep no types.
 
     Raises:
         ResultUnavailable: it was never written, its file is gone or damaged, or a class of it
@@ -72,12 +97,31 @@ def decode_result(payload: bytes, storage: Path | None) -> object:
         raise ResultUnavailable(f"The result was not stored: {payload[1:].decode()}.")
     try:
         if form == _FILE:
-            return decode_result(_read_file(_unpack_file(payload[1:]), storage), None)
+            return decode_result(_read_file(_unpack_file(payload[1:]), storage), None, returned)
+        if form == _SERIALIZED:
+            return _decode_serialized(payload[1:], returned)
         return _unpack(payload[1:]) if form == _MSGPACK else pickle.loads(payload[1:])
     except ResultUnavailable:
         raise
     except Exception as error:
         raise ResultUnavailable(f"The stored result cannot be read back: {error!r}.") from error
+
+
+def _decode_serialized(data: bytes, returned: Callable[[], Any]) -> object:
+    name, blob = split_named(data)
+    try:
+        serializer = serializer_named(name)
+    except Exception as error:
+        raise ResultUnavailable(
+            f"The result was stored by the serializer {name!r}, which cannot be had here: "
+            f"{error!r}."
+        ) from error
+    try:
+        return load_as(serializer, blob, returned())
+    except Exception as error:
+        raise ResultUnavailable(
+            f"The stored result cannot be read back by the serializer {name!r}: {error!r}."
+        ) from error
 
 
 def lost_payload(reason: str) -> bytes:

@@ -47,6 +47,7 @@ from penstock.context import TaskRunContext
 from penstock.exceptions import ConfigurationError, UsageError
 from penstock.records import RunKind
 from penstock.retries import RetryDelays, RetryOn, RetryPolicy, exponential_backoff, with_condition
+from penstock.serializers import Serializer
 from penstock.states import State
 
 __all__ = ["AsyncTask", "Task", "exponential_backoff", "task", "task_input_hash", "unmapped"]
@@ -374,6 +375,7 @@ def task(
     cache_expiration: timedelta | float | None = None,
     refresh_cache: bool = False,
     persist_result: bool = True,
+    result_serializer: Serializer | str | None = None,
     log_prints: bool | None = None,
     on_running: Sequence[TaskHook] | None = None,
     on_completion: Sequence[TaskHook] | None = None,
@@ -411,6 +413,10 @@ def task(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:  # noq
         cache_expiration: how long a result is taken; default: forever.
         refresh_cache: compute anew, and store the result under the key.
         persist_result: whether the result is stored with the history.
+        result_serializer: how the result is stored: `"pickle"`, `"json"`, `"msgpack"`, one of
+            these behind `"compressed/"`, or a `penstock.serializers.Serializer` of your own;
+            default: as the flow says, else pickled. Where it
+            raises, the run completes, the result is not stored, and a warning says why.
         log_prints: whether `print` in the function writes to the run's log; default: as the flow.
         on_running: functions of (task, run, state), sync or async, called when a run first runs.
         on_completion: the same, when it has completed; not where the result was cached.

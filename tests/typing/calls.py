@@ -36,6 +36,7 @@ from penstock import (
 from penstock.cache_explanations import CacheExplanation
 from penstock.cache_policies import INPUTS, TASK_SOURCE, CacheKeyFnPolicy, CachePolicy
 from penstock.caching import explain, task_input_hash
+from penstock.serializers import CompressedSerializer, Serializer
 from tests.typing.library import (
     BiggerMachine,
     Machine,
@@ -117,6 +118,31 @@ def contexts() -> None:
     assert_type(runtime.task_run.run_count, int)
     assert_type(runtime.task_run.tags, frozenset[str])
     runtime.flow_run.id = None  # type: ignore[misc]
+
+
+class OwnSerializer:
+    def dumps(self, value: object, /) -> bytes:
+        return repr(value).encode()
+
+    def loads(self, blob: bytes, /) -> str:
+        return blob.decode()
+
+
+def serializers() -> None:
+    @task(result_serializer="json")
+    def by_name(x: int) -> tuple[int]:
+        return (x,)
+
+    @flow(result_serializer=CompressedSerializer(OwnSerializer(), "lzma"))
+    def by_own(x: int) -> str:
+        return str(x)
+
+    assert_type(by_name(1), tuple[int])
+    assert_type(by_own(1), str)
+    assert_type(by_own.result_serializer, Serializer | None)
+    inc.with_options(result_serializer=OwnSerializer())
+    inc.with_options(result_serializer=5)  # type: ignore[arg-type]
+    CompressedSerializer("json", "zip")  # type: ignore[arg-type]
 
 
 def futures() -> None:

@@ -20,6 +20,7 @@ from penstock.hooks import Hook, HookFunction, Hooks, with_hook, with_hooks
 from penstock.logging import log_prints_from_now_on
 from penstock.records import Definition, RunKind
 from penstock.retries import RetryDelays, RetryOn, RetryPolicy, retry_policy
+from penstock.serializers import Serializer, serializer_or_none
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -180,6 +181,7 @@ class CommonOptions(TypedDict, total=False):
     retry_on: RetryOn | None
     timeout_seconds: float | timedelta | None
     persist_result: bool
+    result_serializer: Serializer | str | None
     log_prints: bool | None
     on_running: Sequence[Hook] | None
     on_completion: Sequence[Hook] | None
@@ -210,6 +212,7 @@ class Decorated(Generic[P, R]):
     retry_policy: RetryPolicy
     timeout_seconds: float | None
     persist_result: bool
+    result_serializer: Serializer | None
     log_prints: bool | None
     definition: Definition
     hooks: Hooks | None
@@ -258,6 +261,7 @@ class Decorated(Generic[P, R]):
         )
         self.timeout_seconds = seconds_or_none(given("timeout_seconds"), "timeout_seconds", owner)
         self.persist_result = flag(given("persist_result", True), "persist_result", owner)
+        self.result_serializer = serializer_or_none(given("result_serializer"), owner)
         self.log_prints = given("log_prints")
         if self.log_prints is not None and flag(self.log_prints, "log_prints", owner):
             log_prints_from_now_on()
@@ -279,6 +283,10 @@ class Decorated(Generic[P, R]):
     def bind(self, args: Sequence[object], kwargs: Mapping[str, object]) -> dict[str, Any]:
         """The arguments of a call by name, defaults included."""
         return self._signature.bind(args, kwargs)
+
+    def returned_type(self) -> Any:
+        """The type of the function's results; Any: it does not say, or not here."""
+        return self._signature.returned_type
 
     def on_running(self, hook: HookFunction, /) -> HookFunction:
         """Have `hook(self, run, state)` called when a run first runs; as a decorator."""

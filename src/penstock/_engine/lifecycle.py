@@ -44,6 +44,7 @@ from penstock.exceptions import ParameterError, RunCancelled, RunNotReady, RunTi
 from penstock.hooks import hook_name
 from penstock.records import CacheHit, CacheRow, storable_text
 from penstock.results import encode_result, reference_to_run
+from penstock.serializers import name_of
 from penstock.states import (
     NO_DETAILS,
     TRANSITIONS,
@@ -569,7 +570,7 @@ def _end(run: Run, rules: Rulebook, ending: Ending) -> Steps:
 def _store_result(run: Run, ending: Ending, now: float, rules: Rulebook) -> StateDetails:
     """Encode the result, and say under which key it can be found, or why it cannot."""
     cache_row = run.cache_row
-    reason = _encode(run, ending)
+    reason = _encode(run, ending, rules)
     if reason is not None:
         run.cache_row = None
         if cache_row is not None:
@@ -583,17 +584,26 @@ def _store_result(run: Run, ending: Ending, now: float, rules: Rulebook) -> Stat
     return StateDetails(cache_key=cache_row.key, cache_expiration=_moment(expires_at))
 
 
-def _encode(run: Run, ending: Ending) -> str | None:
+def _encode(run: Run, ending: Ending, rules: Rulebook) -> str | None:
     """Encode the result for the store; the reason where it will not be there."""
     if not run.options.persist_result:
         return "persist_result is False"
     if ending.deciding and ending.value is not None and ending.by_hand is None:
         return "it consists of futures"
     try:
-        run.payload = encode_result(ending.value)
+        run.payload = encode_result(ending.value, run.serializer())
     except Exception as error:
-        return f"it cannot be serialized ({type(error).__name__}: {error})"
+        return _complaint(run, rules, error)
     return None
+
+
+def _complaint(run: Run, rules: Rulebook, error: Exception) -> str:
+    """Why the result cannot be stored; where the user has chosen how, it is also said at once."""
+    serializer = run.serializer()
+    by = "" if serializer is None else f" by {name_of(serializer)!r}"
+    if serializer is not None:
+        rules.report(run, f"The result cannot be serialized{by}; it is not stored", error)
+    return f"it cannot be serialized{by} ({type(error).__name__}: {error})"
 
 
 def _traceback_of(error: BaseException | None) -> str | None:

@@ -37,6 +37,7 @@ from penstock.records import (
     state_of,
 )
 from penstock.retries import RetryPolicy
+from penstock.serializers import Serializer
 from penstock.states import (
     NO_DETAILS,
     TYPES,
@@ -72,6 +73,9 @@ class RunOptions(Protocol):
     def timeout_seconds(self) -> float | None: ...
     @property
     def persist_result(self) -> bool: ...
+    @property
+    def result_serializer(self) -> Serializer | None: ...
+    def returned_type(self) -> Any: ...
     @property
     def is_async(self) -> bool: ...
     @property
@@ -298,6 +302,11 @@ class Run(Latch, Generic[Options]):
         """The parameters as the call gave them."""
         return self.parameters
 
+    def serializer(self) -> Serializer | None:
+        """What its result is serialized by: as it says itself, or as the flow run around it."""
+        own, flow_run = self.options.result_serializer, self.flow_run
+        return own if own is not None or flow_run is None else flow_run.result_serializer
+
     def next_ordinal(self, definition_id: int) -> int:
         """How many runs of that definition this run's code has called before."""
         if self.ordinals is None:
@@ -500,6 +509,7 @@ class FlowRun(Run[FlowOptions]):
         members: the runs submitted or called under it, its own and those of its tasks, but for
             those that pass.
         passed: what it knows of those that it has let go of.
+        result_serializer: its own, or that of the flow run around it; None: nobody has said.
         loop: where its async tasks run; None: not known yet.
         task_runner: where its submitted sync tasks run.
         last_submitted: the end of the queue of a sequential task runner, by parent.
@@ -521,6 +531,7 @@ class FlowRun(Run[FlowOptions]):
         "loop",
         "members",
         "passed",
+        "result_serializer",
         "stopped",
         "stopping",
         "task_runner",
@@ -531,6 +542,7 @@ class FlowRun(Run[FlowOptions]):
     ordinals: dict[int, itertools.count[int]] | None
     encoded_parameters: bytes
     is_retried: bool
+    result_serializer: Serializer | None
     task_runner: TaskRunner
 
     def __init__(
@@ -554,6 +566,7 @@ class FlowRun(Run[FlowOptions]):
         self.stopping: Latch = Latch()
         self._stop_lock = threading.Lock()
         super().__init__(options, parent, args, kwargs, passes)
+        self.result_serializer = self.serializer()
         self.is_retried = options.retry_policy.retries > 0 or self._may_run_again
         earlier = self.earlier
         self._name = name_of_flow_run(self.run_id) if earlier is None else earlier.name

@@ -13,9 +13,10 @@ import os
 import sys
 import threading
 import traceback
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 from weakref import WeakValueDictionary
 
 from penstock._engine.clock import Clock, RealClock
@@ -30,7 +31,7 @@ from penstock.cache_explanations import ENTRIES_COMPARED, CacheExplanation, numb
 from penstock.cache_policies import CacheKey
 from penstock.exceptions import ResultUnavailable, StoreError
 from penstock.records import CacheHit
-from penstock.results import decode_result, referenced_run
+from penstock.results import any_type, decode_result, referenced_run
 from penstock.settings import Settings, load_settings
 from penstock.stores import Store
 from penstock.stores.memory import MemoryStore
@@ -122,13 +123,18 @@ class Runtime:
         """Set when all that was recorded is durable."""
         return _NOTHING_TO_WAIT_FOR if self.left_behind else self.store.barrier()
 
-    def look_up(self, key: str) -> CacheHit | None:
-        """The result stored under a key; one that cannot be read back counts as none."""
+    def look_up(self, key: str, returned: Callable[[], Any]) -> CacheHit | None:
+        """The result stored under a key; one that cannot be read back counts as none.
+
+        Args:
+            key: of the run that asks.
+            returned: gives the type of its function's results.
+        """
         found = self.store.look_up(key, self.clock.now())
         if found is None:
             return None
         try:
-            return CacheHit(found.run_id, self.decode(found.payload), found.expires_at)
+            return CacheHit(found.run_id, self.decode(found.payload, returned), found.expires_at)
         except ResultUnavailable as error:
             self.log.unreadable(key, error)
             return None
@@ -169,7 +175,7 @@ class Runtime:
             explanation = f"Task '{run.definition.name}': miss; no more can be said: {error}"
         self.log.missed(run, explanation)
 
-    def decode(self, payload: bytes) -> object:
+    def decode(self, payload: bytes, returned: Callable[[], Any] = any_type) -> object:
         """The value in a payload; raises `ResultUnavailable`."""
         source = referenced_run(payload)
         if source is not None:
@@ -177,7 +183,7 @@ class Runtime:
             if found is None:
                 raise ResultUnavailable("The run that made the cached result is no longer stored.")
             payload = found
-        return decode_result(payload, self.store.storage)
+        return decode_result(payload, self.store.storage, returned)
 
     def claim(self, key: str, run: TaskRun) -> Latch | None:
         """Make `run` the owner of the key; or the run that already is."""

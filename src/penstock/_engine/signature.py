@@ -17,6 +17,7 @@ import msgspec
 from typing_extensions import TypeAliasType
 
 from penstock.exceptions import ConfigurationError, ParameterError
+from penstock.states import State
 
 RESERVED = frozenset({"return_state", "wait_for"})
 """Keyword arguments that belong to the call, not to the function."""
@@ -137,6 +138,14 @@ class Signature:
         except msgspec.ValidationError as error:
             errors.append(f"Parameter {name!r}: {error} (the value is {_short(value)}).")
             return value
+
+    @cached_property
+    def returned_type(self) -> Any:
+        """What the function is annotated to return, or the value of a state; Any: nothing."""
+        annotation = self._hints.get("return", Any)
+        if annotation is State or typing.get_origin(annotation) is State:
+            return (*typing.get_args(annotation), Any)[0]
+        return annotation
 
     @cached_property
     def _hints(self) -> dict[str, Any]:

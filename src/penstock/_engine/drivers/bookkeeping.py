@@ -38,7 +38,7 @@ def record_unless_in_loop(run: Run, runtime: Runtime) -> None:
 def look_up_or_claim(effect: Effect, run: Run, runtime: Runtime) -> Outcome:
     """The effects that no driver waits for."""
     if type(effect) is LookUp:
-        return Value(runtime.look_up(effect.key))
+        return Value(runtime.look_up(effect.key, run.options.returned_type))
     assert type(effect) is Claim, f"no driver knows {effect!r}"
     assert isinstance(run, TaskRun), "only tasks have cache keys"
     return Value(runtime.claim(effect.key, run))

@@ -65,6 +65,7 @@ LAYERS: Layers = (
         "_engine.names",
         "_engine.tracebacks",
     ),
+    ("pictures", "_svg", "_layout"),
     ("cache_explanations", "cache_policies", "reached_code", "caching"),
     (
         "records",

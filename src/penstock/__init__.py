@@ -10,6 +10,7 @@ from penstock.context import FlowRunContext, TaskRunContext, get_run_context
 from penstock.flows import AsyncFlow, Flow, cancel_flow_run, flow
 from penstock.futures import FailureAllowed, FutureList, TaskFuture, allow_failure
 from penstock.logging import get_run_logger
+from penstock.pictures import Picture
 from penstock.retries import exponential_backoff
 from penstock.states import State, StateType
 from penstock.streams import ResultStream
@@ -27,6 +28,7 @@ __all__ = [
     "Flow",
     "FlowRunContext",
     "FutureList",
+    "Picture",
     "ResultStream",
     "State",
     "StateType",

@@ -52,7 +52,7 @@ LAYERS: Layers = (
         "stores.schema",
     ),
     ("stores",),
-    ("_engine.lifecycle", "_engine.run_log", "_engine.log_records"),
+    ("_engine.lifecycle", "_engine.sketches", "_engine.run_log", "_engine.log_records"),
     ("_engine.runs", "_engine.arguments", "_engine.current", "_engine.effects"),
     (
         "_engine.clock",

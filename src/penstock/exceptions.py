@@ -5,6 +5,7 @@
     │   ├── ConfigurationError        an argument or a setting with an impossible value
     │   ├── ParameterError            arguments that do not fit the flow's or the task's signature
     │   ├── WouldDeadlock             waiting here can never end
+    │   ├── VisualizationError        a flow needs the value of a task that visualize() does not run
     │   └── MissingContextError       asked for the current run outside of one
     ├── RunError                  the run: it has no value to give
     │   ├── RunFailed                 it failed, and left no exception to raise
@@ -44,6 +45,10 @@ class ParameterError(UsageError, TypeError):
 
 class WouldDeadlock(UsageError, RuntimeError):
     """Blocking this thread would stop the very work that it waits for."""
+
+
+class VisualizationError(UsageError):
+    """A flow's code needs the value of a task, and `visualize()` runs none."""
 
 
 class MissingContextError(UsageError, RuntimeError):

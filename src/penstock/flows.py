@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Generator, Iterable, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import (
     Any,
@@ -35,10 +36,12 @@ from penstock._engine.drivers.in_thread import drive_sync
 from penstock._engine.drivers.starting import run_on_engine_loop, run_on_worker
 from penstock._engine.names import MakeName, name_maker
 from penstock._engine.runs import FlowRun
-from penstock._engine.runtime import get_runtime
+from penstock._engine.runtime import get_runtime, no_new_runtime
+from penstock._engine.sketches import Sketch
 from penstock._engine.submitting import Submittable
 from penstock.exceptions import ConfigurationError, UsageError
 from penstock.hooks import Hook, HookFunction, Hooks, with_hooks
+from penstock.pictures import Picture
 from penstock.records import RunKind
 from penstock.retries import RetryDelays, RetryOn
 from penstock.serializers import Serializer
@@ -120,6 +123,22 @@ class _FlowBase(Submittable[P, R]):
         if self.validate_parameters:
             parameters = self._signature.validated(parameters)
         return self._signature.spread(parameters)
+
+    @contextmanager
+    def _sketched(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Generator[tuple[FlowRun, Sketch]]:
+        """A run for what it would call; while inside, under no run and beside no engine."""
+        token = current_run.set(None)
+        try:
+            with no_new_runtime():
+                run = self._new_run(args, kwargs)
+                sketch = Sketch(run)
+                run.validate()
+                yield run, sketch
+        finally:
+            current_run.reset(token)
+        run.result()
 
     def _new_run(
         self, args: Sequence[Any], kwargs: dict[str, Any], *, passes: bool = False
@@ -203,6 +222,21 @@ class Flow(_FlowBase[P, R]):
         await run_on_worker(run, get_runtime())
         return run.state
 
+    def visualize(self, *args: P.args, **kwargs: P.kwargs) -> Picture:
+        """A picture of the tasks that a call would run, and of whose results they would take.
+
+        Runs the code of the flow and of its subflows, here, and no task: a task's result is a
+        placeholder that can only be passed on, or its `viz_return_value`. Nothing is recorded.
+
+        Raises:
+            ParameterError: the arguments do not fit the signature or the annotations.
+            VisualizationError: the code needs the value of a task; the message names it.
+            BaseException: what the function raised.
+        """
+        with self._sketched(args, kwargs) as (run, sketch):
+            drive_sync(run, get_runtime())
+        return sketch.picture()
+
 
 class AsyncFlow(_FlowBase[P, R]):
     """A flow of an async function; made by `@flow`. Its attributes are those of `Flow`."""
@@ -272,6 +306,26 @@ class AsyncFlow(_FlowBase[P, R]):
         run = self._new_run(args, kwargs)
         run_on_engine_loop(run, get_runtime())
         return run.state
+
+    async def visualize(self, *args: P.args, **kwargs: P.kwargs) -> Picture:
+        """A picture of the tasks that a call would run, and of whose results they would take.
+
+        Runs the code of the flow and of its subflows in this task of the event loop; see
+        `Flow.visualize`.
+        """
+        with self._sketched(args, kwargs) as (run, sketch):
+            await drive_async(run, get_runtime())
+        return sketch.picture()
+
+    def visualize_sync(self, *args: P.args, **kwargs: P.kwargs) -> Picture:
+        """The same from sync code, in an event loop of the engine's; see `Flow.visualize`.
+
+        Raises:
+            WouldDeadlock: called from code that runs in that very loop.
+        """
+        with self._sketched(args, kwargs) as (run, sketch):
+            run_on_engine_loop(run, get_runtime())
+        return sketch.picture()
 
     def _refuse_sync_code(self) -> None:
         run = current_run.get()

@@ -21,8 +21,9 @@ import msgspec
 
 from penstock._engine.ids import id_time, to_uuid
 from penstock._engine.runs import task_run_name
-from penstock._engine.runtime import Runtime, get_runtime
+from penstock._engine.runtime import Runtime, runtime_of_process
 from penstock.exceptions import ConfigurationError
+from penstock.pictures import Node, Picture
 from penstock.records import (
     FlowRunRecord,
     TaskRunRecord,
@@ -42,6 +43,7 @@ __all__ = [
     "flow_run",
     "flow_runs",
     "graph",
+    "picture",
     "prune",
     "task_run",
     "task_runs",
@@ -157,6 +159,39 @@ def graph(run: FlowRunRecord | UUID | str) -> Graph | None:
     return Graph(record, tuple(tasks), subflows, edges)
 
 
+def picture(run: FlowRunRecord | UUID | str) -> Picture | None:
+    """A flow run with all that it and its subflows ran, drawn; None: there is no such run.
+
+    An edge is a future that a task run was given; what was given as a value leaves no trace.
+    """
+    found = graph(run)
+    if found is None:
+        return None
+    nodes: list[Node] = []
+    numbers: dict[UUID, int] = {}
+    edges = _draw(found, None, nodes, numbers)
+    drawn = [(numbers[a], numbers[b]) for a, b in edges if a in numbers and b in numbers]
+    return Picture(found.flow_run.flow, nodes, sorted(drawn))
+
+
+def _draw(
+    shown: Graph, inside: int | None, nodes: list[Node], numbers: dict[UUID, int]
+) -> list[tuple[UUID, UUID]]:
+    """Add the runs of a graph, in the order of their submission, and give its edges."""
+    edges = [*shown.edges]
+    runs: list[TaskRunRecord | FlowRunRecord] = [*shown.task_runs, *shown.subflow_runs]
+    for run in sorted(runs, key=lambda run: run.id):
+        number = numbers[run.id] = len(nodes)
+        if isinstance(run, TaskRunRecord):
+            nodes.append(Node(run.task, inside, state=run.state.name))
+            continue
+        nodes.append(Node(run.flow, inside, is_flow=True, state=run.state.name))
+        inner = graph(run)
+        if inner is not None:
+            edges += _draw(inner, number, nodes, numbers)
+    return edges
+
+
 def _all_task_runs(run: FlowRunRecord) -> list[TaskRunRecord]:
     found: list[TaskRunRecord] = []
     page = task_runs(flow_run=run, limit=10_000)
@@ -202,7 +237,7 @@ def clear_cache(key: str | None = None) -> int:
 
 
 def _flushed() -> Runtime:
-    runtime = get_runtime()
+    runtime = runtime_of_process()
     runtime.commit().wait()
     runtime.store.check()
     return runtime

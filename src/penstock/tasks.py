@@ -20,6 +20,7 @@ from typing import (
     overload,
 )
 
+from msgspec import UNSET
 from typing_extensions import TypeVar
 
 from penstock._engine.current import current_run
@@ -72,6 +73,7 @@ class TaskArguments(CommonOptions, total=False):
     cache_key_fn: CacheKeyFunction | None
     cache_expiration: timedelta | float | None
     refresh_cache: bool
+    viz_return_value: Any
 
 
 _CACHING: Final[TaskArguments] = {"cache_policy": None, "cache_key_fn": None}
@@ -95,6 +97,7 @@ class _TaskBase(Submittable[P, R]):
         refresh_cache: bool = False,
         retry_condition_fn: RetryConditionFunction | None = None,
         task_run_name: str | Callable[[], str] | None = None,
+        viz_return_value: Any = UNSET,
         **options: Unpack[CommonOptions],
     ) -> None:
         super().__init__(RunKind.TASK, fn, function_name(fn), None, options)
@@ -116,6 +119,7 @@ class _TaskBase(Submittable[P, R]):
         self.retry_policy: RetryPolicy = with_condition(
             self.retry_policy, retry_condition_fn, owner
         )
+        self.viz_return_value: Any = viz_return_value
         self.next_number: Callable[[], int] = itertools.count().__next__
 
     # What the rules ask for
@@ -377,6 +381,7 @@ def task(
     persist_result: bool = True,
     result_serializer: Serializer | str | None = None,
     log_prints: bool | None = None,
+    viz_return_value: Any = UNSET,
     on_running: Sequence[TaskHook] | None = None,
     on_completion: Sequence[TaskHook] | None = None,
     on_failure: Sequence[TaskHook] | None = None,
@@ -415,9 +420,10 @@ def task(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:  # noq
         persist_result: whether the result is stored with the history.
         result_serializer: how the result is stored: `"pickle"`, `"json"`, `"msgpack"`, one of
             these behind `"compressed/"`, or a `penstock.serializers.Serializer` of your own;
-            default: as the flow says, else pickled. Where it
-            raises, the run completes, the result is not stored, and a warning says why.
+            default: as the flow says, else pickled. Where it raises, the run completes, the result
+            is not stored, and a warning says why.
         log_prints: whether `print` in the function writes to the run's log; default: as the flow.
+        viz_return_value: what stands for the result in `flow.visualize()`, which runs no task.
         on_running: functions of (task, run, state), sync or async, called when a run first runs.
         on_completion: the same, when it has completed; not where the result was cached.
         on_failure: the same, when it has failed.

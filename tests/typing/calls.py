@@ -17,6 +17,7 @@ from penstock import (
     FailureAllowed,
     Flow,
     FutureList,
+    Picture,
     ResultStream,
     State,
     Task,
@@ -126,6 +127,21 @@ class OwnSerializer:
 
     def loads(self, blob: bytes, /) -> str:
         return blob.decode()
+
+
+def pictures() -> None:
+    assert_type(pipeline.visualize(1, [2]), Picture)
+    assert_type(stream.visualize_sync(1), Picture)
+    assert_type(pipeline.visualize(1, [2]).svg, str)
+    pipeline.visualize("1", [2])  # type: ignore[arg-type]
+    pipeline.visualize(1)  # type: ignore[call-arg]
+    pipeline.visualize_sync(1, [2])  # type: ignore[attr-defined]
+    stream.visualize_sync("1")  # type: ignore[arg-type]
+    inc.with_options(viz_return_value=5)
+
+
+async def pictures_of_async_flows() -> None:
+    assert_type(await stream.visualize(1), Picture)
 
 
 def serializers() -> None:

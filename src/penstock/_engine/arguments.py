@@ -65,11 +65,11 @@ def _collect(value: object, found: list[Upstream], seen: set[int]) -> None:
     if isinstance(value, Handle | State):
         found.append(cast("Upstream", value))
         return
-    for part in _parts(value):
+    for part in parts_of(value):
         _collect(part, found, seen)
 
 
-def _parts(value: object) -> Iterator[object]:
+def parts_of(value: object) -> Iterator[object]:
     """What is directly inside a container; nothing for anything else."""
     if isinstance(value, list | tuple | set | frozenset):
         items = cast("Collection[object]", value)
@@ -119,7 +119,7 @@ class _Replacement:
         return self._done[id(value)]
 
     def _rebuilt(self, value: object) -> object:
-        before = list(_parts(value))
+        before = list(parts_of(value))
         if not before:
             return value
         if isinstance(value, dict):

@@ -35,7 +35,8 @@ from penstock._engine.effects import (
     WaitFor,
 )
 from penstock._engine.ids import to_uuid
-from penstock._engine.runs import FlowRun, Part, Passed, Run, TaskRun
+from penstock._engine.runs import SKETCHED, FlowRun, Part, Passed, Run, TaskRun
+from penstock._engine.sketches import sketch_steps
 from penstock._engine.tracebacks import format_error
 from penstock.cache_explanations import encode_parts, number_of_task
 from penstock.cache_policies import CacheKey
@@ -114,6 +115,8 @@ def submit_run(run: Run, rules: Rulebook) -> None:
 
 def run_steps(run: Run, rules: Rulebook) -> Steps:
     """The life of a run, and around it what its options ask for."""
+    if run.phase is SKETCHED:
+        return sketch_steps(run)
     if isinstance(run, TaskRun):
         steps = task_steps(run, rules)
     else:
@@ -540,6 +543,8 @@ def _interrupt(run: Run, rules: Rulebook, outcome: Interrupted) -> Steps[bool]:
 
 def abort_steps(run: Run, rules: Rulebook, error: BaseException) -> Steps:
     """End a run whose own steps can go no further."""
+    if run.phase is SKETCHED:
+        return
     if run.phase is None:
         submit_run(run, rules)
     if Event.CRASH in TRANSITIONS[run.phase]:

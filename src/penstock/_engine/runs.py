@@ -9,10 +9,10 @@ from __future__ import annotations
 import itertools
 import threading
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeAlias
 from uuid import UUID
 
 import msgspec
@@ -51,11 +51,14 @@ from penstock.states import (
 
 if TYPE_CHECKING:
     from penstock._engine.loops import LoopPort
+    from penstock._engine.sketches import Sketch
     from penstock.task_runners import TaskRunner
 
 Parent: TypeAlias = "FlowRun | TaskRun | None"
 Part: TypeAlias = "Run | State[Any]"
 """What takes part in the decision about a final state."""
+SKETCHED: Final = "Sketched"
+"""The phase of a run that is not run; no event leads to it or from it."""
 _NO_KWARGS: Mapping[str, Any] = {}
 _FAILURES = frozenset({StateType.FAILED, StateType.CRASHED})
 _LET_GO: Mapping[str, Any] = {}
@@ -101,6 +104,8 @@ class TaskOptions(RunOptions, Protocol):
     def cache_expiration(self) -> float | None: ...
     @property
     def refresh_cache(self) -> bool: ...
+    @property
+    def viz_return_value(self) -> Any: ...
     @property
     def next_number(self) -> Callable[[], int]: ...
 
@@ -402,6 +407,10 @@ class Run(Latch, Generic[Options]):
         """The run that has to end before this one starts, however it ends."""
         return () if self.after is None else (self.after,)
 
+    def upstream_run_ids(self) -> Iterator[bytes]:
+        """The upstreams that are runs, of this process or not."""
+        return filter(None, map(_run_id_of, self.upstreams))
+
     @property
     def upstream_runs(self) -> list[Run]:
         """The upstreams that are runs of this process."""
@@ -467,7 +476,7 @@ class TaskRun(Run[TaskOptions]):
             last.type._value_,
             last.name,
             _attempts_in(history),
-            self._upstream_ids() if self.upstreams else b"",
+            b"".join(self.upstream_run_ids()) if self.upstreams else b"",
             encode_history(history),
             payload,
             self.given_name,
@@ -476,9 +485,6 @@ class TaskRun(Run[TaskOptions]):
     def rename(self, name: str) -> None:
         """See `Run`."""
         self.given_name = name
-
-    def _upstream_ids(self) -> bytes:
-        return b"".join(filter(None, map(_run_id_of, self.upstreams)))
 
 
 class Passed:
@@ -510,6 +516,7 @@ class FlowRun(Run[FlowOptions]):
             those that pass.
         passed: what it knows of those that it has let go of.
         result_serializer: its own, or that of the flow run around it; None: nobody has said.
+        sketch: what notes down the runs under it, which are not run; None: they are run.
         loop: where its async tasks run; None: not known yet.
         task_runner: where its submitted sync tasks run.
         last_submitted: the end of the queue of a sequential task runner, by parent.
@@ -532,6 +539,7 @@ class FlowRun(Run[FlowOptions]):
         "members",
         "passed",
         "result_serializer",
+        "sketch",
         "stopped",
         "stopping",
         "task_runner",
@@ -543,6 +551,7 @@ class FlowRun(Run[FlowOptions]):
     encoded_parameters: bytes
     is_retried: bool
     result_serializer: Serializer | None
+    sketch: Sketch | None
     task_runner: TaskRunner
 
     def __init__(
@@ -567,6 +576,7 @@ class FlowRun(Run[FlowOptions]):
         self._stop_lock = threading.Lock()
         super().__init__(options, parent, args, kwargs, passes)
         self.result_serializer = self.serializer()
+        self.sketch = None if self.flow_run is None else self.flow_run.sketch
         self.is_retried = options.retry_policy.retries > 0 or self._may_run_again
         earlier = self.earlier
         self._name = name_of_flow_run(self.run_id) if earlier is None else earlier.name
@@ -588,6 +598,8 @@ class FlowRun(Run[FlowOptions]):
         One that `passes` can be let go of before the flow has ended. A retry of the flow would ask
         for it again, so a flow with retries keeps them all.
         """
+        if self.sketch is not None:
+            self.sketch.admit(run)
         if passes and not self.is_retried:
             self._passing[run] = None
         else:

@@ -15,7 +15,8 @@ import threading
 import traceback
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from functools import partial
+from contextvars import ContextVar
+from functools import cached_property, partial
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -306,6 +307,17 @@ def get_runtime() -> Runtime:
     runtime = _process.runtime
     if runtime is not None:
         return runtime
+    stand_in = _stand_in.get()
+    return runtime_of_process() if stand_in is None else stand_in.runtime
+
+
+def runtime_of_process() -> Runtime:
+    """The same, even where another one stands in; for what reads the history.
+
+    Raises:
+        ConfigurationError: a setting has an impossible value.
+        StoreError: the database cannot be used.
+    """
     with _process.lock:
         if _process.runtime is None:
             _process.runtime = Runtime(load_settings())
@@ -320,6 +332,33 @@ def _close_at_the_end_of_a_worker_process() -> None:
         from multiprocessing.util import Finalize
 
         Finalize(None, close_runtime, exitpriority=0)
+
+
+class _StandIn:
+    """A runtime that is made when it is needed, and keeps nothing."""
+
+    @cached_property
+    def runtime(self) -> Runtime:
+        return Runtime(load_settings({"PENSTOCK_DATABASE_URL": "memory:"}))
+
+    def close(self) -> None:
+        if "runtime" in vars(self):
+            self.runtime.close()
+
+
+_stand_in: ContextVar[_StandIn | None] = ContextVar("_stand_in", default=None)
+
+
+@contextmanager
+def no_new_runtime() -> Generator[None]:
+    """Calls that come from here make no runtime of the process; for those that record nothing."""
+    stand_in = _StandIn()
+    token = _stand_in.set(stand_in)
+    try:
+        yield
+    finally:
+        _stand_in.reset(token)
+        stand_in.close()
 
 
 @contextmanager

@@ -7,12 +7,13 @@ from functools import partial
 import anyio
 
 from penstock._engine.drivers.bookkeeping import end_by, record_unless_in_loop
+from penstock._engine.drivers.in_thread import drive_sync
 from penstock._engine.drivers.loop_tasks import LoopRun
 from penstock._engine.drivers.parked import ParkedRun
 from penstock._engine.lanes import Workers
 from penstock._engine.lifecycle import submit_run
 from penstock._engine.loops import LoopPort, current_port
-from penstock._engine.runs import FlowRun, Run, TaskRun
+from penstock._engine.runs import SKETCHED, FlowRun, Run, TaskRun
 from penstock._engine.runtime import Runtime
 from penstock.exceptions import WouldDeadlock
 
@@ -24,6 +25,9 @@ def submit(run: Run, runtime: Runtime) -> None:
         RunCancelled: the flow run that it would belong to has ended or was stopped.
     """
     flow_run = run.flow_run
+    if run.phase is SKETCHED:
+        _start_sketch(run, runtime)
+        return
     if flow_run is None:
         runtime.keep(run)
     elif flow_run.task_runner.is_sequential and run.parent is not None:
@@ -45,6 +49,16 @@ def submit(run: Run, runtime: Runtime) -> None:
         raise
 
 
+def _start_sketch(run: Run, runtime: Runtime) -> None:
+    """Have a flow call its function, in this thread or beside it; a task has ended."""
+    if run.is_set():
+        return
+    if run.options.is_async:
+        LoopRun(run, runtime, _loop_of(run.flow_run, runtime)).start()
+    else:
+        drive_sync(run, runtime)
+
+
 def _driver_of(run: Run, runtime: Runtime, flow_run: FlowRun | None) -> LoopRun | ParkedRun:
     if run.options.is_async:
         return LoopRun(run, runtime, _loop_of(flow_run, runtime))
@@ -60,6 +74,8 @@ def _loop_of(flow_run: FlowRun | None, runtime: Runtime) -> LoopPort:
 
 async def run_on_worker(run: Run, runtime: Runtime) -> None:
     """Run sync code beside the loop, and wait for it; cancelled, it cancels the run."""
+    if run.is_set():  # a sketch
+        return
     workers: Workers = runtime.threads
     if isinstance(run, TaskRun):
         runner = runtime.default_task_runner if run.flow_run is None else run.flow_run.task_runner
@@ -81,6 +97,8 @@ def run_on_engine_loop(run: Run, runtime: Runtime) -> None:
         WouldDeadlock: this thread is the one that the code needs.
         KeyboardInterrupt: after the end was recorded.
     """
+    if run.is_set():  # a sketch
+        return
     loop = runtime.async_loop
     if loop.is_current():
         raise WouldDeadlock(

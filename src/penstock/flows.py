@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Coroutine, Generator, Iterable, Sequence
+from collections.abc import Callable, Collection, Coroutine, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import (
     Any,
+    ClassVar,
     Concatenate,
     NoReturn,
     ParamSpec,
@@ -73,6 +74,7 @@ class FlowArguments(CommonOptions, total=False):
 class _FlowBase(Submittable[P, R]):
     """What sync and async flows have in common."""
 
+    _option_names: ClassVar[Collection[str]] = FlowArguments.__annotations__
     task_runner: TaskRunner
     validate_parameters: bool
     fail_fast: bool

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
 from datetime import timedelta
 from typing import (
     Any,
+    ClassVar,
     Concatenate,
     Final,
     NoReturn,
@@ -82,6 +83,7 @@ _CACHING: Final[TaskArguments] = {"cache_policy": None, "cache_key_fn": None}
 class _TaskBase(Submittable[P, R]):
     """What sync and async tasks have in common."""
 
+    _option_names: ClassVar[Collection[str]] = TaskArguments.__annotations__
     cache_policy: CachePolicy
     cache_key_fn: CacheKeyFunction | None
     cache_expiration: float | None

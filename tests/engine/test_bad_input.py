@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 
 from penstock import flow, task
 from penstock.exceptions import ConfigurationError, StoreError
+from penstock.flows import FlowArguments
 from penstock.task_runners import ConcurrentTaskRunner
+from penstock.tasks import TaskArguments
 
 
 def function() -> None: ...
@@ -24,44 +26,63 @@ def answers(answer: object) -> Callable[[int], object]:
     return lambda _retries: answer
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"retries": -1}, r"'function': retries must be a whole number ≥ 0, not -1"),
-        ({"retries": 1.5}, r"retries must be a whole number"),
-        ({"retries": True}, r"retries must be a whole number"),
-        ({"retry_delay_seconds": -1}, r"retry_delay_seconds must be a number of seconds ≥ 0"),
-        ({"retry_delay_seconds": []}, r"retry_delay_seconds must be a number"),
-        ({"retry_delay_seconds": "1"}, r"retry_delay_seconds must be a number"),
-        (
-            {"retry_delay_seconds": len},
-            r"'function': retry_delay_seconds is a function that raised",
-        ),
-        ({"retry_delay_seconds": answers([-1])}, r"for 2 retries it gave \[-1\]"),
-        ({"retry_delay_seconds": answers(5)}, r"must give a list of seconds from 0 .* gave 5"),
-        ({"retry_delay_seconds": answers([])}, r"must give a list of seconds"),
-        ({"retry_jitter_factor": -0.1}, r"'function': retry_jitter_factor must be a number ≥ 0"),
-        ({"retry_jitter_factor": "1"}, r"retry_jitter_factor must be a number ≥ 0, not '1'"),
-        ({"retry_on": ()}, r"'function': retry_on must be a class of exception or a tuple"),
-        ({"retry_on": "ValueError"}, r"retry_on must be a class of exception"),
-        ({"retry_on": (ValueError, int)}, r"retry_on must be a class of exception"),
-        ({"retry_on": KeyboardInterrupt}, r"retry_on must be a class of exception"),
-        ({"on_failure": 5}, r"'function': on_failure must be a list of functions"),
-        ({"on_running": len}, r"on_running must be a list of functions"),
-        ({"on_completion": [5]}, r"on_completion must be a list of functions"),
-        ({"on_failure": [function]}, r"on_failure must be a list of functions"),
-        ({"timeout_seconds": 0}, r"timeout_seconds must be a time above 0"),
-        ({"timeout_seconds": "x"}, r"timeout_seconds must be a time above 0"),
-        ({"name": ""}, r"name must be a text that is not empty"),
-        ({"name": 5}, r"name must be a text"),
-        ({"description": 5}, r"description must be a text"),
-        ({"version": 5}, r"version must be a text"),
-        ({"tags": "one"}, r"tags must be a list of texts, not 'one'"),
-        ({"tags": [1]}, r"tags must be a list of texts"),
-        ({"persist_result": "yes"}, r"persist_result must be True or False"),
-        ({"log_prints": 1}, r"log_prints must be True or False"),
-    ],
-)
+Cases: TypeAlias = Sequence[tuple[dict[str, Any], str]]
+OF_BOTH: Cases = [
+    ({"retries": -1}, r"'function': retries must be a whole number ≥ 0, not -1"),
+    ({"retries": 1.5}, r"retries must be a whole number"),
+    ({"retries": True}, r"retries must be a whole number"),
+    ({"retry_delay_seconds": -1}, r"retry_delay_seconds must be a number of seconds ≥ 0"),
+    ({"retry_delay_seconds": []}, r"retry_delay_seconds must be a number"),
+    ({"retry_delay_seconds": "1"}, r"retry_delay_seconds must be a number"),
+    (
+        {"retry_delay_seconds": len},
+        r"'function': retry_delay_seconds is a function that raised",
+    ),
+    ({"retry_delay_seconds": answers([-1])}, r"for 2 retries it gave \[-1\]"),
+    ({"retry_delay_seconds": answers(5)}, r"must give a list of seconds from 0 .* gave 5"),
+    ({"retry_delay_seconds": answers([])}, r"must give a list of seconds"),
+    ({"retry_jitter_factor": -0.1}, r"'function': retry_jitter_factor must be a number ≥ 0"),
+    ({"retry_jitter_factor": "1"}, r"retry_jitter_factor must be a number ≥ 0, not '1'"),
+    ({"retry_on": ()}, r"'function': retry_on must be a class of exception or a tuple"),
+    ({"retry_on": "ValueError"}, r"retry_on must be a class of exception"),
+    ({"retry_on": (ValueError, int)}, r"retry_on must be a class of exception"),
+    ({"retry_on": KeyboardInterrupt}, r"retry_on must be a class of exception"),
+    ({"on_failure": 5}, r"'function': on_failure must be a list of functions"),
+    ({"on_running": len}, r"on_running must be a list of functions"),
+    ({"on_completion": [5]}, r"on_completion must be a list of functions"),
+    ({"on_failure": [function]}, r"on_failure must be a list of functions"),
+    ({"timeout_seconds": 0}, r"timeout_seconds must be a time above 0"),
+    ({"timeout_seconds": "x"}, r"timeout_seconds must be a time above 0"),
+    ({"name": ""}, r"name must be a text that is not empty"),
+    ({"name": 5}, r"name must be a text"),
+    ({"description": 5}, r"description must be a text"),
+    ({"version": 5}, r"version must be a text"),
+    ({"tags": "one"}, r"tags must be a list of texts, not 'one'"),
+    ({"tags": [1]}, r"tags must be a list of texts"),
+    ({"persist_result": "yes"}, r"persist_result must be True or False"),
+    ({"log_prints": 1}, r"log_prints must be True or False"),
+    ({"result_serializer": 5}, r"'function': result_serializer"),
+    ({"result_serializer": "yaml"}, r"'function': result_serializer .*'yaml'"),
+]
+OF_TASKS: Cases = [
+    ({"cache_policy": 5}, r"task 'function': cache_policy must be one, not 5"),
+    ({"cache_key_fn": 5}, r"cache_key_fn must be a sync function of \(context, parameters\)"),
+    ({"retry_condition_fn": 5}, r"'function': retry_condition_fn must be a sync function of"),
+    ({"retry_condition_fn": async_function}, r"retry_condition_fn must be a sync function of"),
+    ({"cache_expiration": -5}, r"cache_expiration must be a time above 0"),
+    ({"refresh_cache": 1}, r"refresh_cache must be True or False"),
+    ({"cache_key_fn": len, "persist_result": False}, r"leaves nothing to cache"),
+]
+OF_FLOWS: Cases = [
+    ({"task_runner": "threads"}, r"task_runner must be a task runner"),
+    ({"on_cancellation": 5}, r"'function': on_cancellation must be a list of functions"),
+    ({"on_crashed": [function]}, r"on_crashed must be a list of functions"),
+    ({"validate_parameters": 1}, r"validate_parameters must be True or False"),
+    ({"fail_fast": "yes"}, r"flow 'function': fail_fast must be True or False"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), OF_BOTH)
 @pytest.mark.parametrize("decorator", [flow, task])
 def test_the_decorators_check_every_argument(
     decorator: Any, options: dict[str, Any], message: str
@@ -70,31 +91,13 @@ def test_the_decorators_check_every_argument(
         decorator(**{"retries": 2, **options})(function)
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"cache_key_fn": 5}, r"cache_key_fn must be a sync function of \(context, parameters\)"),
-        ({"retry_condition_fn": 5}, r"'function': retry_condition_fn must be a sync function of"),
-        ({"retry_condition_fn": async_function}, r"retry_condition_fn must be a sync function of"),
-        ({"cache_expiration": -5}, r"cache_expiration must be a time above 0"),
-        ({"refresh_cache": 1}, r"refresh_cache must be True or False"),
-        ({"cache_key_fn": len, "persist_result": False}, r"leaves nothing to cache"),
-    ],
-)
+@pytest.mark.parametrize(("options", "message"), OF_TASKS)
 def test_task_checks_its_own_arguments(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         task(**options)(function)
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"task_runner": "threads"}, r"task_runner must be a task runner"),
-        ({"on_cancellation": 5}, r"'function': on_cancellation must be a list of functions"),
-        ({"on_crashed": [function]}, r"on_crashed must be a list of functions"),
-        ({"validate_parameters": 1}, r"validate_parameters must be True or False"),
-    ],
-)
+@pytest.mark.parametrize(("options", "message"), OF_FLOWS)
 def test_flow_checks_its_own_arguments(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         flow(**options)(function)
@@ -130,10 +133,25 @@ def test_a_hook_that_is_added_is_checked() -> None:
         flow(function).on_failure(anything)
 
 
-def test_an_unknown_option_is_named() -> None:
-    unknown: Any = {"retires": 3}
-    with pytest.raises(TypeError, match="retires"):
-        task(**unknown)(function)
+def test_no_argument_is_left_out() -> None:
+    """Of names of runs the next test is; `viz_return_value` may be anything."""
+    tried = {option for options, _ in (*OF_BOTH, *OF_TASKS, *OF_FLOWS) for option in options}
+    there_are = TaskArguments.__annotations__.keys() | FlowArguments.__annotations__.keys()
+    assert there_are - tried == {"task_run_name", "flow_run_name", "viz_return_value"}
+
+
+@pytest.mark.parametrize(
+    ("decorator", "option", "message"),
+    [
+        (task, "retires", "task 'function': there is no option 'retires'; did you mean retries?"),
+        (flow, "fail_first", "flow 'function': .* 'fail_first'; did you mean fail_fast?"),
+        (task, "fail_fast", "task 'function': .* 'fail_fast'; there are .*, cache_policy,"),
+        (flow, "cache_policy", "flow 'function': .* 'cache_policy'; there are .*, task_runner,"),
+    ],
+)
+def test_an_unknown_option_is_named(decorator: Any, option: str, message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        decorator(**{option: 3})(function)
 
 
 def test_what_cannot_be_decorated_is_refused() -> None:

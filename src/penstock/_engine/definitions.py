@@ -5,11 +5,11 @@ from __future__ import annotations
 import functools
 import hashlib
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Generic, ParamSpec, Self, TypedDict, cast
+from typing import Any, ClassVar, Generic, ParamSpec, Self, TypedDict, cast
 
 from typing_extensions import TypeVar
 
@@ -168,6 +168,14 @@ def _hash_of_file(path: str) -> str | None:
     return hashlib.sha256(content).hexdigest()[:32]
 
 
+def _hint(name: str, options: Collection[str]) -> str:
+    """What somebody may have meant."""
+    from difflib import get_close_matches  # imported where it is used, as it takes its time
+
+    near = get_close_matches(name, options, n=1)
+    return f"did you mean {near[0]}?" if near else f"there are {', '.join(options)}"
+
+
 class CommonOptions(TypedDict, total=False):
     """The options that both decorators take; `flow` and `task` say what they mean."""
 
@@ -202,6 +210,7 @@ class Decorated(Generic[P, R]):
         ConfigurationError: naming the option that has an impossible value.
     """
 
+    _option_names: ClassVar[Collection[str]]
     fn: Callable[..., Any]
     key: str
     name: str
@@ -236,11 +245,9 @@ class Decorated(Generic[P, R]):
         functools.update_wrapper(cast("Callable[..., Any]", self), fn)
         owner = self._owner = f"{kind} {function_name(fn)!r}"
         given: Callable[..., Any] = options.get
-        unknown = options.keys() - CommonOptions.__annotations__.keys()
-        if unknown:
+        for name in options.keys() - CommonOptions.__annotations__.keys():
             raise TypeError(
-                f"{owner}: there is no option {', '.join(sorted(unknown))}; the others that both "
-                f"decorators take are {', '.join(CommonOptions.__annotations__)}."
+                f"{owner}: there is no option {name!r}; {_hint(name, self._option_names)}."
             )
         tags = tag_tuple(given("tags"), owner)
         self._given["tags"] = tags  # an iterator can be read but once

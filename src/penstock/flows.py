@@ -205,7 +205,14 @@ class Flow(_FlowBase[P, R]):
         return cast("R", run.state if return_state else run.result())
 
     def call_state(self, *args: P.args, **kwargs: P.kwargs) -> State[R]:
-        """Run here, and return the final state."""
+        """Run here, and return the final state.
+
+        What the function raised is in the state and not raised, and so is a `ParameterError` of
+        arguments that do not fit the annotations.
+
+        Raises:
+            ParameterError: the function does not take such arguments.
+        """
         runtime = get_runtime()
         run = self._new_run(args, kwargs)
         drive_sync(run, runtime)
@@ -286,7 +293,14 @@ class AsyncFlow(_FlowBase[P, R]):
         return cast("R", run.result())
 
     async def call_state(self, *args: P.args, **kwargs: P.kwargs) -> State[R]:
-        """Run in this task of the event loop; the final state."""
+        """Run in this task of the event loop; the final state.
+
+        What the function raised is in the state and not raised, and so is a `ParameterError` of
+        arguments that do not fit the annotations.
+
+        Raises:
+            ParameterError: the function does not take such arguments.
+        """
         run = self._new_run(args, kwargs)
         await drive_async(run, get_runtime())
         return run.state

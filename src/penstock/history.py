@@ -133,21 +133,36 @@ def task_runs(
 
 
 def flow_run(run_id: UUID | str) -> FlowRunRecord | None:
-    """The flow run with this id; None: there is none."""
+    """The flow run with this id; None: there is none.
+
+    Raises:
+        ConfigurationError: the id is no UUID.
+    """
     runtime = _flushed()
     found = runtime.store.flow_runs(Query(run_id=_parsed(run_id).bytes, limit=1))
     return _flow_record(found[0], runtime) if found else None
 
 
 def task_run(run_id: UUID | str) -> TaskRunRecord | None:
-    """The task run with this id; None: there is none."""
+    """The task run with this id; None: there is none.
+
+    Raises:
+        ConfigurationError: the id is no UUID.
+    """
     runtime = _flushed()
     found = runtime.store.task_runs(Query(run_id=_parsed(run_id).bytes, limit=1))
     return _task_record(found[0], runtime) if found else None
 
 
 def graph(run: FlowRunRecord | UUID | str) -> Graph | None:
-    """A flow run with all that it ran; None: there is no such run."""
+    """A flow run with all that it ran; None: there is no such run.
+
+    Args:
+        run: the flow run, or its id.
+
+    Raises:
+        ConfigurationError: the id is no UUID.
+    """
     record = run if isinstance(run, FlowRunRecord) else flow_run(run)
     if record is None:
         return None
@@ -226,13 +241,23 @@ def prune(
 
 
 def clear() -> Pruned:
-    """Delete all runs that have ended, all stored results, and the whole cache."""
+    """Delete all runs that have ended, all stored results, and the whole cache.
+
+    Runs under way, of this process and of others, stay.
+    """
     runtime = _flushed()
     return runtime.store.prune(None, False, runtime.clock.now())
 
 
 def clear_cache(key: str | None = None) -> int:
-    """Forget what is cached, under one key or under all; the number of keys forgotten."""
+    """Forget what is cached, under one key or under all; the number of keys forgotten.
+
+    The runs and their results stay in the history. Once the call has returned, no process serves
+    what was forgotten.
+
+    Args:
+        key: as in `state.details.cache_key`; None: all of them.
+    """
     return _flushed().store.clear_cache(key)
 
 

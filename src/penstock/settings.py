@@ -36,7 +36,17 @@ _FILE_PREFIXES = ("sqlite+aiosqlite:///", "sqlite:///")
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """The settings of one engine; see the table of this module."""
+    """The settings of one engine.
+
+    Attributes:
+        home: the folder of all that has no place of its own.
+        database_url: `sqlite:///PATH` or `memory:`.
+        local_storage_path: the folder of results of 64 KiB and more.
+        durability: `strict`: a result is seen only after its row has been committed.
+        synchronous: `full`: each commit is synced to the disk.
+        logging_level: of a script that has not set up logging.
+        task_runner_max_workers: threads of the default task runner.
+    """
 
     home: Path
     database_url: str

@@ -31,7 +31,17 @@ R = TypeVar("R", covariant=True, default=object)
 
 
 class StateType(enum.StrEnum):
-    """What a state means; its name may say more (`Cached` is a COMPLETED state)."""
+    """What a state means; its name may say more (`Cached` is a COMPLETED state).
+
+    Attributes:
+        SCHEDULED: it waits for a time, such as that of its retry.
+        PENDING: it has not started; one that is called NotReady never will.
+        RUNNING: its code runs.
+        COMPLETED: it ended well, or took the result of an earlier run.
+        FAILED: its code raised, took too long, or called it failed.
+        CANCELLED: somebody stopped it.
+        CRASHED: it was ended from outside of its code.
+    """
 
     SCHEDULED = "SCHEDULED"
     PENDING = "PENDING"

@@ -227,7 +227,13 @@ class Task(_TaskBase[P, R]):
         return cast("R", run.state if return_state else run.result())
 
     def call_state(self, *args: P.args, **kwargs: P.kwargs) -> State[R]:
-        """Run here, and return the final state."""
+        """Run here, and return the final state.
+
+        What the function raised is in the state, and not raised.
+
+        Raises:
+            ParameterError: the function does not take such arguments.
+        """
         runtime = get_runtime()
         run = self._new_run(args, kwargs)
         drive_sync(run, runtime)
@@ -292,7 +298,13 @@ class AsyncTask(_TaskBase[P, R]):
         return cast("R", run.result())
 
     async def call_state(self, *args: P.args, **kwargs: P.kwargs) -> State[R]:
-        """Run in this task of the event loop; the final state."""
+        """Run in this task of the event loop; the final state.
+
+        What the function raised is in the state, and not raised.
+
+        Raises:
+            ParameterError: the function does not take such arguments.
+        """
         run = self._new_run(args, kwargs)
         await drive_async(run, get_runtime())
         return run.state

@@ -374,7 +374,11 @@ def use_settings(settings: Settings, clock: Clock | None = None) -> Generator[Ru
 
 
 def close_runtime() -> None:
-    """Flush and close the runtime of this process; the next run makes a new one."""
+    """End the engine of this process, once all is on disk; the next run starts a new one.
+
+    It waits for the tasks that were submitted outside of flows. Let the flows of other threads end
+    before. There is no need to call it: it is called when the process ends.
+    """
     runtime = _process.runtime
     if runtime is not None:
         _close(runtime, None)

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 import re
 import shutil
 import subprocess
 import sys
+import zlib
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
+import penstock
+
 ROOT = Path(__file__).parents[2]
 LINK = re.compile(r"\]\(([^)#:]+)(#[^)]*)?\)")
+WITHOUT_A_PAGE = {"cache_explanations", "mypy", "reached_code", "records", "results", "stores"}
 LOADING = {"src", "srcset", "data", "poster"}
 LOADED_BY_STYLES = re.compile(r"(?:url\(|@import)\s*['\"]?(?:https?:)?//[^)'\"]*")
 
@@ -66,6 +73,31 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_new_guide_is_in_the_navigation_without_being_listed(site: Path) -> None:
     another = (site / "guides/retries/index.html").read_text(encoding="utf-8")
     assert re.search(r'href="\.\./tea/"[^>]*>\s*<span[^>]*>\s*Make tea', another)
+
+
+def test_every_public_name_is_in_the_reference(site: Path) -> None:
+    *_head, body = (site / "objects.inv").read_bytes().split(b"\n", 4)
+    described = {line.partition(" ")[0] for line in zlib.decompress(body).decode().splitlines()}
+    described |= {"penstock"} | {
+        f"penstock.{page.stem}" for page in (ROOT / "docs/reference").glob("*.md")
+    }
+    missing = {name for module in public_modules() for name in names_in(module)} - described
+    assert not missing, f"write a page of docs/reference/ with `::: {min(missing)}`"
+
+
+def public_modules() -> Iterator[str]:
+    yield "penstock"
+    for module in pkgutil.iter_modules(penstock.__path__):
+        if not module.name.startswith("_") and module.name not in WITHOUT_A_PAGE:
+            yield f"penstock.{module.name}"
+
+
+def names_in(module: str) -> Iterator[str]:
+    """The module, and the names that it lists as public."""
+    yield module
+    for name in getattr(importlib.import_module(module), "__all__", ()):
+        if not name.startswith("_"):
+            yield f"{module}.{name}"
 
 
 def test_no_page_loads_anything_from_another_host(site: Path) -> None:

@@ -144,4 +144,6 @@ def _task_run() -> TaskRun | None:
 
 
 flow_run: Final = CurrentFlowRun()
+"""What there is to know of the flow run whose code this is."""
 task_run: Final = CurrentTaskRun()
+"""What there is to know of the task run whose code this is."""

@@ -467,7 +467,7 @@ def test_a_sync_flow_on_a_worker_joins_its_tasks_however_often_it_is_cancelled(
 
     async def main() -> None:
         async with anyio.create_task_group() as group:
-            group.start_soon(inner.run_async)
+            group.start_soon(inner.run_async_state)
             await anyio.to_thread.run_sync(began.wait)
             for _ in range(3):
                 runs[0].cancel()

@@ -29,11 +29,11 @@ from penstock.caching import (
     text_form,
 )
 from penstock.exceptions import ConfigurationError
-from penstock.reached_code import reached_code
 from penstock.records import storable_text
 
 if TYPE_CHECKING:
     from penstock.context import TaskRunContext
+    from penstock.reached_code import ReachedCode
 
 __all__ = [
     "FLOW_PARAMETERS",
@@ -346,16 +346,22 @@ def _named_arguments(inputs: Iterable[str], forms: Forms) -> Iterable[tuple[str,
 _NAMES: Mapping[str, str] = {"(self)": "argument self", "(enclosed)": "enclosed values"}
 
 
+def _reached_code(function: Callable[..., object]) -> ReachedCode:
+    from penstock.reached_code import reached_code  # a twentieth of what the whole import takes
+
+    return reached_code(function)
+
+
 class _TaskSource(msgspec.Struct, frozen=True):
     tag: ClassVar[str] = "TASK_SOURCE"
 
     def forms(self, context: TaskRunContext, _parameters: Parameters, /) -> Forms:
-        return (reached_code(context.task.fn).digest,)
+        return (_reached_code(context.task.fn).digest,)
 
     def named(
         self, context: TaskRunContext, _parameters: Parameters, _forms: Forms, /
     ) -> Iterable[tuple[str, bytes]]:
-        return reached_code(context.task.fn).parts.items()
+        return _reached_code(context.task.fn).parts.items()
 
     def __repr__(self) -> str:
         return self.tag

@@ -5,14 +5,12 @@ A picture is plain data. Mermaid and SVG are made of it when somebody asks.
 
 from __future__ import annotations
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 
-from penstock import _svg
 from penstock.exceptions import ConfigurationError
 
 __all__ = ["Node", "Picture"]
@@ -81,6 +79,8 @@ class Picture(msgspec.Struct, frozen=True):
                     opening, closing = ("[[", "]]") if self.nodes[number].is_flow else ("[", "]")
                     yield f'{indent}n{number}{opening}"{labels[number]}"{closing}'
 
+        import json  # imported where it is used, as few programs draw anything
+
         lines = ["---", f"title: {json.dumps(self.name)}", "---", "flowchart TD"]
         lines += inside(None, "    ")
         lines += (f"    n{source} --> n{target}" for source, target in self.edges)
@@ -89,6 +89,8 @@ class Picture(msgspec.Struct, frozen=True):
     @property
     def svg(self) -> str:
         """As the text of an SVG image, which needs nothing besides to be shown."""
+        from penstock import _svg  # as above
+
         return _svg.drawn(
             self.name,
             [

@@ -29,7 +29,7 @@ Imports: TypeAlias = Mapping[str, set[str]]
 LAYERS: Layers = (
     ("mypy", "mypy.verbs", "mypy.decorators", "mypy.library"),
     ("__init__",),
-    ("flows", "tasks"),
+    ("flows", "tasks", "tagging"),
     ("_engine.submitting", "_engine.definitions"),
     ("history", "waiting", "streams", "futures", "logging", "context", "runtime"),
     ("_engine.mapping", "_engine.signature", "_engine.arrivals"),

@@ -14,6 +14,7 @@ from penstock.pictures import Picture
 from penstock.retries import exponential_backoff
 from penstock.states import State, StateType
 from penstock.streams import ResultStream
+from penstock.tagging import tags
 from penstock.tasks import AsyncTask, Task, task, unmapped
 from penstock.waiting import CompletedFutures, DoneAndNotDone, as_completed, wait, wait_async
 
@@ -48,6 +49,7 @@ __all__ = [
     "runtime",
     "shutdown",
     "states",
+    "tags",
     "task",
     "unmapped",
     "wait",

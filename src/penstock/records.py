@@ -6,9 +6,11 @@ thread of the run pays for nothing but the hand-over.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, NamedTuple, Protocol, TypeAlias, cast
 from uuid import UUID
 
@@ -34,7 +36,7 @@ class Definition(msgspec.Struct, frozen=True):
         key: module and qualified name of the function.
         version: as given, or the hash of the defining file.
         description: as given, or the docstring.
-        tags: as given, sorted.
+        tags: as given to the decorator and by `penstock.tags`, sorted.
     """
 
     id: int
@@ -44,6 +46,34 @@ class Definition(msgspec.Struct, frozen=True):
     version: str | None
     description: str | None
     tags: tuple[str, ...]
+
+
+def make_definition(
+    kind: RunKind,
+    name: str,
+    key: str,
+    version: str | None,
+    description: str | None,
+    tags: Sequence[str],
+) -> Definition:
+    """A definition with the id that follows from all the rest."""
+    text = repr((kind.value, name, key, version, description, tuple(tags)))
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+    id_ = int.from_bytes(digest[:8], "big") >> 1
+    return Definition(id_, kind, name, key, version, description, tuple(tags))
+
+
+@lru_cache(maxsize=1024)
+def with_tags(definition: Definition, tags: frozenset[str]) -> Definition:
+    """The definition of runs that have these tags besides its own."""
+    return make_definition(
+        definition.kind,
+        definition.name,
+        definition.key,
+        definition.version,
+        definition.description,
+        sorted(tags.union(definition.tags)),
+    )
 
 
 class FlowRow(NamedTuple):
@@ -237,7 +267,7 @@ class FlowRunRecord(msgspec.Struct, frozen=True, kw_only=True):
         version: the flow's version at that time.
         parent_run_id: the run that called it as a subflow; None: nobody.
         parameters: its arguments; what msgpack cannot say, as its `repr`.
-        tags: of the flow.
+        tags: of the flow, and of `penstock.tags` around the call.
         run_count: attempts that it started.
         created_at: when it was submitted (UTC, to the millisecond).
         state: the last state; `state.result()` reads the stored value.
@@ -270,7 +300,7 @@ class TaskRunRecord(msgspec.Struct, frozen=True, kw_only=True):
         task: the task's name.
         flow_run_id: the flow run that it belongs to; None: it was run on its own.
         parent_run_id: the run, of a flow or a task, whose code called it.
-        tags: of the task.
+        tags: of the task, and of `penstock.tags` around the call.
         run_count: attempts that it started; 0: served from the cache, or never ready.
         upstream_ids: the runs whose futures were its arguments.
         created_at: when it was submitted (UTC, to the millisecond).

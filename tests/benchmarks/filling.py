@@ -19,10 +19,17 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from penstock._engine.definitions import make_definition
 from penstock._engine.ids import id_bound
 from penstock._engine.names import name_of_flow_run
-from penstock.records import CacheRow, Definition, FlowRow, RunKind, TaskRow, encode_parameters
+from penstock.records import (
+    CacheRow,
+    Definition,
+    FlowRow,
+    RunKind,
+    TaskRow,
+    encode_parameters,
+    make_definition,
+)
 from penstock.results import encode_result, reference_to_run
 from penstock.states import TYPES
 from penstock.stores.batches import stored_definition

@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterable
 from datetime import datetime
 
-from penstock._engine.definitions import make_definition
 from penstock._engine.ids import id_bound, new_id
 from penstock.records import (
     CacheRow,
@@ -16,6 +15,7 @@ from penstock.records import (
     TaskRow,
     encode_history,
     encode_parameters,
+    make_definition,
 )
 from penstock.results import encode_result
 from penstock.states import TYPES, StateType, Transition

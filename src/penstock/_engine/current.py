@@ -1,4 +1,4 @@
-"""The run whose code is running here."""
+"""The run whose code is running here, and the tags that runs made here are given."""
 
 from __future__ import annotations
 
@@ -9,3 +9,4 @@ if TYPE_CHECKING:
     from penstock._engine.runs import FlowRun, TaskRun
 
 current_run: ContextVar[FlowRun | TaskRun | None] = ContextVar("current_run", default=None)
+current_tags: ContextVar[frozenset[str] | None] = ContextVar("current_tags", default=None)

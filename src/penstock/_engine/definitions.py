@@ -18,7 +18,7 @@ from penstock._engine.signature import Signature
 from penstock.exceptions import ConfigurationError
 from penstock.hooks import Hook, HookFunction, Hooks, with_hook, with_hooks
 from penstock.logging import log_prints_from_now_on
-from penstock.records import Definition, RunKind
+from penstock.records import Definition, RunKind, make_definition
 from penstock.retries import RetryDelays, RetryOn, RetryPolicy, retry_policy
 from penstock.serializers import Serializer, serializer_or_none
 
@@ -132,21 +132,6 @@ def is_coroutine_function(fn: Callable[..., Any]) -> bool:
 def _docstring(fn: Callable[..., Any]) -> str | None:
     """The docstring, without the indentation."""
     return inspect.getdoc(fn) if getattr(fn, "__doc__", None) else None
-
-
-def make_definition(
-    kind: RunKind,
-    name: str,
-    key: str,
-    version: str | None,
-    description: str | None,
-    tags: Sequence[str],
-) -> Definition:
-    """A definition with the id that follows from all the rest."""
-    text = repr((kind.value, name, key, version, description, tuple(tags)))
-    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
-    id_ = int.from_bytes(digest[:8], "big") >> 1
-    return Definition(id_, kind, name, key, version, description, tuple(tags))
 
 
 def hash_of_defining_file(fn: Callable[..., Any]) -> str | None:

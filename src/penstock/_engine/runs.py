@@ -19,6 +19,7 @@ import msgspec
 from typing_extensions import TypeVar
 
 from penstock._engine.arguments import Handle, Upstream, call_replaced, upstreams_in
+from penstock._engine.current import current_tags
 from penstock._engine.effects import Error, Interrupted
 from penstock._engine.ids import id_time, new_id
 from penstock._engine.latch import Latch
@@ -35,6 +36,7 @@ from penstock.records import (
     encode_history,
     encode_parameters,
     state_of,
+    with_tags,
 )
 from penstock.retries import RetryPolicy
 from penstock.serializers import Serializer
@@ -135,6 +137,7 @@ class Run(Latch, Generic[Options]):
 
     Attributes:
         flow_run: the flow run that has to join this run; None: nobody has to.
+        definition: of the flow or task, with the tags of this run.
         history: the states that it has entered, in order.
         phase: the present state by its name in the table; None: it is new.
         recorded: how many of these states are on record.
@@ -150,6 +153,7 @@ class Run(Latch, Generic[Options]):
         "args",
         "cache_row",
         "deciding",
+        "definition",
         "driver",
         "earlier",
         "error",
@@ -170,6 +174,7 @@ class Run(Latch, Generic[Options]):
     )
 
     options: Options
+    definition: Definition
     run_id: bytes
     parent: Parent
     flow_run: FlowRun | None
@@ -191,6 +196,10 @@ class Run(Latch, Generic[Options]):
         self._callbacks = None
         self._state: State[Any] | None = None
         self.options = options
+        tags = current_tags.get()
+        self.definition = (
+            options.definition if tags is None else with_tags(options.definition, tags)
+        )
         self.parent = parent
         self.args = args
         self.kwargs = kwargs or _NO_KWARGS
@@ -215,7 +224,7 @@ class Run(Latch, Generic[Options]):
                 raise RunCancelled(
                     f"The flow run {flow_run.name!r} has ended; nothing can join it."
                 )
-            self.ordinal = parent.next_ordinal(options.definition.id)
+            self.ordinal = parent.next_ordinal(self.definition.id)
             self.earlier = flow_run.admit(self, passes)
         if self.earlier is None:
             self.run_id = new_id()
@@ -230,10 +239,6 @@ class Run(Latch, Generic[Options]):
         self.phase = earlier.phase
         self.value, self.error = earlier.value, earlier.error
         self._state = earlier.state
-
-    @property
-    def definition(self) -> Definition:
-        return self.options.definition
 
     @property
     def name(self) -> str:
@@ -455,7 +460,7 @@ class TaskRun(Run[TaskOptions]):
     @property
     def name(self) -> str:
         """Such as `hello_task-e97fb216-0`."""
-        return self.given_name or task_run_name(self.options.definition, self.number)
+        return self.given_name or task_run_name(self.definition, self.number)
 
     @property
     def _ids(self) -> tuple[bytes | None, bytes | None]:
@@ -464,7 +469,7 @@ class TaskRun(Run[TaskOptions]):
     def row(self, length: int, payload: bytes | None) -> TaskRow:
         """See `Source`."""
         history = self.history[:length]
-        last, definition = history[-1], self.options.definition
+        last, definition = history[-1], self.definition
         flow_run, parent = self.flow_run, self.parent
         return TaskRow(
             self.run_id,
@@ -730,10 +735,10 @@ class FlowRun(Run[FlowOptions]):
     def row(self, length: int, payload: bytes | None) -> FlowRow:
         """See `Source`."""
         history = self.history[:length]
-        last, definition = history[-1], self.options.definition
+        last = history[-1]
         return FlowRow(
             self.run_id,
-            definition.id,
+            self.definition.id,
             None if self.parent is None else self.parent.run_id,
             self.name,
             last.type._value_,

@@ -42,8 +42,11 @@ LAYERS: Layers = (
     ),
     ("_engine.drivers.bookkeeping", "_engine.drivers.calls", "_engine.drivers.deadlocks"),
     ("_engine.runtime",),
-    ("task_runners", "stores.sqlite", "stores.memory"),
+    ("task_runners", "stores.sqlite", "stores.memory", "_engine.slots"),
     (
+        "stores.slots",
+        "stores.holders",
+        "stores.shares",
         "stores.writer",
         "stores.batches",
         "stores.pages",

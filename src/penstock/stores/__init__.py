@@ -6,7 +6,7 @@ it. `record` returns at once; a `barrier` is set when all that was recorded befo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -16,7 +16,18 @@ import msgspec
 from penstock._engine.latch import Latch
 from penstock.records import CacheRow, Definition, FlowRow, Source, TaskRow
 
-__all__ = ["FoundFlowRun", "FoundResult", "FoundTaskRun", "Pruned", "Query", "Store"]
+__all__ = [
+    "Claim",
+    "FoundFlowRun",
+    "FoundResult",
+    "FoundTaskRun",
+    "Limit",
+    "Pruned",
+    "Query",
+    "SlotStore",
+    "Store",
+    "Traded",
+]
 
 
 class FoundResult(NamedTuple):
@@ -77,12 +88,109 @@ class Pruned(NamedTuple):
     cache_entries: int
 
 
+class Limit(msgspec.Struct, frozen=True):
+    """A limit on what is done at once, over all processes that share a database.
+
+    Attributes:
+        name: what code, or a tag of task runs, asks for it by.
+        slots: how many there are.
+        slot_decay_per_second: how many of the slots that rate limiting took become free again in a
+            second; 0.0: it takes none.
+        taken: how many slots are not free; those that decay count in part.
+    """
+
+    name: str
+    slots: int
+    slot_decay_per_second: float = 0.0
+    taken: float = 0.0
+
+
+class Claim(NamedTuple):
+    """What asks for slots, of several limits all at once.
+
+    Attributes:
+        number: its own in its process; a lesser one came first.
+        names: the limits, sorted.
+        slots: how many of each.
+        decays: they become free by themselves, and not by being given back.
+    """
+
+    number: int
+    names: tuple[str, ...]
+    slots: int = 1
+    decays: bool = False
+
+
+class Traded(NamedTuple):
+    """What a process has got for its claims.
+
+    Attributes:
+        granted: the numbers of the claims that have their slots now.
+        in_turn: the tickets of other processes that come first, and could have their slots now.
+        decays_in: after how many seconds slots that decay will do for a claim; None: it is not
+            known when.
+    """
+
+    granted: Sequence[int]
+    in_turn: frozenset[int] = frozenset()
+    decays_in: float | None = None
+
+
+class SlotStore(Protocol):
+    """Keeps the limits, and who has taken slots of them; every method from any thread.
+
+    What a process has taken it has until it gives it back or dies: then it is free again.
+    """
+
+    def limits(self) -> Mapping[str, Limit]:
+        """All limits by name, for each run that has tags: `taken` may be out of date."""
+        ...
+
+    def read_limits(self) -> Sequence[Limit]:
+        """All limits as they are now, by name in order."""
+        ...
+
+    def set_limit(self, limit: Limit) -> None:
+        """Make a limit, or change it; from then on all processes know it."""
+        ...
+
+    def delete_limit(self, name: str) -> bool:
+        """Delete a limit; False: there was none. Then all processes know."""
+        ...
+
+    def trade(
+        self,
+        given_back: Mapping[str, int],
+        lines: Sequence[Sequence[Claim]],
+        passed_over: Collection[int],
+        now: float,
+    ) -> Traded:
+        """Give slots back, and take those that are free for claims that wait.
+
+        Claims have their turn in the order in which they came here, and a line of another process
+        as a whole. A claim whose limit was deleted meanwhile is held by no limit.
+
+        Args:
+            given_back: how many slots of each limit.
+            lines: all claims of this process that wait, or the first ones; in a line, all are for
+                the same limits.
+            passed_over: tickets of other processes that have missed their turn.
+            now: in seconds since 1970, for what decays.
+        """
+        ...
+
+
 class Store(Protocol):
     """Keeps runs; every method may be called from any thread."""
 
     @property
     def storage(self) -> Path | None:
         """The folder of large results; None: there are no files."""
+        ...
+
+    @property
+    def slots(self) -> SlotStore:
+        """The limits of concurrency."""
         ...
 
     is_crowded: bool
@@ -152,6 +260,10 @@ class Store(Protocol):
 
     def resume(self) -> None:
         """Go on after `pause`."""
+        ...
+
+    def leave_behind(self) -> None:
+        """This is a forked child, and all that the store has is its parent's."""
         ...
 
     def close(self) -> None:

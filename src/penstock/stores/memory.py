@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from operator import attrgetter
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
+
+import msgspec
 
 from penstock._engine.ids import id_bound
 from penstock._engine.latch import Latch
 from penstock.records import CacheRow, Definition, FlowRow, Source, TaskRow
 from penstock.states import FINAL_TYPES
-from penstock.stores import FoundFlowRun, FoundResult, FoundTaskRun, Pruned, Query
+from penstock.stores import (
+    Claim,
+    FoundFlowRun,
+    FoundResult,
+    FoundTaskRun,
+    Limit,
+    Pruned,
+    Query,
+    Traded,
+)
+from penstock.stores.shares import Decaying, Ledger, decaying_left, share_out
 
 F = TypeVar("F", FoundFlowRun, FoundTaskRun)
 
@@ -25,6 +39,7 @@ class MemoryStore:
     is_crowded: bool = False
 
     def __init__(self) -> None:
+        self.slots = MemorySlots()
         self._lock = threading.Lock()
         self._flow_runs: dict[bytes, FoundFlowRun] = {}
         self._task_runs: dict[bytes, FoundTaskRun] = {}
@@ -126,10 +141,77 @@ class MemoryStore:
     def resume(self) -> None:
         """See `Store`."""
 
+    def leave_behind(self) -> None:
+        """See `Store`."""
+
     def close(self) -> None:
         """See `Store`."""
 
 
+class MemorySlots:
+    """Keeps the limits in dicts; this process alone has slots of them."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._limits: dict[str, Limit] = {}
+        self._taken: Counter[str] = Counter()
+        self._decaying: dict[str, Decaying] = {}
+
+    def limits(self) -> Mapping[str, Limit]:
+        """See `SlotStore`."""
+        return self._limits
+
+    def read_limits(self) -> Sequence[Limit]:
+        """See `SlotStore`."""
+        with self._lock:
+            decaying = decaying_left(self._ledger(), time.time())
+            return [
+                msgspec.structs.replace(limit, taken=self._taken[name] + decaying.get(name, 0.0))
+                for name, limit in sorted(self._limits.items())
+            ]
+
+    def set_limit(self, limit: Limit) -> None:
+        """See `SlotStore`."""
+        with self._lock:
+            self._limits = {**self._limits, limit.name: limit}
+
+    def delete_limit(self, name: str) -> bool:
+        """See `SlotStore`."""
+        with self._lock:
+            kept = {other: limit for other, limit in self._limits.items() if other != name}
+            was_there = len(kept) < len(self._limits)
+            self._limits = kept
+            self._decaying.pop(name, None)
+        return was_there
+
+    def trade(
+        self,
+        given_back: Mapping[str, int],
+        lines: Sequence[Sequence[Claim]],
+        passed_over: Collection[int],
+        now: float,
+    ) -> Traded:
+        """See `SlotStore`."""
+        with self._lock:
+            self._taken.subtract(given_back)
+            ledger = self._ledger()
+            shares = share_out(ledger, _ME, lines, passed_over, now)
+            decaying = decaying_left(ledger, now)
+            for claim in shares.granted:
+                for name in claim.names:
+                    if claim.decays:
+                        decaying[name] = decaying.get(name, 0.0) + claim.slots
+                        self._decaying[name] = Decaying(decaying[name], now)
+                    else:
+                        self._taken[name] += claim.slots
+        return Traded([claim.number for claim in shares.granted], decays_in=shares.decays_in)
+
+    def _ledger(self) -> Ledger:
+        taken = {(name, _ME): slots for name, slots in self._taken.items()}
+        return Ledger(self._limits, self._decaying, taken, ())
+
+
+_ME: Final = b""
 K = TypeVar("K")
 V = TypeVar("V")
 

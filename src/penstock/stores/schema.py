@@ -133,7 +133,31 @@ END;
 """
 """A number that grows with each entry deleted, or replaced in its time; see `stores.recent`."""
 
-MIGRATIONS: Final = (_VERSION_1, _VERSION_2 + _COUNTS_OF_CHANGES)
+_LIMITS = """
+CREATE TABLE concurrency_limit (
+    name TEXT PRIMARY KEY,
+    slots INTEGER NOT NULL,
+    slot_decay_per_second REAL NOT NULL,
+    decaying REAL NOT NULL DEFAULT 0,
+    decaying_since REAL NOT NULL DEFAULT 0
+) WITHOUT ROWID;
+CREATE TABLE taken_slots (
+    limit_name TEXT NOT NULL,
+    holder BLOB NOT NULL,
+    slots INTEGER NOT NULL,
+    PRIMARY KEY (limit_name, holder)
+) WITHOUT ROWID;
+CREATE TABLE waiting_line (
+    ticket INTEGER PRIMARY KEY AUTOINCREMENT,
+    holder BLOB NOT NULL,
+    limit_names TEXT NOT NULL,
+    slots INTEGER NOT NULL,
+    decays INTEGER NOT NULL
+);
+"""
+"""The limits of concurrency, who has taken slots, and the first of those that wait."""
+
+MIGRATIONS: Final = (_VERSION_1, _VERSION_2 + _COUNTS_OF_CHANGES, _LIMITS)
 """One script a version; a file of version n has seen the first n."""
 
 DEFINITION_COLUMNS: Final = ("id", "kind", "name", "key", "version", "description", "tags")
@@ -193,8 +217,10 @@ def prepare_file(path: Path, synchronous: str) -> None:
 
 
 def connect(path: Path, synchronous: str) -> sqlite3.Connection:
-    """A connection that may write, with the settings that all writers share."""
-    connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
+    """A connection that may write, with the settings that all writers share; any thread may."""
+    connection = sqlite3.connect(
+        path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+    )
     try:
         _patiently(connection, "PRAGMA journal_mode=WAL")
         connection.execute(f"PRAGMA synchronous={synchronous.upper()}")

@@ -11,6 +11,7 @@ import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final
@@ -25,6 +26,7 @@ from penstock.stores.pages import FLOW_RUNS, SUBFLOW_RUNS, TASK_RUNS, Table, rea
 from penstock.stores.pruning import Pruning
 from penstock.stores.recent import LEASE_SECONDS
 from penstock.stores.schema import connect, connect_to_read, prepare_file
+from penstock.stores.slots import SqliteSlots
 from penstock.stores.writer import Writer
 
 _PRUNING_PAUSE_SECONDS: Final = 0.005
@@ -49,6 +51,7 @@ class SqliteStore(Writer):
         # Two, so that no look-up waits for a page of the history.
         self._points = _Reader(path)
         self._pages = _Reader(path)
+        self.slots = SqliteSlots(path, partial(self._read, self._points))
         prepare_file(path, synchronous)
         super().__init__(path, storage.absolute(), synchronous)
 
@@ -147,6 +150,7 @@ class SqliteStore(Writer):
 
     def pause(self) -> None:
         """See `Store`."""
+        self.slots.pause()
         self._points.pause()
         self._pages.pause()
         self.pause_writing()
@@ -156,9 +160,16 @@ class SqliteStore(Writer):
         self.resume_writing()
         self._pages.resume()
         self._points.resume()
+        self.slots.resume()
+
+    def leave_behind(self) -> None:
+        """See `Store`."""
+        self.is_crowded = False  # nobody would relieve it
+        self.slots.leave_behind()
 
     def close(self) -> None:
         """See `Store`."""
+        self.slots.close()
         for reader in (self._points, self._pages):
             reader.pause()  # the writer is to close last, and then folds the WAL in
             reader.resume()

@@ -1,0 +1,276 @@
+"""Requests for slots, on every store: first come, first served, and none is ever lost."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import anyio
+import pytest
+
+from penstock._engine import slots as engine_slots
+from penstock._engine.slots import SlotBroker, SlotRequest
+from penstock.exceptions import StoreError
+from penstock.stores import Limit, Store, Traded
+from tests.conftest import RunLoop
+
+PATIENCE = 10
+
+
+@pytest.fixture
+def broker(store: Store) -> Iterator[SlotBroker]:
+    """A broker on each store, with one slot of `a` and two of `b`."""
+    store.slots.set_limit(Limit("a", 1))
+    store.slots.set_limit(Limit("b", 2))
+    made = SlotBroker(store.slots)
+    yield made
+    made.close()
+
+
+def until(condition: Callable[[], bool]) -> None:
+    ends_at = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < ends_at, "it never came about"
+        time.sleep(0.001)
+
+
+def taken(store: Store, name: str = "a") -> float:
+    return next(limit.taken for limit in store.slots.read_limits() if limit.name == name)
+
+
+def test_who_asks_first_is_served_first(broker: SlotBroker) -> None:
+    served: list[int] = []
+    requests = [broker.ask(["a"]) for _ in range(200)]
+    for number, request in enumerate(requests):
+        request.add_callback(lambda number=number: served.append(number))
+    for request in requests:
+        assert request.wait(PATIENCE)
+        request.give_back()
+    assert served == list(range(200))
+
+
+def test_a_request_waits_for_all_its_limits(broker: SlotBroker) -> None:
+    first = broker.ask(["a"])
+    both = broker.ask(["b", "a"])
+    other = broker.ask(["b"], 2)
+    assert first.wait(PATIENCE)
+    assert other.wait(PATIENCE)
+    first.give_back()
+    assert not both.wait(0.05)
+    other.give_back()
+    assert both.wait(PATIENCE)
+
+
+def test_who_asks_no_more_leaves_the_line(broker: SlotBroker) -> None:
+    first, second, third = (broker.ask(["a"]) for _ in range(3))
+    assert first.wait(PATIENCE)
+    second.give_back()
+    first.give_back()
+    assert third.wait(PATIENCE)
+    assert not second.is_set()
+
+
+def test_slots_are_given_back_once(broker: SlotBroker, store: Store) -> None:
+    first, second = broker.ask(["a"]), broker.ask(["a"])
+    first.wait(PATIENCE)
+    first.give_back()
+    first.give_back()
+    assert second.wait(PATIENCE)
+    first.give_back()
+    assert not broker.ask(["a"]).wait(0.05)
+    assert taken(store) == 1
+
+
+def test_a_request_that_nobody_refers_to_gives_its_slots_back(
+    broker: SlotBroker, store: Store
+) -> None:
+    """An interrupt may come before anybody could note that there is something to give back."""
+    broker.ask(["a"])
+    request = broker.ask(["a"])
+    assert request.wait(PATIENCE)
+    del request
+    gc.collect()
+    until(lambda: taken(store) == 0)
+
+
+def test_thousands_may_wait_and_leave(broker: SlotBroker, store: Store) -> None:
+    first = broker.ask(["a"])
+    assert first.wait(PATIENCE)
+    waiting = [broker.ask(["a"]) for _ in range(5000)]
+    last = broker.ask(["a"])
+    for request in waiting:
+        request.give_back()
+    first.give_back()
+    assert last.wait(PATIENCE)
+
+
+def test_many_get_theirs_in_one_go(store: Store) -> None:
+    store.slots.set_limit(Limit("a", 1000))
+    broker = SlotBroker(store.slots)
+    requests = [broker.ask(["a"]) for _ in range(1000)]
+    assert all(request.wait(PATIENCE) for request in requests)
+    assert taken(store) == 1000
+    broker.close()
+
+
+def test_threads_that_ask_at_once_never_have_more_than_there_are(store: Store) -> None:
+    store.slots.set_limit(Limit("a", 3))
+    store.slots.set_limit(Limit("b", 2))
+    broker, lock = SlotBroker(store.slots), threading.Lock()
+    inside = {"a": 0, "b": 0}
+    most = dict(inside)
+
+    def use(names: Sequence[str]) -> None:
+        for _ in range(30):
+            request = broker.ask(names)
+            assert request.wait(PATIENCE)
+            with lock:
+                for name in names:
+                    inside[name] += 1
+                    most[name] = max(most[name], inside[name])
+            time.sleep(0)
+            with lock:
+                for name in names:
+                    inside[name] -= 1
+            request.give_back()
+
+    wanted = itertools.islice(itertools.cycle([["a"], ["b"], ["a", "b"]]), 9)
+    threads = [threading.Thread(target=use, args=(names,)) for names in wanted]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert most == {"a": 3, "b": 2}
+    until(lambda: taken(store) == taken(store, "b") == 0)
+    broker.close()
+
+
+def test_a_task_of_a_loop_that_is_cancelled_leaks_no_slot(
+    broker: SlotBroker, store: Store, run_loop: RunLoop
+) -> None:
+    """Whenever that comes: while it waits, as it is served, or after."""
+
+    async def ask() -> None:
+        request = broker.ask(["a"])
+        try:
+            await request.wait_async()
+            await anyio.sleep(0.0005)
+        finally:
+            request.give_back()
+
+    async def main() -> None:
+        async with anyio.create_task_group() as group:
+            for number in range(60):
+                with anyio.move_on_after(number * 0.0001):
+                    async with anyio.create_task_group() as inner:
+                        inner.start_soon(ask)
+                        inner.start_soon(ask)
+                group.start_soon(anyio.lowlevel.checkpoint)
+
+    run_loop(main)
+    until(lambda: taken(store) == 0)
+
+
+def test_a_limit_that_is_raised_lets_those_go_on_who_wait(broker: SlotBroker, store: Store) -> None:
+    first, second = broker.ask(["a"]), broker.ask(["a"])
+    assert first.wait(PATIENCE)
+    store.slots.set_limit(Limit("a", 2))
+    assert second.wait(PATIENCE)
+
+
+def test_who_waits_for_what_decays_goes_on_in_time(broker: SlotBroker, store: Store) -> None:
+    store.slots.set_limit(Limit("c", 1, 100.0))
+    began = time.monotonic()
+    for _ in range(11):
+        assert broker.ask(["c"], decays=True).wait(PATIENCE)
+    assert 0.09 < time.monotonic() - began < 5
+
+
+# The end, and trouble
+
+
+def test_a_broker_that_closes_lets_nobody_wait(store: Store) -> None:
+    store.slots.set_limit(Limit("a", 1))
+    broker = SlotBroker(store.slots)
+    first, second = broker.ask(["a"]), broker.ask(["a"])
+    assert first.wait(PATIENCE)
+    broker.close()
+    assert second.wait(PATIENCE)
+    late = broker.ask(["a"])
+    assert late.is_set()
+    for request in (second, late):
+        assert "shut down" in str(request.error)
+    assert first.error is None
+    broker.close()
+
+
+def test_a_broker_that_nobody_asked_has_no_thread(store: Store) -> None:
+    before = threading.active_count()
+    broker = SlotBroker(store.slots)
+    assert threading.active_count() == before
+    broker.close()
+    assert broker.ask(["a"]).error is not None
+
+
+class FailingSlots:
+    """Slots of a store that fails for a while."""
+
+    def __init__(self, store: Store) -> None:
+        self._slots = store.slots
+        self.failures = 0
+        self.given_back: dict[str, int] = {}
+
+    def trade(self, given_back: Mapping[str, int], *rest: Any) -> Traded:
+        if self.failures:
+            self.failures -= 1
+            raise StoreError("the disk is full")
+        for name, count in given_back.items():
+            self.given_back[name] = self.given_back.get(name, 0) + count
+        return self._slots.trade(given_back, *rest)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._slots, name)
+
+
+def test_a_store_that_fails_is_asked_again_and_nothing_is_lost(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(engine_slots, "_RETRY_SECONDS", 0.001)
+    store.slots.set_limit(Limit("a", 1))
+    failing = FailingSlots(store)
+    broker = SlotBroker(failing)
+    failing.failures = 3
+    first = broker.ask(["a"])
+    assert first.wait(PATIENCE)
+    failing.failures = 3
+    first.give_back()
+    assert broker.ask(["a"]).wait(PATIENCE)
+    assert failing.given_back["a"] >= 1
+    assert "the disk is full" in caplog.text
+    broker.close()
+
+
+def test_a_store_that_fails_for_long_is_told_to_those_who_wait(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_slots, "_RETRY_SECONDS", 0.001)
+    monkeypatch.setattr(engine_slots, "_GIVE_UP_SECONDS", 0.01)
+    store.slots.set_limit(Limit("a", 1))
+    failing = FailingSlots(store)
+    broker = SlotBroker(failing)
+    failing.failures = 1_000_000
+    request = broker.ask(["a"])
+    assert request.wait(PATIENCE)
+    assert "the disk is full" in str(request.error)
+    failing.failures = 0
+    assert_served(broker.ask(["a"]))
+    broker.close()
+
+
+def assert_served(request: SlotRequest) -> None:
+    assert request.wait(PATIENCE)
+    assert request.error is None

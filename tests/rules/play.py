@@ -7,7 +7,7 @@ enters it checks what holds for all of them.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Coroutine, Iterable
 from datetime import UTC, datetime
 from typing import Any, TypeAlias, cast
@@ -25,16 +25,19 @@ from penstock._engine.effects import (
     Invoke,
     Join,
     LookUp,
+    Occupy,
     Outcome,
     Sleep,
     Steps,
     TimedOut,
+    Vacate,
     Value,
     WaitFor,
 )
 from penstock._engine.latch import Latch
 from penstock._engine.lifecycle import Rulebook, abort_steps, run_steps
 from penstock._engine.runs import FlowOptions, FlowRun, Parent, Run, TaskOptions, TaskRun
+from penstock.exceptions import StoreError
 from penstock.futures import TaskFuture
 from penstock.records import CacheHit, CacheRow
 from penstock.results import decode_result
@@ -66,6 +69,8 @@ _LABELS: dict[type[Effect], str] = {
     WaitFor: "wait",
     LookUp: "look up",
     Claim: "claim",
+    Occupy: "occupy",
+    Vacate: "vacate",
     Join: "join",
     Commit: "commit",
 }
@@ -128,6 +133,23 @@ def _shown(effect: Effect) -> str:
     return _LABELS[type(effect)] + (" cancelled" if effect == Join(cancel=True) else "")
 
 
+class PlayedSlots(Latch):
+    """Slots that were free; a slot of each limit, until they are given back."""
+
+    __slots__ = ("_names", "_occupied", "error")
+
+    def __init__(self, names: Iterable[str], occupied: Counter[str]) -> None:
+        super().__init__()
+        self.error: StoreError | None = None
+        self._names = frozenset(names)
+        self._occupied = occupied
+        self._occupied.update(self._names)
+        self.set()
+
+    def give_back(self) -> None:
+        self._occupied.subtract(self._names)
+
+
 class Stage:
     """The world around the runs of one test.
 
@@ -143,6 +165,8 @@ class Stage:
         self.rules = Rulebook(self.clock.now, self._warn, strict, self._warn, draw)
         self.cache: dict[str, tuple[CacheRow, bytes]] = {}
         self._owners: dict[str, TaskRun] = {}
+        self.limits: set[str] = set()
+        self.occupied: Counter[str] = Counter()
 
     def _warn(self, _run: Run, what: str, error: BaseException | None) -> None:
         self.warnings.append((what, error))
@@ -222,6 +246,12 @@ class Stage:
             assert all(latch.is_set() for latch in effect.latches), "nobody would end this wait"
         elif type(effect) is Join:
             _join(run, effect)
+        elif type(effect) is Occupy:
+            return Value(self._occupy(effect.tags))
+        elif type(effect) is Vacate:
+            assert run.slots is not None, "what is given back was there"
+            run.slots.give_back()
+            run.slots = None
         elif type(effect) is LookUp:
             return Value(self._look_up(effect.key))
         elif type(effect) is Claim:
@@ -235,6 +265,10 @@ class Stage:
         if row.expires_at is not None and row.expires_at <= self.clock.now():
             return None
         return CacheHit(row.run_id, decode_result(payload, None), row.expires_at)
+
+    def _occupy(self, tags: Iterable[str]) -> Latch | None:
+        names = self.limits.intersection(tags)
+        return PlayedSlots(names, self.occupied) if names else None
 
     def _claim(self, key: str, run: Run) -> Latch | None:
         assert isinstance(run, TaskRun)

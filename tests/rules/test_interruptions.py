@@ -25,10 +25,11 @@ from penstock._engine.effects import (
     Outcome,
     Sleep,
     TimedOut,
+    Vacate,
     Value,
     WaitFor,
 )
-from penstock._engine.runs import Run
+from penstock._engine.runs import Run, TaskRun
 from penstock.exceptions import RunCancelled, RunCrashed
 from penstock.states import TRANSITIONS, TYPES, Completed, Failed
 from tests.rules.play import (
@@ -78,6 +79,11 @@ def rerun_waiting_for_an_upstream(stage: Stage, stop: Interrupted) -> Played:
     return played[0]
 
 
+def limited_run(stage: Stage) -> TaskRun:
+    stage.limits = {"limited"}
+    return task_run(RETRIED.with_options(tags=["limited"]))
+
+
 SCENES: dict[str, Scene] = {
     "task: waiting for an upstream": lambda stage, stop: stage.play(
         task_run(WORK, future_of(task_run(WORK))), wait=[stop]
@@ -90,6 +96,13 @@ SCENES: dict[str, Scene] = {
         task_run(CACHED), claim=[Value(task_run(CACHED))], wait=[stop]
     ),
     "task: in its code": lambda stage, stop: stage.play(task_run(RETRIED), invoke=[stop]),
+    "task: waiting for a slot": lambda stage, stop: stage.play(limited_run(stage), wait=[stop]),
+    "task: waiting for a worker with its slot": lambda stage, stop: stage.play(
+        limited_run(stage), acquire=[None, stop]
+    ),
+    "task: waiting for a slot again": lambda stage, stop: stage.play(
+        limited_run(stage), invoke=[FAILS], wait=[None, stop]
+    ),
     "task: in its second attempt": lambda stage, stop: stage.play(
         task_run(RETRIED), invoke=[FAILS, stop]
     ),
@@ -325,7 +338,9 @@ def runs(draw: st.DrawFn) -> tuple[Stage, Run]:
         "retries": draw(st.integers(0, 3)),
         "retry_delay_seconds": draw(st.lists(st.integers(0, 9), min_size=1, max_size=3)),
         "timeout_seconds": 5,
+        "tags": draw(st.sampled_from([[], ["limited"], ["limited", "other"]])),
     }
+    stage.limits = {"limited"}
     ends = st.sampled_from(["Completed", "Completed", "Completed", "Failed"])
     upstreams = draw(st.lists(ends, max_size=2))
     futures = [future(name, stage) for name in upstreams]
@@ -369,8 +384,10 @@ def test_whatever_happens_a_run_ends_and_its_history_is_legal(
         assert stage.cache[run.cache_row.key][0] == run.cache_row
     if interrupted_at:
         assert run.state.name in {"Cancelled", "Crashed"}
-        assert {type(effect) for effect in asked[interrupted_at[0] :]} <= {Join, Commit}
-    assert played.steps[-1 - stage.rules.strict :] == [
+        assert {type(effect) for effect in asked[interrupted_at[0] :]} <= {Join, Vacate, Commit}
+    assert stage.occupied["limited"] == 0, "all slots are given back"
+    steps = [step for step in played.steps if step != "vacate"]
+    assert steps[-1 - stage.rules.strict :] == [
         run.state.name,
         *(["commit"] if stage.rules.strict else []),
     ]

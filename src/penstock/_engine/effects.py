@@ -67,6 +67,19 @@ class Claim(msgspec.Struct, frozen=True):
     key: str
 
 
+class Occupy(msgspec.Struct, frozen=True):
+    """Ask for a slot of each limit that one of these tags names.
+
+    Answer: Value of None: there is no such limit; or of what to wait for.
+    """
+
+    tags: Sequence[str]
+
+
+class Vacate(msgspec.Struct, frozen=True):
+    """Give the run's slots back, or ask for them no more. Answer: Value."""
+
+
 class Join(msgspec.Struct, frozen=True):
     """Wait for all that the run submitted. Answer: Value, TimedOut or Interrupted.
 
@@ -84,7 +97,18 @@ class Commit(msgspec.Struct, frozen=True):
 
 
 Effect: TypeAlias = (
-    Acquire | Invoke | Ask | CallHook | Sleep | WaitFor | LookUp | Claim | Join | Commit
+    Acquire
+    | Invoke
+    | Ask
+    | CallHook
+    | Sleep
+    | WaitFor
+    | LookUp
+    | Claim
+    | Occupy
+    | Vacate
+    | Join
+    | Commit
 )
 
 

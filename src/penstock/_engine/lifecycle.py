@@ -27,10 +27,12 @@ from penstock._engine.effects import (
     Invoke,
     Join,
     LookUp,
+    Occupy,
     Outcome,
     Sleep,
     Steps,
     TimedOut,
+    Vacate,
     Value,
     WaitFor,
 )
@@ -66,6 +68,7 @@ _PLAIN = frozenset({type(None), int, float, str, bytes, bool, dict})
 _ACQUIRE: Final = Acquire()
 _INVOKE: Final = Invoke()
 _COMMIT: Final = Commit()
+_VACATE: Final = Vacate()
 _AGREED: Final = Value(True)
 _REFUSED: Final = Value(False)
 _ENDS: Final = frozenset({Interrupted, TimedOut})
@@ -347,6 +350,8 @@ def _attempt_steps(run: Run, rules: Rulebook) -> Steps:
     """Run the user's code until it ends well or its retries are used up."""
     event, attempts = Event.START, 0
     while True:
+        if run.definition.tags and (yield from _slot_steps(run, rules)):
+            return
         run.enter(event, rules.now())
         attempts += 1
         ending = yield from _one_attempt(run, rules)
@@ -363,6 +368,23 @@ def _attempt_steps(run: Run, rules: Rulebook) -> Steps:
         event = Event.RETRY
         if isinstance(run, FlowRun):
             run.begin_again()
+
+
+def _slot_steps(run: Run, rules: Rulebook) -> Steps[bool]:
+    """Have a slot of each limit that a tag of the run names; whether the run has ended."""
+    if not isinstance(run, TaskRun):  # limits are for tasks
+        return False
+    run.slots = slots = (yield Occupy(run.definition.tags)).value
+    if slots is None:
+        return False
+    outcome = yield WaitFor([slots])
+    if type(outcome) is not Interrupted and slots.error is not None:
+        message = f"The run could not go on: {slots.error}"
+        yield from _end(run, rules, Ending(Event.CRASH, message, error=slots.error))
+        return True
+    if type(outcome) is not Interrupted:
+        outcome = yield _ACQUIRE
+    return type(outcome) is Interrupted and (yield from _interrupt(run, rules, outcome))
 
 
 def _one_attempt(run: Run, rules: Rulebook) -> Steps[Ending]:
@@ -435,6 +457,8 @@ def _await_retry(run: Run, rules: Rulebook, ending: Ending, attempts: int) -> St
     )
     run.error = ending.error
     run.enter(Event.AWAIT_RETRY, now, ending.message, details)
+    if run.slots is not None:
+        yield _VACATE
     outcome: Outcome = (yield Sleep(delay)) if delay else Value()
     if type(outcome) is not Interrupted:
         outcome = yield _ACQUIRE
@@ -568,6 +592,8 @@ def _end(run: Run, rules: Rulebook, ending: Ending) -> Steps:
     run.value, run.error, run.deciding = ending.value, ending.error, ending.deciding
     name = None if ending.by_hand is None else ending.by_hand.name
     run.enter(ending.event, now, ending.message, details, name)
+    if run.slots is not None:
+        yield _VACATE
     if rules.strict:
         yield _COMMIT
 

@@ -25,7 +25,7 @@ from penstock._engine.ids import id_time, new_id
 from penstock._engine.latch import Latch
 from penstock._engine.names import MakeName, name_of_flow_run
 from penstock.cache_policies import CacheKey
-from penstock.exceptions import RunCancelled, RunFailed, UsageError
+from penstock.exceptions import RunCancelled, RunFailed, StoreError, UsageError
 from penstock.hooks import Hooks
 from penstock.records import (
     CacheRow,
@@ -132,6 +132,16 @@ class Driver(Protocol):
         """End the run soon, unless it has ended; from any thread."""
 
 
+class Slots(Protocol):
+    """What a run has of limits, or has asked for: a latch that is set when it has it."""
+
+    error: StoreError | None
+    """Why it never will."""
+
+    def give_back(self) -> None:
+        """Have it no more."""
+
+
 class Run(Latch, Generic[Options]):
     """What flow runs and task runs have in common.
 
@@ -145,6 +155,7 @@ class Run(Latch, Generic[Options]):
         error: what its last attempt raised, or why there was none.
         deciding: the runs and states that decided its final state.
         driver: what can end it early; None: only the code that called it.
+        slots: what it has of limits, or has asked for.
     """
 
     __slots__ = (
@@ -169,6 +180,7 @@ class Run(Latch, Generic[Options]):
         "port",
         "recorded",
         "run_id",
+        "slots",
         "upstreams",
         "value",
     )
@@ -215,6 +227,7 @@ class Run(Latch, Generic[Options]):
         self.ordinals = None
         self.port: LoopPort | None = None
         self.driver: Driver | None = None
+        self.slots: Slots | None = None
         self.after: Run | None = None
         self.ordinal = 0
         self.earlier: Run | None = None

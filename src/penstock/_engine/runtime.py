@@ -13,7 +13,7 @@ import os
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cached_property, partial
@@ -27,6 +27,7 @@ from penstock._engine.lifecycle import Rulebook
 from penstock._engine.loops import LoopThread
 from penstock._engine.run_log import RunLog
 from penstock._engine.runs import FlowRun, Run, TaskRun
+from penstock._engine.slots import SlotBroker, SlotRequest
 from penstock._engine.threads import FreeThreads
 from penstock.cache_explanations import ENTRIES_COMPARED, CacheExplanation, number_of_task
 from penstock.cache_policies import CacheKey
@@ -76,6 +77,9 @@ class Runtime:
         self.host = LoopThread("penstock-engine")
         self.clock: Clock = clock or RealClock(self.host)
         self.store: Store = self._new_store()
+        self.slots = SlotBroker(self.store.slots)
+        if self.store.slots.limits():
+            self.slots.start()
         self.threads = FreeThreads()
         self.rules = Rulebook(
             self.clock.now,
@@ -194,8 +198,24 @@ class Runtime:
         # A run that its owner itself waits for must not wait for the owner.
         return None if owner is run or owner in _ancestors(run) else owner
 
+    def occupy(self, tags: Sequence[str]) -> SlotRequest | None:
+        """Ask for a slot of each limit that a tag names; None: there is no such limit."""
+        if self.left_behind:
+            return None
+        limits = self.store.slots.limits()
+        names = [tag for tag in tags if tag in limits]
+        return self.slots.ask(names) if names else None
+
+    def vacate(self, run: Run) -> None:
+        """Give back the slots of a run."""
+        if run.slots is not None:
+            run.slots.give_back()
+            run.slots = None
+
     def finish(self, run: Run) -> None:
         """Let everybody know that the run has ended."""
+        if run.slots is not None:  # its rules were aborted
+            self.vacate(run)
         if isinstance(run, TaskRun) and run.claimed_key is not None:
             self._owners.pop(run.claimed_key, None)
         run.end()
@@ -247,6 +267,7 @@ class Runtime:
         """
         if self._async_loop is not None:
             self._async_loop.stop()
+        self.slots.close()
         try:
             self.store.close()
         finally:
@@ -283,7 +304,7 @@ class _Process:
         """The threads are gone, and what they had to write is the parent's to write."""
         if self.runtime is not None:
             self.runtime.left_behind = True
-            self.runtime.store.is_crowded = False  # nobody would relieve it
+            self.runtime.store.leave_behind()
         self.runtime = None
         self.lock = threading.RLock()
 

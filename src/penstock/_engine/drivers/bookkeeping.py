@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Any
+from typing import Any, Final
 
 from penstock._engine.drivers.calls import call_hook
-from penstock._engine.effects import DONE, CallHook, Claim, Effect, LookUp, Outcome, Steps, Value
+from penstock._engine.effects import (
+    DONE,
+    CallHook,
+    Claim,
+    Effect,
+    LookUp,
+    Occupy,
+    Outcome,
+    Steps,
+    Vacate,
+    Value,
+)
 from penstock._engine.lifecycle import abort_steps, run_steps
 from penstock._engine.loops import current_port
 from penstock._engine.runs import FlowRun, Run, TaskRun
 from penstock._engine.runtime import Runtime
+
+AT_ONCE: Final = frozenset({LookUp, Claim, Occupy, Vacate})
+"""The effects that no driver waits for."""
 
 
 def steps_of(run: Run, runtime: Runtime) -> Steps:
@@ -35,10 +49,15 @@ def record_unless_in_loop(run: Run, runtime: Runtime) -> None:
         record_patiently(run, runtime)
 
 
-def look_up_or_claim(effect: Effect, run: Run, runtime: Runtime) -> Outcome:
+def answer_at_once(effect: Effect, run: Run, runtime: Runtime) -> Outcome:
     """The effects that no driver waits for."""
     if type(effect) is LookUp:
         return Value(runtime.look_up(effect.key, run.options.returned_type))
+    if type(effect) is Occupy:
+        return Value(runtime.occupy(effect.tags))
+    if type(effect) is Vacate:
+        runtime.vacate(run)
+        return DONE
     assert type(effect) is Claim, f"no driver knows {effect!r}"
     assert isinstance(run, TaskRun), "only tasks have cache keys"
     return Value(runtime.claim(effect.key, run))

@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 
 from penstock._engine.current import current_run
-from penstock._engine.drivers.bookkeeping import abort, look_up_or_claim, steps_of
+from penstock._engine.drivers.bookkeeping import abort, answer_at_once, steps_of
 from penstock._engine.drivers.calls import await_as, call_as
 from penstock._engine.effects import (
     DONE,
@@ -107,7 +107,7 @@ async def _answer_async(effect: Effect, run: Run, runtime: Runtime) -> Outcome:
         await shielded(runtime.commit())
         runtime.store.check()
         return DONE
-    return look_up_or_claim(effect, run, runtime)
+    return answer_at_once(effect, run, runtime)
 
 
 async def _call_hook_async(effect: CallHook, run: Run) -> Outcome:

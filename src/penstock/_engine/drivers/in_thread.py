@@ -8,8 +8,8 @@ from functools import partial
 from typing import Any
 
 from penstock._engine.drivers.bookkeeping import (
+    answer_at_once,
     end_by,
-    look_up_or_claim,
     record_patiently,
     steps_of,
 )
@@ -98,7 +98,7 @@ def _answer_sync(effect: Effect, run: Run, runtime: Runtime) -> Outcome:
         runtime.commit().wait()
         runtime.store.check()
         return DONE
-    return look_up_or_claim(effect, run, runtime)
+    return answer_at_once(effect, run, runtime)
 
 
 def _interruptible(wait: Callable[[], Outcome]) -> Outcome:

@@ -8,8 +8,9 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from penstock._engine.drivers.bookkeeping import (
+    AT_ONCE,
+    answer_at_once,
     end_by,
-    look_up_or_claim,
     record_unless_in_loop,
     steps_of,
 )
@@ -19,13 +20,11 @@ from penstock._engine.effects import (
     Acquire,
     Ask,
     CallHook,
-    Claim,
     Commit,
     Effect,
     Interrupted,
     Invoke,
     Join,
-    LookUp,
     Outcome,
     Sleep,
     Steps,
@@ -127,8 +126,8 @@ class ParkedRun:
                         return
                 elif type(effect) is CallHook and on_worker:
                     outcome = self._call_hook(effect)
-                elif type(effect) is LookUp or type(effect) is Claim:
-                    outcome = look_up_or_claim(effect, run, runtime)
+                elif type(effect) in AT_ONCE:
+                    outcome = answer_at_once(effect, run, runtime)
                 elif type(effect) is WaitFor and all(latch.is_set() for latch in effect.latches):
                     outcome = DONE
                 else:

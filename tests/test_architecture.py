@@ -31,7 +31,7 @@ LAYERS: Layers = (
     ("__init__",),
     ("flows", "tasks", "tagging"),
     ("_engine.submitting", "_engine.definitions"),
-    ("history", "waiting", "streams", "futures", "logging", "context", "runtime"),
+    ("history", "waiting", "streams", "futures", "logging", "context", "runtime", "concurrency"),
     ("_engine.mapping", "_engine.signature", "_engine.arrivals"),
     (
         "_engine.drivers.starting",

@@ -4,7 +4,7 @@ Put `@flow` and `@task` on the functions you have, and get retries, caching, con
 futures and the history of every run, in your own process.
 """
 
-from penstock import exceptions, history, runtime, states
+from penstock import concurrency, exceptions, history, runtime, states
 from penstock._engine.runtime import close_runtime as shutdown
 from penstock.context import FlowRunContext, TaskRunContext, get_run_context
 from penstock.flows import AsyncFlow, Flow, cancel_flow_run, flow
@@ -40,6 +40,7 @@ __all__ = [
     "allow_failure",
     "as_completed",
     "cancel_flow_run",
+    "concurrency",
     "exceptions",
     "exponential_backoff",
     "flow",

@@ -5,6 +5,7 @@
     │   ├── ConfigurationError        an argument or a setting with an impossible value
     │   ├── ParameterError            arguments that do not fit the flow's or the task's signature
     │   ├── WouldDeadlock             waiting here can never end
+    │   ├── UnknownLimit              there is no concurrency limit of this name
     │   ├── VisualizationError        a flow needs the value of a task that visualize() does not run
     │   └── MissingContextError       asked for the current run outside of one
     ├── RunError                  the run: it has no value to give
@@ -45,6 +46,10 @@ class ParameterError(UsageError, TypeError):
 
 class WouldDeadlock(UsageError, RuntimeError):
     """Blocking this thread would stop the very work that it waits for."""
+
+
+class UnknownLimit(UsageError, LookupError):
+    """Code asks for a slot of a concurrency limit that nobody has set."""
 
 
 class VisualizationError(UsageError):

@@ -7,6 +7,7 @@ import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import anyio
@@ -26,7 +27,7 @@ def broker(store: Store) -> Iterator[SlotBroker]:
     """A broker on each store, with one slot of `a` and two of `b`."""
     store.slots.set_limit(Limit("a", 1))
     store.slots.set_limit(Limit("b", 2))
-    made = SlotBroker(store.slots)
+    made = SlotBroker(store.slots, time.time)
     yield made
     made.close()
 
@@ -39,14 +40,14 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 def taken(store: Store, name: str = "a") -> float:
-    return next(limit.taken for limit in store.slots.read_limits() if limit.name == name)
+    return next(limit.taken for limit in store.slots.read_limits(0.0) if limit.name == name)
 
 
 def test_who_asks_first_is_served_first(broker: SlotBroker) -> None:
     served: list[int] = []
     requests = [broker.ask(["a"]) for _ in range(200)]
     for number, request in enumerate(requests):
-        request.add_callback(lambda number=number: served.append(number))
+        request.add_callback(partial(served.append, number))
     for request in requests:
         assert request.wait(PATIENCE)
         request.give_back()
@@ -110,7 +111,7 @@ def test_thousands_may_wait_and_leave(broker: SlotBroker, store: Store) -> None:
 
 def test_many_get_theirs_in_one_go(store: Store) -> None:
     store.slots.set_limit(Limit("a", 1000))
-    broker = SlotBroker(store.slots)
+    broker = SlotBroker(store.slots, time.time)
     requests = [broker.ask(["a"]) for _ in range(1000)]
     assert all(request.wait(PATIENCE) for request in requests)
     assert taken(store) == 1000
@@ -120,7 +121,7 @@ def test_many_get_theirs_in_one_go(store: Store) -> None:
 def test_threads_that_ask_at_once_never_have_more_than_there_are(store: Store) -> None:
     store.slots.set_limit(Limit("a", 3))
     store.slots.set_limit(Limit("b", 2))
-    broker, lock = SlotBroker(store.slots), threading.Lock()
+    broker, lock = SlotBroker(store.slots, time.time), threading.Lock()
     inside = {"a": 0, "b": 0}
     most = dict(inside)
 
@@ -195,7 +196,7 @@ def test_who_waits_for_what_decays_goes_on_in_time(broker: SlotBroker, store: St
 
 def test_a_broker_that_closes_lets_nobody_wait(store: Store) -> None:
     store.slots.set_limit(Limit("a", 1))
-    broker = SlotBroker(store.slots)
+    broker = SlotBroker(store.slots, time.time)
     first, second = broker.ask(["a"]), broker.ask(["a"])
     assert first.wait(PATIENCE)
     broker.close()
@@ -210,65 +211,59 @@ def test_a_broker_that_closes_lets_nobody_wait(store: Store) -> None:
 
 def test_a_broker_that_nobody_asked_has_no_thread(store: Store) -> None:
     before = threading.active_count()
-    broker = SlotBroker(store.slots)
+    broker = SlotBroker(store.slots, time.time)
     assert threading.active_count() == before
     broker.close()
     assert broker.ask(["a"]).error is not None
 
 
-class FailingSlots:
-    """Slots of a store that fails for a while."""
+class Failures:
+    """Lets the trades of a store fail for a while."""
 
-    def __init__(self, store: Store) -> None:
-        self._slots = store.slots
-        self.failures = 0
-        self.given_back: dict[str, int] = {}
+    def __init__(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._trade = store.slots.trade
+        self.left = 0
+        self.given_back: list[Mapping[str, int]] = []
+        monkeypatch.setattr(store.slots, "trade", self.trade)
+        monkeypatch.setattr(engine_slots, "_RETRY_SECONDS", 0.001)
 
     def trade(self, given_back: Mapping[str, int], *rest: Any) -> Traded:
-        if self.failures:
-            self.failures -= 1
+        if self.left:
+            self.left -= 1
             raise StoreError("the disk is full")
-        for name, count in given_back.items():
-            self.given_back[name] = self.given_back.get(name, 0) + count
-        return self._slots.trade(given_back, *rest)
+        self.given_back.append(given_back)
+        return self._trade(given_back, *rest)
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._slots, name)
+
+@pytest.fixture
+def failures(store: Store, monkeypatch: pytest.MonkeyPatch) -> Failures:
+    """Trades that can be made to fail."""
+    return Failures(store, monkeypatch)
 
 
 def test_a_store_that_fails_is_asked_again_and_nothing_is_lost(
-    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    failures: Failures, broker: SlotBroker, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(engine_slots, "_RETRY_SECONDS", 0.001)
-    store.slots.set_limit(Limit("a", 1))
-    failing = FailingSlots(store)
-    broker = SlotBroker(failing)
-    failing.failures = 3
+    failures.left = 3
     first = broker.ask(["a"])
-    assert first.wait(PATIENCE)
-    failing.failures = 3
+    assert_served(first)
+    failures.left = 3
     first.give_back()
-    assert broker.ask(["a"]).wait(PATIENCE)
-    assert failing.given_back["a"] >= 1
+    assert_served(broker.ask(["a"]))
+    assert failures.given_back.count({"a": 1}) >= 1
     assert "the disk is full" in caplog.text
-    broker.close()
 
 
 def test_a_store_that_fails_for_long_is_told_to_those_who_wait(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+    failures: Failures, broker: SlotBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine_slots, "_RETRY_SECONDS", 0.001)
     monkeypatch.setattr(engine_slots, "_GIVE_UP_SECONDS", 0.01)
-    store.slots.set_limit(Limit("a", 1))
-    failing = FailingSlots(store)
-    broker = SlotBroker(failing)
-    failing.failures = 1_000_000
+    failures.left = 1_000_000
     request = broker.ask(["a"])
     assert request.wait(PATIENCE)
     assert "the disk is full" in str(request.error)
-    failing.failures = 0
+    failures.left = 0
     assert_served(broker.ask(["a"]))
-    broker.close()
 
 
 def assert_served(request: SlotRequest) -> None:

@@ -148,7 +148,7 @@ class SlotMachine(RuleBasedStateMachine):
 
     @invariant()
     def what_is_taken_agrees(self) -> None:
-        shown = self.processes[2].slots.read_limits()
+        shown = self.processes[2].slots.read_limits(0.0)
         assert {limit.name: limit.slots for limit in shown} == self.limits
         assert {limit.name: limit.taken for limit in shown} == {
             name: self.taken(name) for name in self.limits

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from penstock.exceptions import StoreError
 from penstock.stores import Claim, Limit, SlotStore, Store
-from penstock.stores import slots as sqlite_slots
 from penstock.stores.holders import Holder, is_alive
 from penstock.stores.recent import LEASE_SECONDS
 from penstock.stores.sqlite import SqliteStore
@@ -42,7 +42,7 @@ def test_limits_are_set_changed_and_deleted(slots: SlotStore) -> None:
     slots.set_limit(Limit("a", 1, 0.5))
     assert slots.limits() == {"a": Limit("a", 1, 0.5), "b": Limit("b", 2)}
     slots.set_limit(Limit("a", 7))
-    assert list(slots.read_limits()) == [Limit("a", 7), Limit("b", 2)]
+    assert list(slots.read_limits(NOW)) == [Limit("a", 7), Limit("b", 2)]
     assert slots.delete_limit("a")
     assert not slots.delete_limit("a")
     assert slots.limits() == {"b": Limit("b", 2)}
@@ -52,7 +52,7 @@ def test_what_is_taken_is_shown(slots: SlotStore) -> None:
     slots.set_limit(Limit("a", 5))
     slots.set_limit(Limit("b", 5))
     take(slots, line(1, 2), line(3, names="ab", slots=2))
-    assert [limit.taken for limit in slots.read_limits()] == [4, 2]
+    assert [limit.taken for limit in slots.read_limits(NOW)] == [4, 2]
 
 
 # Slots
@@ -64,7 +64,7 @@ def test_slots_are_taken_and_given_back(slots: SlotStore) -> None:
     assert take(slots, line(3, 4)) == []
     assert slots.trade({"a": 1}, [line(3, 4)], (), NOW).granted == [3]
     assert slots.trade({"a": 2}, [line(4)], (), NOW).granted == [4]
-    assert [limit.taken for limit in slots.read_limits()] == [1]
+    assert [limit.taken for limit in slots.read_limits(NOW)] == [1]
 
 
 def test_a_lower_limit_takes_no_slot_from_those_who_have_one(slots: SlotStore) -> None:
@@ -151,10 +151,13 @@ def test_within_a_lease_the_limits_are_read_once(
 ) -> None:
     reads: list[str] = []
     read, clock = sqlite_store.slots._read, [50.0]
-    monkeypatch.setattr(
-        sqlite_store.slots, "_read", lambda *query: (reads.append("read"), read(*query))[1]
-    )
-    monkeypatch.setattr(sqlite_slots.time, "monotonic", lambda: clock[0])
+
+    def count(sql: str, values: Sequence[object]) -> list[tuple[Any, ...]]:
+        reads.append("read")
+        return read(sql, values)
+
+    monkeypatch.setattr(sqlite_store.slots, "_read", count)
+    monkeypatch.setattr("penstock.stores.slots.time.monotonic", lambda: clock[0])
     for _ in range(5):
         sqlite_store.slots.limits()
     assert reads == ["read"]
@@ -189,7 +192,7 @@ def test_what_the_dead_held_is_free_and_their_place_is_gone(
     assert take(here, line(1)) == []
     die(other)
     assert take(here, line(1)) == [1]
-    assert [limit.taken for limit in here.read_limits()] == [1]
+    assert [limit.taken for limit in here.read_limits(NOW)] == [1]
 
 
 def test_what_a_process_holds_is_free_when_it_closes_its_store(

@@ -26,9 +26,11 @@ from penstock import (
     allow_failure,
     as_completed,
     cancel_flow_run,
+    concurrency,
     flow,
     get_run_context,
     runtime,
+    tags,
     task,
     unmapped,
     wait,
@@ -265,6 +267,22 @@ def any_parameters(what: Task[..., int]) -> None:
     assert_type(what("anything", at=1), int)
     assert_type(what.submit("anything", at=1), TaskFuture[int])
     assert_type(what.map(["anything"], at=1), FutureList[int])
+
+
+def tags_and_limits() -> None:
+    with tags("a", "b") as inside:
+        assert_type(inside, frozenset[str])
+    with concurrency.concurrency(["a", "b"], occupy=2) as given:
+        assert_type(given, None)
+    assert_type(concurrency.get_limit("a"), concurrency.Limit | None)
+    concurrency.concurrency("a", "2")  # type: ignore[arg-type]
+    tags(["a"])  # type: ignore[arg-type]
+
+
+async def limits_in_a_loop() -> None:
+    async with concurrency.concurrency("a", timeout_seconds=1) as given:
+        assert_type(given, None)
+    assert_type(await concurrency.rate_limit_async("a"), None)
 
 
 def as_functions() -> None:

@@ -77,7 +77,7 @@ class Runtime:
         self.host = LoopThread("penstock-engine")
         self.clock: Clock = clock or RealClock(self.host)
         self.store: Store = self._new_store()
-        self.slots = SlotBroker(self.store.slots)
+        self.slots = SlotBroker(self.store.slots, self.clock.now)
         if self.store.slots.limits():
             self.slots.start()
         self.threads = FreeThreads()

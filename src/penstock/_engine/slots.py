@@ -14,7 +14,7 @@ import logging
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Final
@@ -63,11 +63,12 @@ class SlotRequest(Latch):
     def give_back(self) -> None:
         """Have the slots no more, or ask for them no more; the second time changes nothing."""
         if not self._is_given_back:
-            self._is_given_back = True
             self._broker.take_back(self)
+            self._is_given_back = True  # after it, as an interrupt may come between: twice is fine
 
     def __del__(self) -> None:
-        self.give_back()
+        with suppress(AttributeError):  # an interrupt may have left it half made
+            self.give_back()
 
 
 class SlotBroker:
@@ -75,10 +76,12 @@ class SlotBroker:
 
     Args:
         store: where the slots are.
+        now: the time, in seconds since 1970, for slots that decay.
     """
 
-    def __init__(self, store: SlotStore) -> None:
+    def __init__(self, store: SlotStore, now: Callable[[], float]) -> None:
         self._store = store
+        self._now = now
         self._numbers = itertools.count()
         self._inbox: deque[SlotRequest | int] = deque()
         self._bell: SimpleQueue[None] = SimpleQueue()  # it can be rung from any code, even by gc
@@ -198,7 +201,7 @@ class SlotBroker:
             for line in self._lines.values()
         ]
         try:
-            traded = self._store.trade(self._given_back, lines, self._passed_over(), time.time())
+            traded = self._store.trade(self._given_back, lines, self._passed_over(), self._now())
         except StoreError as error:
             self._note_failure(error)
             return

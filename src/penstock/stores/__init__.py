@@ -146,8 +146,8 @@ class SlotStore(Protocol):
         """All limits by name, for each run that has tags: `taken` may be out of date."""
         ...
 
-    def read_limits(self) -> Sequence[Limit]:
-        """All limits as they are now, by name in order."""
+    def read_limits(self, now: float) -> Sequence[Limit]:
+        """All limits as they are now, in seconds since 1970, by name in order."""
         ...
 
     def set_limit(self, limit: Limit) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
@@ -39,7 +38,7 @@ class MemoryStore:
     is_crowded: bool = False
 
     def __init__(self) -> None:
-        self.slots = MemorySlots()
+        self.slots: MemorySlots = MemorySlots()
         self._lock = threading.Lock()
         self._flow_runs: dict[bytes, FoundFlowRun] = {}
         self._task_runs: dict[bytes, FoundTaskRun] = {}
@@ -161,10 +160,10 @@ class MemorySlots:
         """See `SlotStore`."""
         return self._limits
 
-    def read_limits(self) -> Sequence[Limit]:
+    def read_limits(self, now: float) -> Sequence[Limit]:
         """See `SlotStore`."""
         with self._lock:
-            decaying = decaying_left(self._ledger(), time.time())
+            decaying = decaying_left(self._ledger(), now)
             return [
                 msgspec.structs.replace(limit, taken=self._taken[name] + decaying.get(name, 0.0))
                 for name, limit in sorted(self._limits.items())

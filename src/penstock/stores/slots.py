@@ -64,12 +64,16 @@ class SqliteSlots:
             self._lease_ends_at = now + LEASE_SECONDS
         return self._limits
 
-    def read_limits(self) -> Sequence[Limit]:
+    def read_limits(self, now: float) -> Sequence[Limit]:
         """See `SlotStore`."""
-        with self._writing() as connection:
-            _remove(connection, self._dead(_read_ledger(connection)))
+        with self._reading() as connection:
             ledger = _read_ledger(connection)
-        taken, decaying = taken_of(ledger), decaying_left(ledger, time.time())
+        dead = self._dead(ledger)
+        if dead:
+            with self._writing() as connection:
+                _remove(connection, dead)
+                ledger = _read_ledger(connection)
+        taken, decaying = taken_of(ledger), decaying_left(ledger, now)
         return [
             msgspec.structs.replace(limit, taken=taken[name] + decaying.get(name, 0.0))
             for name, limit in sorted(ledger.limits.items())
@@ -137,7 +141,10 @@ class SqliteSlots:
         holders.update(holder for _name, holder in ledger.taken)
         if self._holder is not None:
             holders.discard(self._holder.id)
-        return [holder for holder in holders if not is_alive(holder, self._folder)]
+        try:
+            return [holder for holder in holders if not is_alive(holder, self._folder)]
+        except OSError as error:
+            raise StoreError(f"{self._folder} cannot be read: {error}.") from error
 
     # The connection, which threads take turns with
 

@@ -51,7 +51,7 @@ class SqliteStore(Writer):
         # Two, so that no look-up waits for a page of the history.
         self._points = _Reader(path)
         self._pages = _Reader(path)
-        self.slots = SqliteSlots(path, partial(self._read, self._points))
+        self.slots: SqliteSlots = SqliteSlots(path, partial(self._read, self._points))
         prepare_file(path, synchronous)
         super().__init__(path, storage.absolute(), synchronous)
 

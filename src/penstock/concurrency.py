@@ -1,0 +1,266 @@
+"""Limits on what is done at once, over all processes that share a database.
+
+A limit has a name and a number of slots. A task run with a tag of that name has a slot while it is
+Running; any other code takes one with `concurrency`. `rate_limit` takes slots that become free by
+themselves, so many a second.
+
+Limits are kept in the database until they are deleted. Slots are not: those of a process that ends,
+however it ends, are free again.
+
+Examples:
+    At most ten at once, whatever the process::
+
+        set_limit("database", 10)
+
+        @task(tags=["database"])
+        def query(): ...
+
+        with concurrency("database"):
+            ...
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import cast
+
+import anyio
+
+from penstock._engine.runtime import Runtime, get_runtime
+from penstock._engine.slots import SlotRequest
+from penstock.exceptions import ConfigurationError, UnknownLimit
+from penstock.stores import Limit
+
+__all__ = [
+    "Limit",
+    "concurrency",
+    "delete_limit",
+    "get_limit",
+    "get_limits",
+    "rate_limit",
+    "rate_limit_async",
+    "set_limit",
+]
+
+
+# The limits
+
+
+def set_limit(name: str, slots: int, *, slot_decay_per_second: float = 0.0) -> None:
+    """Make a limit, or change it. When the call returns, all processes know it.
+
+    Those who have a slot keep it, also where there are fewer slots now.
+
+    Args:
+        name: of the limit; task runs with this tag are held by it.
+        slots: how many there are; 0: none, so all that ask wait until there are some.
+        slot_decay_per_second: how many of the slots that `rate_limit` took become free again in a
+            second; 0: the limit is none of rates.
+
+    Raises:
+        ConfigurationError: naming the argument that has an impossible value.
+    """
+    if not isinstance(cast("object", name), str) or not name:
+        raise ConfigurationError(f"set_limit(): name must be a text, not {name!r}.")
+    if isinstance(slots, bool) or not isinstance(cast("object", slots), int) or slots < 0:
+        raise ConfigurationError(f"set_limit(): slots must be an int from 0 on, not {slots!r}.")
+    decay = _number_from_0(slot_decay_per_second, "set_limit(): slot_decay_per_second")
+    runtime = get_runtime()
+    runtime.store.slots.set_limit(Limit(name, slots, decay))
+    runtime.slots.start()
+
+
+def get_limit(name: str) -> Limit | None:
+    """The limit of this name, and how many of its slots are taken now; None: there is none."""
+    return next((limit for limit in get_limits() if limit.name == name), None)
+
+
+def get_limits() -> list[Limit]:
+    """All limits by name, and how many of their slots are taken now."""
+    runtime = get_runtime()
+    return list(runtime.store.slots.read_limits(runtime.clock.now()))
+
+
+def delete_limit(name: str) -> bool:
+    """Delete a limit; False: there was none. What waits for a slot of it goes on.
+
+    Code that asks for it by its name is refused from then on; task runs that have a tag of the name
+    are not limited any more.
+    """
+    return get_runtime().store.slots.delete_limit(name)
+
+
+# Their slots
+
+
+class concurrency:  # noqa: N801  # used like a function
+    """Have slots while inside, with `with` in sync code and with `async with` in async code.
+
+    Code that waits comes first in the order in which it asked. For several limits it has all slots
+    at once, so nobody waits for a slot while keeping others from theirs. `with` blocks the thread.
+
+    One object may be used again and again, also by several threads or tasks at once.
+
+    Args:
+        names: one limit, or several.
+        occupy: how many slots of each.
+        timeout_seconds: how long to wait; None: for ever.
+
+    Raises:
+        ConfigurationError: naming the argument that has an impossible value, or on entering: a
+            limit never had that many slots.
+        UnknownLimit: on entering: nobody has set such a limit.
+        TimeoutError: on entering: the time was up.
+    """
+
+    def __init__(
+        self, names: str | Iterable[str], occupy: int = 1, timeout_seconds: float | None = None
+    ) -> None:
+        self._names = _names(names, "concurrency()")
+        self._occupy = _count(occupy, "concurrency()")
+        self._timeout_seconds = _timeout(timeout_seconds, "concurrency()")
+        self._held: list[SlotRequest] = []
+
+    def __enter__(self) -> None:
+        request = _ask(self._names, self._occupy)
+        if request is not None:
+            _wait(request, self._timeout_seconds)
+            self._held.append(request)
+
+    def __exit__(self, *exc: object) -> None:
+        if self._names:
+            self._held.pop().give_back()  # any of them, as they are alike
+
+    async def __aenter__(self) -> None:
+        request = _ask(self._names, self._occupy)
+        if request is not None:
+            await _wait_async(request, self._timeout_seconds)
+            self._held.append(request)
+
+    async def __aexit__(self, *exc: object) -> None:
+        self.__exit__()
+
+
+def rate_limit(
+    names: str | Iterable[str], occupy: int = 1, timeout_seconds: float | None = None
+) -> None:
+    """Wait in this thread until the rate allows it, and go on.
+
+    It takes slots and gives none back: they become free by themselves, `slot_decay_per_second` of
+    the limit in each second. In async code use `rate_limit_async`.
+
+    Args:
+        names: one limit, or several.
+        occupy: how many slots of each.
+        timeout_seconds: how long to wait; None: for ever.
+
+    Raises:
+        ConfigurationError: naming the argument that has an impossible value; or a limit has no
+            `slot_decay_per_second`, or never had that many slots.
+        UnknownLimit: nobody has set such a limit.
+        TimeoutError: the time was up; no slot was taken.
+    """
+    request = _ask_for_rate(names, occupy, "rate_limit()")
+    if request is not None:
+        _wait(request, _timeout(timeout_seconds, "rate_limit()"))
+
+
+async def rate_limit_async(
+    names: str | Iterable[str], occupy: int = 1, timeout_seconds: float | None = None
+) -> None:
+    """The same as `rate_limit`, while the event loop goes on."""
+    request = _ask_for_rate(names, occupy, "rate_limit_async()")
+    if request is not None:
+        await _wait_async(request, _timeout(timeout_seconds, "rate_limit_async()"))
+
+
+def _ask_for_rate(names: object, occupy: object, owner: str) -> SlotRequest | None:
+    return _ask(_names(names, owner), _count(occupy, owner), decays=True)
+
+
+def _ask(names: Sequence[str], occupy: int, *, decays: bool = False) -> SlotRequest | None:
+    """Ask for slots of limits that exist and can give them; None: of no limit."""
+    runtime = get_runtime()
+    for limit in _known_limits(runtime, names):
+        if 0 < limit.slots < occupy:
+            raise ConfigurationError(
+                f"occupy is {occupy}, and the limit {limit.name!r} has {limit.slots} slots."
+            )
+        if decays and not limit.slot_decay_per_second:
+            raise ConfigurationError(
+                f"The limit {limit.name!r} is none of rates: set it with slot_decay_per_second."
+            )
+    return runtime.slots.ask(names, occupy, decays=decays) if names else None
+
+
+def _known_limits(runtime: Runtime, names: Sequence[str]) -> list[Limit]:
+    limits: Mapping[str, Limit] = runtime.store.slots.limits()
+    for name in names:
+        if name not in limits:
+            raise UnknownLimit(
+                f"There is no concurrency limit {name!r}. Set it first: "
+                f"penstock.concurrency.set_limit({name!r}, ...)."
+            )
+    return [limits[name] for name in names]
+
+
+def _wait(request: SlotRequest, timeout_seconds: float | None) -> None:
+    try:
+        request.wait(timeout_seconds)
+        _check(request, timeout_seconds)
+    except BaseException:
+        request.give_back()
+        raise
+
+
+async def _wait_async(request: SlotRequest, timeout_seconds: float | None) -> None:
+    try:
+        with anyio.move_on_after(timeout_seconds):
+            await request.wait_async()
+        _check(request, timeout_seconds)
+    except BaseException:
+        request.give_back()
+        raise
+
+
+def _check(request: SlotRequest, timeout_seconds: float | None) -> None:
+    if not request.is_set():
+        names = ", ".join(map(repr, request.claim.names))
+        raise TimeoutError(f"No slots of {names} were free within {timeout_seconds} seconds.")
+    if request.error is not None:
+        raise request.error
+
+
+# Arguments
+
+
+def _names(names: object, owner: str) -> tuple[str, ...]:
+    given = [names]
+    if isinstance(names, Iterable) and not isinstance(names, str):
+        given = list(cast("Iterable[object]", names))
+    if not all(isinstance(name, str) and name for name in given):
+        raise ConfigurationError(
+            f"{owner}: names must be the name of a limit, or a list of them, not {names!r}."
+        )
+    return tuple(sorted(set(cast("list[str]", given))))
+
+
+def _count(occupy: object, owner: str) -> int:
+    if isinstance(occupy, bool) or not isinstance(occupy, int) or occupy < 1:
+        raise ConfigurationError(f"{owner}: occupy must be an int from 1 on, not {occupy!r}.")
+    return occupy
+
+
+def _timeout(seconds: object, owner: str) -> float | None:
+    return None if seconds is None else _number_from_0(seconds, f"{owner}: timeout_seconds")
+
+
+def _number_from_0(number: object, what: str) -> float:
+    if (
+        isinstance(number, bool)
+        or not isinstance(number, int | float)
+        or not 0 <= number < math.inf
+    ):
+        raise ConfigurationError(f"{what} must be a number from 0 on, not {number!r}.")
+    return float(number)

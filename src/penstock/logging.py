@@ -11,7 +11,7 @@ from typing import Any
 
 from penstock._engine.current import current_run
 from penstock._engine.run_log import RunFormatter, extra_of, flow_runs, task_runs
-from penstock._engine.runs import FlowRun, Run, TaskRun
+from penstock._engine.runs import Run, TaskRun
 from penstock.exceptions import MissingContextError
 
 __all__ = ["RunFormatter", "RunLogger", "get_run_logger"]
@@ -46,16 +46,6 @@ def _logger_of(run: Run) -> RunLogger:
     return RunLogger(task_runs if isinstance(run, TaskRun) else flow_runs, extra_of(run))
 
 
-def _logs_prints(run: Run | None) -> bool:
-    """Whether the run's code wants its prints logged; a task that does not say does as its flow."""
-    while run is not None:
-        wish = run.options.log_prints
-        if wish is not None:
-            return wish
-        run = run.parent
-    return False
-
-
 @functools.cache
 def log_prints_from_now_on() -> None:
     """Let `print` go to the run's log where the run asks for it; everywhere else it prints."""
@@ -64,8 +54,7 @@ def log_prints_from_now_on() -> None:
     @functools.wraps(plain_print)
     def print_or_log(*values: object, **options: Any) -> None:
         run = current_run.get()
-        if options.get("file") in (None, sys.stdout) and _logs_prints(run):
-            assert isinstance(run, FlowRun | TaskRun), "no run logs no prints"
+        if run is not None and run.logs_prints and options.get("file") in (None, sys.stdout):
             text = (options.get("sep") or " ").join(map(str, values))
             _logger_of(run).info("%s", text)
         else:

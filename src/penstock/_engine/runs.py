@@ -421,6 +421,14 @@ class Run(Latch, Generic[Options]):
         return frozenset(self.definition.tags)
 
     @property
+    def logs_prints(self) -> bool:
+        """Whether its code wants its prints logged; a run that does not say does as its parent."""
+        wish, parent = self.options.log_prints, self.parent
+        if wish is None:
+            return parent is not None and parent.logs_prints
+        return wish
+
+    @property
     def predecessors(self) -> tuple[Run, ...]:
         """The run that has to end before this one starts, however it ends."""
         return () if self.after is None else (self.after,)

@@ -29,6 +29,7 @@ Imports: TypeAlias = Mapping[str, set[str]]
 LAYERS: Layers = (
     ("mypy", "mypy.verbs", "mypy.decorators", "mypy.library"),
     ("__init__",),
+    ("_engine.processes.serving",),
     ("flows", "tasks", "tagging"),
     ("_engine.submitting", "_engine.definitions"),
     ("history", "waiting", "streams", "futures", "logging", "context", "runtime", "concurrency"),
@@ -43,6 +44,13 @@ LAYERS: Layers = (
     ("_engine.drivers.bookkeeping", "_engine.drivers.calls", "_engine.drivers.deadlocks"),
     ("_engine.runtime",),
     ("task_runners", "stores.sqlite", "stores.memory", "_engine.slots"),
+    (
+        "_engine.processes.pool",
+        "_engine.processes.worker",
+        "_engine.processes.messages",
+        "_engine.processes.functions",
+        "_engine.processes.guard",
+    ),
     (
         "stores.slots",
         "stores.holders",
@@ -86,7 +94,7 @@ LAYERS: Layers = (
 PLUGIN = LAYERS[0]
 """What only mypy imports, and so may import mypy."""
 
-EMPTY = {"_engine", "_engine.drivers"}
+EMPTY = {"_engine", "_engine.drivers", "_engine.processes"}
 """Packages that hold nothing but a docstring."""
 
 OTHER_NAMES = {"double", "md", "start_soon"}

@@ -6,6 +6,7 @@
     │   ├── ParameterError            arguments that do not fit the flow's or the task's signature
     │   ├── WouldDeadlock             waiting here can never end
     │   ├── UnknownLimit              there is no concurrency limit of this name
+    │   ├── NotTransferable           what cannot be sent to a worker process, or back
     │   ├── VisualizationError        a flow needs the value of a task that visualize() does not run
     │   └── MissingContextError       asked for the current run outside of one
     ├── RunError                  the run: it has no value to give
@@ -13,6 +14,7 @@
     │   ├── RunTimedOut               it took longer than its `timeout_seconds`
     │   ├── RunCancelled              it was cancelled
     │   ├── RunCrashed                its process, or the interpreter, ended under it
+    │   ├── WorkerCrashed             the worker process that ran its code has died
     │   └── RunNotReady               it never started, as an upstream did not complete
     │       └── RunUnfinished         it has not ended yet
     ├── StoreError                the world: disk, file, another process
@@ -52,6 +54,10 @@ class UnknownLimit(UsageError, LookupError):
     """Code asks for a slot of a concurrency limit that nobody has set."""
 
 
+class NotTransferable(UsageError, TypeError):
+    """A task, an argument, a result or an exception cannot be sent from process to process."""
+
+
 class VisualizationError(UsageError):
     """A flow's code needs the value of a task, and `visualize()` runs none."""
 
@@ -78,6 +84,10 @@ class RunCancelled(RunError):
 
 class RunCrashed(RunError):
     """The run was ended from outside of its code."""
+
+
+class WorkerCrashed(RunError):
+    """The worker process has died while it ran the code, or before it could; see the message."""
 
 
 class RunNotReady(RunError):

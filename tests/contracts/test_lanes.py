@@ -16,10 +16,11 @@ import anyio.to_thread
 import pytest
 
 from penstock._engine import lanes, threads
-from penstock._engine.lanes import Lanes, Workers
+from penstock._engine.lanes import Lanes
 from penstock._engine.latch import Latch, occupation
 from penstock._engine.loops import LoopThread
 from penstock._engine.threads import FreeThreads
+from penstock.task_runners import Workers
 
 PATIENCE_SECONDS = 10.0
 

@@ -15,7 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import anyio
 import anyio.to_thread
@@ -23,21 +23,14 @@ import anyio.to_thread
 from penstock._engine.latch import BlockablePool, occupation
 from penstock._engine.loops import LoopThread
 
+if TYPE_CHECKING:
+    from penstock.task_runners import RemoteCalls
+
 _SLOW_SECONDS = 0.0005
 """An item that takes longer counts as one that another lane could work beside."""
 _TICK_SECONDS = 0.004
 _IDLE_SECONDS = 5.0
 _log = logging.getLogger("penstock.engine")
-
-
-class Workers(Protocol):
-    """Threads that call what they are given."""
-
-    def run_soon(self, work: Callable[[], None]) -> None:
-        """Call `work` once, soon, in a worker's thread; from any thread."""
-
-    def rescue(self) -> None:
-        """Call in this thread what no worker can be started for any more."""
 
 
 class _Lane:
@@ -65,9 +58,13 @@ class Lanes(BlockablePool):
     `_awake` counts the lanes that take items, and `_width` says how many should. A lane about to
     rest lowers `_awake` first and reads the queue after; a caller appends first and reads `_awake`
     after: so one of the two sees the other, and no item is left behind.
+
+    Attributes:
+        remote: see `Workers`.
     """
 
-    def __init__(self, host: LoopThread, limit: int) -> None:
+    def __init__(self, host: LoopThread, limit: int, remote: RemoteCalls | None = None) -> None:
+        self.remote = remote
         self._host = host
         self._limit = limit
         self._queue: deque[Callable[[], None]] = deque()

@@ -21,10 +21,10 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from penstock._engine.clock import Clock, RealClock
-from penstock._engine.lanes import Workers
 from penstock._engine.latch import Latch
 from penstock._engine.lifecycle import Rulebook
 from penstock._engine.loops import LoopThread
+from penstock._engine.processes.guard import refuse_unguarded_script
 from penstock._engine.run_log import RunLog
 from penstock._engine.runs import FlowRun, Run, TaskRun
 from penstock._engine.slots import SlotBroker, SlotRequest
@@ -37,7 +37,7 @@ from penstock.results import any_type, decode_result, referenced_run
 from penstock.settings import Settings, load_settings
 from penstock.stores import Store
 from penstock.stores.memory import MemoryStore
-from penstock.task_runners import ConcurrentTaskRunner, TaskRunner
+from penstock.task_runners import ConcurrentTaskRunner, TaskRunner, Workers
 
 _PATIENCE_SECONDS = 0.05
 _NOTHING_TO_WAIT_FOR = Latch()
@@ -267,6 +267,9 @@ class Runtime:
         """
         if self._async_loop is not None:
             self._async_loop.stop()
+        for workers in self._workers.values():
+            if workers.remote is not None:
+                workers.remote.close()
         self.slots.close()
         try:
             self.store.close()
@@ -282,10 +285,15 @@ def _ancestors(run: Run) -> Iterator[Run]:
 
 
 class _Process:
-    """The runtime of this process, and the lock under which it is made."""
+    """The runtime of this process, and the lock under which it is made.
+
+    Attributes:
+        settings: what it is made from; None: from the environment's.
+    """
 
     def __init__(self) -> None:
         self.runtime: Runtime | None = None
+        self.settings: Settings | None = None
         self.lock = threading.RLock()
 
     def before_fork(self) -> None:
@@ -323,6 +331,7 @@ def get_runtime() -> Runtime:
 
     Raises:
         ConfigurationError: a setting has an impossible value.
+        UsageError: a worker process imports a script that runs something.
         StoreError: the database cannot be used.
     """
     runtime = _process.runtime
@@ -341,7 +350,8 @@ def runtime_of_process() -> Runtime:
     """
     with _process.lock:
         if _process.runtime is None:
-            _process.runtime = Runtime(load_settings())
+            refuse_unguarded_script()
+            _process.runtime = Runtime(_process.settings or load_settings())
             _close_at_the_end_of_a_worker_process()
         return _process.runtime
 
@@ -382,6 +392,11 @@ def no_new_runtime() -> Generator[None]:
         stand_in.close()
 
 
+def use_from_now_on(settings: Settings) -> None:
+    """Have the runtimes that this process makes use these, and not the environment's."""
+    _process.settings = settings
+
+
 @contextmanager
 def use_settings(settings: Settings, clock: Clock | None = None) -> Generator[Runtime]:
     """A runtime of its own for the whole process while inside; closed at the end."""
@@ -392,6 +407,12 @@ def use_settings(settings: Settings, clock: Clock | None = None) -> Generator[Ru
         yield mine
     finally:
         _close(mine, before)
+
+
+def drain_runtime() -> None:
+    """Wait for what was submitted outside of flows, where anything was."""
+    if _process.runtime is not None:
+        _process.runtime.drain()
 
 
 def close_runtime() -> None:

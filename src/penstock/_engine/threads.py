@@ -55,7 +55,13 @@ class _Thread:
 
 
 class FreeThreads:
-    """A pool without a limit, for work that must not wait for a worker."""
+    """A pool without a limit, for work that must not wait for a worker.
+
+    Attributes:
+        remote: see `Workers`; it calls everything here.
+    """
+
+    remote: None = None
 
     def __init__(self) -> None:
         self._idle: deque[_Thread] = deque()

@@ -10,6 +10,17 @@ from pathlib import Path
 _LIBRARY = f"{Path(__file__).parents[1]}{os.sep}"
 
 
+class RemoteTraceback(Exception):
+    """The cause of an exception that was raised in another process: its traceback, as text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+    def __str__(self) -> str:
+        return f"\n{self.text}"
+
+
 def format_error(error: BaseException) -> str:
     """What was raised, with its causes, as text."""
     report = traceback.TracebackException.from_exception(error)
@@ -17,6 +28,8 @@ def format_error(error: BaseException) -> str:
         users = [frame for frame in part.stack if not frame.filename.startswith(_LIBRARY)]
         if users:
             part.stack = traceback.StackSummary.from_list(users)
+        elif part is report and isinstance(error.__cause__, RemoteTraceback):
+            return error.__cause__.text
     return "".join(report.format())
 
 

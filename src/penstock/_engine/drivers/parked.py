@@ -31,12 +31,12 @@ from penstock._engine.effects import (
     TimedOut,
     WaitFor,
 )
-from penstock._engine.lanes import Workers
 from penstock._engine.latch import when_all
 from penstock._engine.lifecycle import missing_upstream
 from penstock._engine.loops import context_for
-from penstock._engine.runs import FlowRun, Run
+from penstock._engine.runs import FlowRun, Run, TaskRun
 from penstock._engine.runtime import Runtime
+from penstock.task_runners import RemoteCalls, Workers
 
 Ticket: TypeAlias = list[Steps]
 """Holds the rules of a run that waits, once."""
@@ -88,6 +88,10 @@ class ParkedRun:
     def cancel(self) -> None:
         """See `Driver`: the run ends now, whatever its code does."""
         self._wanted_end = True
+        remote = self._workers.remote
+        if remote is not None:
+            assert isinstance(self.run, TaskRun), "flows are called here"
+            remote.stop(self.run)
         if not self._begin(on_worker=False):
             self._resume(self._ticket, Interrupted())
 
@@ -153,6 +157,8 @@ class ParkedRun:
         outcome: Outcome
         if self._must_end() or context is None:
             outcome = Interrupted()
+        elif type(effect) is Invoke and self._workers.remote is not None:
+            outcome = self._call_remotely(self._workers.remote)
         elif type(effect) is Ask or run.options.timeout_seconds is None:
             outcome = run_in(context, call_as, run, call)
         else:
@@ -162,6 +168,10 @@ class ParkedRun:
         except IndexError:
             return None
         return outcome
+
+    def _call_remotely(self, remote: RemoteCalls) -> Outcome:
+        assert isinstance(self.run, TaskRun), "flows are called here"
+        return remote.call(self.run, self._runtime.settings, lambda: not self._wanted_end)
 
     def _call_hook(self, effect: CallHook) -> Outcome:
         context = self._context or context_for(None)

@@ -10,12 +10,12 @@ from penstock._engine.drivers.bookkeeping import end_by, record_unless_in_loop
 from penstock._engine.drivers.in_thread import drive_sync
 from penstock._engine.drivers.loop_tasks import LoopRun
 from penstock._engine.drivers.parked import ParkedRun
-from penstock._engine.lanes import Workers
 from penstock._engine.lifecycle import submit_run
 from penstock._engine.loops import LoopPort, current_port
 from penstock._engine.runs import SKETCHED, FlowRun, Run, TaskRun
 from penstock._engine.runtime import Runtime
 from penstock.exceptions import WouldDeadlock
+from penstock.task_runners import Workers
 
 
 def submit(run: Run, runtime: Runtime) -> None:

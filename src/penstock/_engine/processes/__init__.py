@@ -1,0 +1,1 @@
+"""Worker processes: the pool in the engine's process, and what its workers run."""

@@ -19,7 +19,12 @@ from penstock import State, TaskFuture, flow, history, task, unmapped
 from penstock._engine.runtime import Runtime, use_settings
 from penstock.exceptions import RunCancelled, RunNotReady
 from penstock.settings import load_settings
-from penstock.task_runners import ConcurrentTaskRunner, SequentialTaskRunner, TaskRunner
+from penstock.task_runners import (
+    ConcurrentTaskRunner,
+    ProcessTaskRunner,
+    SequentialTaskRunner,
+    TaskRunner,
+)
 from tests.contracts.callers import (
     CALLERS,
     IN_FLOWS,
@@ -29,11 +34,13 @@ from tests.contracts.callers import (
     caller_at,
     get_all,
 )
+from tests.contracts.plain_tasks import async_double, double, fail
 
 RUNNERS: dict[str, TaskRunner] = {
     "sequential": SequentialTaskRunner(),
     "concurrent": ConcurrentTaskRunner(max_workers=3),
 }
+ALL_RUNNERS: dict[str, TaskRunner] = {**RUNNERS, "processes": ProcessTaskRunner(max_workers=2)}
 NARROW_RUNNERS: dict[str, TaskRunner] = {
     **RUNNERS,
     "concurrent, one worker": ConcurrentTaskRunner(max_workers=1),
@@ -48,9 +55,15 @@ def engine(tmp_path: Path) -> Iterator[Runtime]:
         yield runtime
 
 
+@pytest.fixture(params=list(ALL_RUNNERS))
+def any_runner(request: pytest.FixtureRequest) -> TaskRunner:
+    """Each task runner, for sync tasks that share nothing with the code around them."""
+    return ALL_RUNNERS[str(request.param)]
+
+
 @pytest.fixture(params=list(RUNNERS))
 def runner(request: pytest.FixtureRequest) -> TaskRunner:
-    """Each task runner."""
+    """Each task runner whose tasks run in this process."""
     return RUNNERS[str(request.param)]
 
 
@@ -117,33 +130,17 @@ class Meter:
                 self._inside -= 1
 
 
-@task
-def double(number: int) -> int:
-    return number * 2
-
-
-@task
-async def async_double(number: int) -> int:
-    await anyio.lowlevel.checkpoint()
-    return number * 2
-
-
-@task
-def fail(reason: str) -> int:
-    raise ValueError(reason)
-
-
 # Results
 
 
-def test_each_future_gives_the_result_of_its_own_run(call: Caller, runner: TaskRunner) -> None:
+def test_each_future_gives_the_result_of_its_own_run(call: Caller, any_runner: TaskRunner) -> None:
     async def body(here: Here) -> list[int]:
         return await get_all(here, [double.submit(number) for number in range(30)])
 
-    assert call(body, runner) == [number * 2 for number in range(30)]
+    assert call(body, any_runner) == [number * 2 for number in range(30)]
 
 
-def test_async_tasks_give_their_results_too(call: Caller, runner: TaskRunner) -> None:
+def test_async_tasks_give_their_results_too(call: Caller, any_runner: TaskRunner) -> None:
     async def body(here: Here) -> list[int]:
         futures = [
             submitted
@@ -152,7 +149,7 @@ def test_async_tasks_give_their_results_too(call: Caller, runner: TaskRunner) ->
         ]
         return await get_all(here, futures)
 
-    assert call(body, runner) == [number * 2 for number in range(10) for _ in range(2)]
+    assert call(body, any_runner) == [number * 2 for number in range(10) for _ in range(2)]
 
 
 def test_each_run_is_run_once_and_not_by_the_caller(call: Caller, runner: TaskRunner) -> None:
@@ -171,17 +168,21 @@ def test_each_run_is_run_once_and_not_by_the_caller(call: Caller, runner: TaskRu
     assert caller not in {thread for _, thread in ran}
 
 
-def test_results_may_be_asked_for_in_any_order_and_again(call: Caller, runner: TaskRunner) -> None:
+def test_results_may_be_asked_for_in_any_order_and_again(
+    call: Caller, any_runner: TaskRunner
+) -> None:
     async def body(here: Here) -> tuple[list[int], list[int]]:
         futures = [double.submit(number) for number in range(10)]
         backwards = await get_all(here, futures[::-1])
         return backwards, await get_all(here, futures)
 
-    backwards, again = call(body, runner)
+    backwards, again = call(body, any_runner)
     assert backwards[::-1] == again == [number * 2 for number in range(10)]
 
 
-def test_done_callbacks_are_called_once_with_the_future(call: Caller, runner: TaskRunner) -> None:
+def test_done_callbacks_are_called_once_with_the_future(
+    call: Caller, any_runner: TaskRunner
+) -> None:
     async def body(here: Here) -> list[int]:
         seen: list[TaskFuture[int]] = []
         futures = [double.submit(number) for number in range(20)]
@@ -192,14 +193,14 @@ def test_done_callbacks_are_called_once_with_the_future(call: Caller, runner: Ta
         assert all(future.done() for future in seen)
         return sorted(future.result() for future in seen)
 
-    assert call(body, runner) == sorted([0, *(number * 2 for number in range(20))])
+    assert call(body, any_runner) == sorted([0, *(number * 2 for number in range(20))])
 
 
-def test_all_is_on_record_with_its_whole_history(call: Caller, runner: TaskRunner) -> None:
+def test_all_is_on_record_with_its_whole_history(call: Caller, any_runner: TaskRunner) -> None:
     async def body(here: Here) -> int:
         return len(await get_all(here, [double.submit(number) for number in range(10)]))
 
-    assert call(body, runner) == 10
+    assert call(body, any_runner) == 10
     runs = history.task_runs()
     assert [run.state.result() for run in runs[::-1]] == [number * 2 for number in range(10)]
     assert {tuple(state.name for state in run.states) for run in runs} == {
@@ -220,14 +221,14 @@ def show(*parts: object, **named: object) -> str:
     return repr((parts, named))
 
 
-def test_futures_stand_for_their_values_at_any_depth(call: Caller, runner: TaskRunner) -> None:
+def test_futures_stand_for_their_values_at_any_depth(call: Caller, any_runner: TaskRunner) -> None:
     async def body(here: Here) -> str:
         one, two = double.submit(1), async_double.submit(2)
         nested = {"a": [one, (two, {one})], "b": Box([two]), "c": 3}
         return await here.get(show.submit(one, nested, x=[[two]]))
 
     expected = ((2, {"a": [2, (4, {2})], "b": Box([4]), "c": 3}), {"x": [[4]]})
-    assert call(body, runner) == repr(expected)
+    assert call(body, any_runner) == repr(expected)
 
 
 def test_a_diamond_of_futures_runs_each_part_once(call: Caller, runner: TaskRunner) -> None:
@@ -321,7 +322,7 @@ def test_what_a_chain_says_of_its_first_failure_does_not_grow_along_it(engine: R
 
 
 def test_a_chain_of_two_thousand_ends_not_ready_when_its_first_run_fails(
-    call: Caller, runner: TaskRunner, caplog: pytest.LogCaptureFixture
+    call: Caller, any_runner: TaskRunner, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.CRITICAL, "penstock")
 
@@ -330,7 +331,7 @@ def test_a_chain_of_two_thousand_ends_not_ready_when_its_first_run_fails(
         assert len(short[-1].message or "") < 1000, "the long chain would fill the memory"
         return [state.name for state in await failing_chain(here, 2000)]
 
-    assert call(body, runner) == ["Failed", *["NotReady"] * 1999]
+    assert call(body, any_runner) == ["Failed", *["NotReady"] * 1999]
 
 
 @pytest.mark.parametrize("runner", [RUNNERS["sequential"], RUNNERS["concurrent"]])
@@ -373,7 +374,7 @@ def test_a_loop_may_block_for_the_end_of_a_long_chain_of_sync_tasks(
 # Failures
 
 
-def test_a_future_raises_what_its_run_raised(call: Caller, runner: TaskRunner) -> None:
+def test_a_future_raises_what_its_run_raised(call: Caller, any_runner: TaskRunner) -> None:
     async def body(here: Here) -> None:
         failed, fine = fail.submit("no"), double.submit(1)
         with pytest.raises(ValueError, match="no") as caught:
@@ -382,7 +383,7 @@ def test_a_future_raises_what_its_run_raised(call: Caller, runner: TaskRunner) -
         assert failed.state.is_failed()
         assert await here.get(fine) == 2
 
-    call(body, runner)
+    call(body, any_runner)
     assert Counter(run.state.name for run in history.task_runs()) == {"Failed": 1, "Completed": 1}
 
 
@@ -454,12 +455,12 @@ def test_map_takes_apart_only_what_it_was_given() -> None:
     assert values == [f"{number}(){('a', 'b')}{{}}" for number in (1, 2, 3)]
 
 
-def test_map_over_futures_waits_for_each_of_them(call: Caller, runner: TaskRunner) -> None:
+def test_map_over_futures_waits_for_each_of_them(call: Caller, any_runner: TaskRunner) -> None:
     async def body(here: Here) -> list[int]:
         doubled = double.map(range(10))
         return await get_all(here, double.map(doubled))
 
-    assert call(body, runner) == [number * 4 for number in range(10)]
+    assert call(body, any_runner) == [number * 4 for number in range(10)]
 
 
 def test_one_item_that_fails_leaves_the_others_alone(call: Caller, runner: TaskRunner) -> None:
@@ -616,7 +617,7 @@ def test_a_running_run_that_is_cancelled_ends_at_once_and_its_value_is_dropped(
     assert states == {("Pending", "Running", "Cancelled"), ("Pending", "Running", "Completed")}
 
 
-def test_a_running_async_run_is_cancelled_in_its_loop(call: Caller, runner: TaskRunner) -> None:
+def test_a_running_async_run_is_cancelled_in_its_loop(call: Caller, any_runner: TaskRunner) -> None:
     began, ended = threading.Event(), list[str]()
 
     @task
@@ -635,7 +636,7 @@ def test_a_running_async_run_is_cancelled_in_its_loop(call: Caller, runner: Task
             await here.get(running)
         return running.state.name
 
-    assert call(body, runner) == "Cancelled"
+    assert call(body, any_runner) == "Cancelled"
     assert ended == ["cleaned up"]
 
 
@@ -658,7 +659,7 @@ def test_a_run_that_waits_for_its_retry_can_be_cancelled(call: Caller, runner: T
     assert len(attempts) == 1
 
 
-def test_cancelling_what_has_ended_changes_nothing(call: Caller, runner: TaskRunner) -> None:
+def test_cancelling_what_has_ended_changes_nothing(call: Caller, any_runner: TaskRunner) -> None:
     async def body(here: Here) -> str:
         future = double.submit(2)
         await here.get(future)
@@ -667,7 +668,7 @@ def test_cancelling_what_has_ended_changes_nothing(call: Caller, runner: TaskRun
         assert await here.get(future) == 4
         return future.state.name
 
-    assert call(body, runner) == "Completed"
+    assert call(body, any_runner) == "Completed"
     (run,) = history.task_runs()
     assert [state.name for state in run.states] == ["Pending", "Running", "Completed"]
 

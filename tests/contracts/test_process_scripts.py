@@ -1,0 +1,246 @@
+"""Scripts whose tasks run in worker processes: how they start, are interrupted, killed, and end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.contracts.scripts import Script, ended, hear
+from tests.engine.process_tasks import is_alive
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at processes as Linux does")
+PATIENCE_SECONDS = 20.0
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Iterator[Script]:
+    """Scripts on a fresh database."""
+    made = Script(tmp_path / "home")
+    yield made
+    made.stop_all()
+
+
+HEAD = """
+import os, sys, time
+from penstock import flow, task
+from penstock.task_runners import ProcessTaskRunner
+
+@task
+def square(number):
+    return number * number
+
+@task
+def hang(number):
+    print(os.getpid(), flush=True)
+    time.sleep(600)
+
+@flow(task_runner=ProcessTaskRunner(max_workers=2))
+def squares():
+    return square.map(range(5)).result()
+
+@flow(task_runner=ProcessTaskRunner(max_workers=2))
+def hangs():
+    hang.map(range(2))
+"""
+
+
+def until_gone(*pids: int) -> None:
+    ends_at = time.monotonic() + PATIENCE_SECONDS
+    while any(map(is_alive, pids)):
+        assert time.monotonic() < ends_at, f"some of {pids} live on"
+        time.sleep(0.01)
+
+
+# How they start
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver", "fork"])
+def test_tasks_of_a_script_that_is_guarded(script: Script, method: str) -> None:
+    """By each way in which multiprocessing starts processes."""
+    text = f"""{HEAD}
+other = squares.with_options(task_runner=ProcessTaskRunner(start_method="{method}"))
+if __name__ == "__main__":
+    print(other())
+    """
+    # Python 3.12 warns of a fork beside threads; whoever asks for it is told so by its docs.
+    script.environment["PYTHONWARNINGS"] = "ignore::DeprecationWarning"
+    result = script.run(text)
+    result.check()
+    assert result.output == "[0, 1, 4, 9, 16]\n"
+    assert script.task_states() == {"Completed": 5}
+
+
+def test_a_script_that_is_not_guarded_is_told_so_and_runs_its_flow_once(script: Script) -> None:
+    """Its workers do not start workers of their own, and it does not hang."""
+    result = script.run(f"{HEAD}\nsquares()")
+    assert result.status == 1
+    assert "UsageError: A worker process imports this script" in result.errors
+    assert "WorkerCrashed: A worker process has exited with code 1 before it could" in result.errors
+    assert "if __name__ == '__main__'" in result.errors
+    assert script.flow_states() == [("squares", "Failed")]
+    assert script.task_states() == {"Failed": 5}
+
+
+def test_what_was_typed_in_cannot_be_found_and_the_error_says_so(script: Script) -> None:
+    result = script.run(f"""
+import subprocess, sys
+done = subprocess.run([sys.executable, "-c", {f"{HEAD}{chr(10)}squares()"!r}], stderr=-1, text=True)
+print(done.stderr)
+    """)
+    assert "NotTransferable: Task run 'square-" in result.output
+    assert "There is no square in __main__ here" in result.output
+    assert "has to go into a module" in result.output
+
+
+# How they end
+
+
+def test_workers_end_with_their_script(script: Script) -> None:
+    """Also tasks outside of flows are waited for, and strict durability holds."""
+    script.environment["PENSTOCK_DURABILITY"] = "strict"
+    text = f"""{HEAD}
+from penstock._engine.runtime import get_runtime
+
+@task
+def pid(number):
+    time.sleep(0.1)
+    return os.getpid()
+
+if __name__ == "__main__":
+    get_runtime().default_task_runner = ProcessTaskRunner(max_workers=2)
+    print(squares())
+    print(pid.submit(1).result())
+    pid.map(range(4))  # nobody waits for these
+    """
+    result = script.run(text)
+    result.check()
+    until_gone(int(result.output.split()[-1]))
+    assert script.task_states() == {"Completed": 10}
+
+
+def test_no_orphan_is_left_of_a_script_that_was_killed(script: Script) -> None:
+    """Its workers end though they are busy, and though another child of it holds their pipes."""
+    text = f"""{HEAD}
+if __name__ == "__main__":
+    if os.fork() == 0:  # before the workers, and another one after
+        time.sleep(600)
+        os._exit(0)
+    @flow(task_runner=ProcessTaskRunner(max_workers=2))
+    def forks():
+        futures = hang.map(range(2))
+        time.sleep(2)
+        if os.fork() == 0:
+            time.sleep(600)
+            os._exit(0)
+        print("forked", flush=True)
+        futures.wait()
+    forks()
+    """
+    process = script.start(text)
+    heard = [hear(process) for _ in range(3)]
+    pids = [int(line) for line in heard if line != "forked"]
+    assert len(pids) == 2
+    assert all(map(is_alive, pids))
+    process.kill()
+    until_gone(*pids)
+
+
+def test_ctrl_c_ends_the_flow_and_its_busy_workers(script: Script) -> None:
+    """It goes to all processes, as in a terminal; only the script prints a traceback."""
+    process = script.start(f"{HEAD}\nif __name__ == '__main__':\n    hangs()")
+    pids = [int(hear(process)) for _ in range(2)]
+    os.killpg(process.pid, signal.SIGINT)
+    result = ended(process)
+    assert result.status in (-signal.SIGINT, 130)
+    assert result.errors.count("\nKeyboardInterrupt\n") == 1
+    assert "Process penstock-worker" not in result.errors
+    until_gone(*pids)
+    assert script.flow_states() == [("hangs", "Cancelled")]
+    assert script.task_states() == {"Cancelled": 2}
+
+
+@pytest.mark.parametrize("patience", [0.0, 0.02, 0.05, 0.1, 0.2, 0.4])
+def test_ctrl_c_while_workers_start(script: Script, patience: float) -> None:
+    """However far they have come, they print no traceback and leave nothing running."""
+    text = f"""{HEAD}
+@flow(task_runner=ProcessTaskRunner(max_workers=2))
+def starts():
+    futures = square.map(range(2))
+    print("now", flush=True)
+    time.sleep(float(sys.argv[1]))
+    print(os.getpid(), flush=True)
+    futures.wait()
+    time.sleep(600)
+
+if __name__ == "__main__":
+    starts()
+    """
+    process = script.start(text, str(patience))
+    assert hear(process) == "now"
+    hear(process)
+    os.killpg(process.pid, signal.SIGINT)
+    result = ended(process)
+    assert result.errors.count("\nKeyboardInterrupt\n") == 1
+    assert "penstock-worker" not in result.errors
+    assert script.flow_states() == [("starts", "Cancelled")]
+
+
+def test_a_child_that_the_script_forks_leaves_the_workers_alone(script: Script) -> None:
+    """It may use workers of its own, and its end is not theirs."""
+    text = f"""{HEAD}
+def first_pid():
+    return list(get_runtime().workers_of(squares.task_runner).remote._idle)
+
+from penstock._engine.runtime import get_runtime
+import penstock
+if __name__ == "__main__":
+    squares()
+    child = os.fork()
+    if child == 0:
+        print(squares())
+        penstock.shutdown()
+        sys.exit()
+    assert os.waitpid(child, 0)[1] == 0
+    before = {{worker._process.pid for worker in first_pid()}}
+    print(squares())
+    assert before <= {{worker._process.pid for worker in first_pid()}}
+    """
+    script.environment["PYTHONWARNINGS"] = "ignore::DeprecationWarning"
+    result = script.run(text)
+    result.check()
+    assert result.output == "[0, 1, 4, 9, 16]\n" * 2
+    assert script.flow_states() == [("squares", "Completed")] * 3
+
+
+def test_a_script_that_uses_multiprocessing_itself(script: Script) -> None:
+    """Its own processes, and those that a task starts, are none of the engine's workers."""
+    text = f"""{HEAD}
+import multiprocessing
+
+def twice(number):
+    return 2 * number
+
+@task
+def uses_a_pool():
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.map(twice, [1, 2])
+
+@flow(task_runner=ProcessTaskRunner(max_workers=1))
+def nests():
+    assert multiprocessing.active_children() == []
+    return uses_a_pool.submit().result()
+
+if __name__ == "__main__":
+    print(nests())
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        print(pool.map(twice, [3]))
+    """
+    result = script.run(text)
+    result.check()
+    assert result.output == "[2, 4]\n[6]\n"

@@ -15,6 +15,7 @@ from tests.benchmarks.lazy import LazyMap, LazyMemory
 from tests.benchmarks.logs import InfoLogging
 from tests.benchmarks.memory import EagerFutures
 from tests.benchmarks.parallel import Processes, Threads
+from tests.benchmarks.pools import ProcessPool
 from tests.benchmarks.scale import OldPages, Pruning
 from tests.benchmarks.sleeps import LoopSleeps, ThreadSleeps
 from tests.benchmarks.submits import AsyncSubmits, Submits
@@ -44,6 +45,7 @@ _ALL: Final[tuple[Case, ...]] = (
     InfoLogging(),
     Threads(),
     Processes(),
+    ProcessPool(),
     OldPages(),
     Pruning(),
 )

@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import anyio
-import anyio.lowlevel
 import pytest
 
 from penstock import State, TaskFuture, flow, history, task, unmapped

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from penstock._engine.ids import id_text
 from penstock._engine.log_records import RecordMaker
 from penstock._engine.runs import FlowRun, Run, TaskRun
+from penstock._engine.threads import AbandonedThread
 from penstock._engine.tracebacks import format_error
 from penstock.caching import UnhashableParameter
 from penstock.states import StateType, Transition
@@ -190,13 +191,21 @@ class RunLog:
         level = logging.ERROR if isinstance(error, Exception) else logging.DEBUG
         _logger_of(run).log(level, "Ended by %r", error, exc_info=error, extra=extra_of(run))
 
-    def abandoned(self, run: Run, seconds: float) -> None:
-        """Log that a thread goes on with code that nobody waits for."""
+    def abandoned(self, run: Run, seconds: float, so_many: int) -> None:
+        """Log that a thread goes on with code that nobody waits for, as so many do by now."""
         _logger_of(run).warning(
-            "Still runs after its timeout of %s seconds; its thread is left to itself",
+            "Still runs after its timeout of %s seconds; its thread is left to itself (abandoned "
+            "threads that still run: %d). A ProcessTaskRunner ends the code of tasks in time",
             seconds,
+            so_many,
             extra=extra_of(run),
         )
+
+    def still_abandoned(self, threads: Sequence[AbandonedThread]) -> None:
+        """Log, at the end, which code still runs that nobody waits for."""
+        if threads:
+            names = ", ".join(thread.run_name for thread in threads)
+            _engine.warning("%d abandoned threads still run: %s", len(threads), names)
 
 
 def _logger_of(run: Run) -> logging.Logger:

@@ -28,7 +28,7 @@ from penstock._engine.processes.guard import refuse_unguarded_script
 from penstock._engine.run_log import RunLog
 from penstock._engine.runs import FlowRun, Run, TaskRun
 from penstock._engine.slots import SlotBroker, SlotRequest
-from penstock._engine.threads import FreeThreads
+from penstock._engine.threads import FreeThreads, abandoned_threads
 from penstock.cache_explanations import ENTRIES_COMPARED, CacheExplanation, number_of_task
 from penstock.cache_policies import CacheKey
 from penstock.exceptions import ResultUnavailable, StoreError
@@ -265,6 +265,7 @@ class Runtime:
         Raises:
             StoreError: something could not be written.
         """
+        self.log.still_abandoned(abandoned_threads())
         if self._async_loop is not None:
             self._async_loop.stop()
         for workers in self._workers.values():

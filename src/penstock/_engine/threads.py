@@ -1,19 +1,61 @@
 """Threads for work that may hold one for long.
 
 That is a sync flow awaited from a loop, or a call with a time limit. There are as many as are
-asked for, and an idle one is used again.
+asked for, and an idle one is used again. One whose call has outlived its time limit is abandoned:
+nobody waits for it any more, and it is counted until it comes back.
 """
 
 from __future__ import annotations
 
 import itertools
 import logging
+import os
 import threading
 from collections import deque
 from collections.abc import Callable
+from datetime import datetime
+
+import msgspec
 
 _IDLE_SECONDS = 10.0
 _log = logging.getLogger("penstock.engine")
+
+
+class AbandonedThread(msgspec.Struct, frozen=True):
+    """A thread in which code goes on whose run has ended as `TimedOut`.
+
+    Attributes:
+        run_name: the name of the run.
+        thread_name: the name of the thread.
+        since: when the run's time was up (UTC).
+    """
+
+    run_name: str
+    thread_name: str
+    since: datetime
+
+
+_abandoned: dict[object, AbandonedThread] = {}
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_abandoned.clear)  # a child has none of these threads
+
+
+def abandoned_threads() -> list[AbandonedThread]:
+    """The threads of this process that still run code after its `timeout_seconds`, oldest first.
+
+    A thread cannot be stopped, so such code goes on until it ends by itself, or the process does.
+    """
+    return list(_abandoned.values())
+
+
+def abandon(call: object, thread: AbandonedThread) -> None:
+    """Count a thread until its call has come back."""
+    _abandoned[call] = thread
+
+
+def has_come_back(call: object) -> None:
+    """Count the thread of this call no more, if it is counted."""
+    _abandoned.pop(call, None)
 
 
 class _Thread:

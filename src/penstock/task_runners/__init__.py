@@ -16,6 +16,7 @@ from penstock._engine.effects import Outcome
 from penstock._engine.lanes import Lanes
 from penstock._engine.loops import LoopThread
 from penstock._engine.runs import TaskRun
+from penstock._engine.threads import AbandonedThread, abandoned_threads
 from penstock.exceptions import ConfigurationError
 from penstock.settings import Settings
 
@@ -23,12 +24,14 @@ if TYPE_CHECKING:
     from multiprocessing.context import SpawnContext
 
 __all__ = [
+    "AbandonedThread",
     "ConcurrentTaskRunner",
     "ProcessTaskRunner",
     "RemoteCalls",
     "SequentialTaskRunner",
     "TaskRunner",
     "Workers",
+    "abandoned_threads",
 ]
 
 StartMethod: TypeAlias = Literal["spawn", "forkserver", "fork"]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextvars import Context
+from datetime import UTC, datetime
 from inspect import isawaitable
+from threading import current_thread
 from typing import Any
 
 import anyio
@@ -15,6 +17,12 @@ from penstock._engine.latch import Latch
 from penstock._engine.loops import context_for
 from penstock._engine.runs import Run
 from penstock._engine.runtime import Runtime
+from penstock._engine.threads import (
+    AbandonedThread,
+    abandon,
+    abandoned_threads,
+    has_come_back,
+)
 
 
 def call_as(run: Run, call: Callable[[], object]) -> Outcome:
@@ -56,15 +64,23 @@ def call_in_time(run: Run, call: Callable[[], object], runtime: Runtime) -> Outc
     answers: list[Outcome] = []
     answered = Latch()
     context = context_for(None)
+    names: list[str] = []
 
     def work() -> None:
+        names.append(current_thread().name)
         answers.append(context.run(call_as, run, call))
         answered.set()
+        has_come_back(answered)
 
     runtime.threads.run_soon(work)
     if runtime.clock.wait_for(answered, seconds):
         return answers[0]
-    runtime.log.abandoned(run, seconds)
+    since = datetime.fromtimestamp(runtime.clock.now(), UTC)
+    abandon(answered, AbandonedThread(run.name, "".join(names), since))
+    if answered.is_set():  # in this very moment
+        has_come_back(answered)
+    else:
+        runtime.log.abandoned(run, seconds, len(abandoned_threads()))
     return TimedOut()
 
 

@@ -124,30 +124,51 @@ if __name__ == "__main__":
     assert script.task_states() == {"Completed": 10}
 
 
-def test_no_orphan_is_left_of_a_script_that_was_killed(script: Script) -> None:
+@pytest.mark.parametrize(
+    ("method", "forks"), [("spawn", True), ("fork", True), ("forkserver", False)]
+)
+def test_no_orphan_is_left_of_a_script_that_was_killed(
+    script: Script, method: str, forks: bool
+) -> None:
     """Its workers end though they are busy, and though another child of it holds their pipes."""
     text = f"""{HEAD}
-if __name__ == "__main__":
-    if os.fork() == 0:  # before the workers, and another one after
+@flow(task_runner=ProcessTaskRunner(max_workers=2, start_method="{method}"))
+def lives_on():
+    futures = hang.map(range(2))
+    time.sleep(1)
+    if {forks} and os.fork() == 0:
         time.sleep(600)
         os._exit(0)
-    @flow(task_runner=ProcessTaskRunner(max_workers=2))
-    def forks():
-        futures = hang.map(range(2))
-        time.sleep(2)
-        if os.fork() == 0:
-            time.sleep(600)
-            os._exit(0)
-        print("forked", flush=True)
-        futures.wait()
-    forks()
+    print("ready", flush=True)
+    futures.wait()
+
+if __name__ == "__main__":
+    lives_on()
     """
+    script.environment["PYTHONWARNINGS"] = "ignore::DeprecationWarning"
     process = script.start(text)
     heard = [hear(process) for _ in range(3)]
-    pids = [int(line) for line in heard if line != "forked"]
+    pids = [int(line) for line in heard if line != "ready"]
     assert len(pids) == 2
     assert all(map(is_alive, pids))
     process.kill()
+    until_gone(*pids)
+
+
+def test_a_script_may_end_while_workers_are_busy(script: Script) -> None:
+    """Nobody waits for a flow in a daemon thread, nor for what it has submitted."""
+    text = f"""{HEAD}
+import threading
+
+if __name__ == "__main__":
+    threading.Thread(target=hangs.call_state, daemon=True).start()
+    sys.stdin.readline()
+    """
+    process = script.start(text)
+    pids = [int(hear(process)) for _ in range(2)]
+    result = ended(process)  # which closes its stdin
+    assert result.status == 0
+    assert "Traceback" not in result.errors
     until_gone(*pids)
 
 

@@ -272,3 +272,13 @@ def key_of_run(context: TaskRunContext, _parameters: dict[str, Any]) -> str:
 
 
 RUNNER = ProcessTaskRunner(max_workers=2)
+
+
+@flow(task_runner=RUNNER)
+def pids_below() -> list[int]:
+    return [os.getpid(), pid_of_worker.submit().result()]
+
+
+@task
+def calls_a_flow_with_workers() -> list[int]:
+    return pids_below()

@@ -114,6 +114,16 @@ def test_async_flows_may_use_it_and_their_async_tasks_stay_in_the_loop(run_loop:
     assert pid != os.getpid()
 
 
+def test_flows_that_are_submitted_run_in_this_process_and_their_tasks_in_workers() -> None:
+    """More of them than there are workers: they hold none while they wait."""
+
+    @flow(task_runner=RUNNER)
+    def below(number: int) -> tuple[int, bool]:
+        return os.getpid(), tasks.pid_of_worker.submit(number).result() == os.getpid()
+
+    assert in_flow(lambda: below.map(range(5)).result()) == [(os.getpid(), False)] * 5
+
+
 def test_futures_are_resolved_before_they_are_sent() -> None:
     def body() -> int:
         return square.submit(square.submit(square.submit(2))).result()
@@ -224,6 +234,13 @@ def test_runs_that_the_code_calls_are_recorded_by_its_process_under_the_flow() -
     assert sorted(run.task for run in under_flow) == ["calls_others"] + ["square"] * 3
     assert {run.state.name for run in under_flow} == {"Completed"}
     assert called.state.name == "Completed"
+
+
+def test_a_worker_may_have_workers_which_end_with_it() -> None:
+    inner, innermost = in_flow(lambda: tasks.calls_a_flow_with_workers.submit().result())
+    assert len({os.getpid(), inner, innermost}) == 3
+    runtime_module.close_runtime()
+    until_gone(innermost)
 
 
 def test_temporary_settings_reach_the_workers(tmp_path: Path) -> None:

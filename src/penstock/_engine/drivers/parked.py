@@ -36,7 +36,7 @@ from penstock._engine.lifecycle import missing_upstream
 from penstock._engine.loops import context_for
 from penstock._engine.runs import FlowRun, Run, TaskRun
 from penstock._engine.runtime import Runtime
-from penstock.task_runners import RemoteCalls, Workers
+from penstock.task_runners import Workers
 
 Ticket: TypeAlias = list[Steps]
 """Holds the rules of a run that waits, once."""
@@ -89,8 +89,7 @@ class ParkedRun:
         """See `Driver`: the run ends now, whatever its code does."""
         self._wanted_end = True
         remote = self._workers.remote
-        if remote is not None:
-            assert isinstance(self.run, TaskRun), "flows are called here"
+        if remote is not None and isinstance(self.run, TaskRun):
             remote.stop(self.run)
         if not self._begin(on_worker=False):
             self._resume(self._ticket, Interrupted())
@@ -149,7 +148,7 @@ class ParkedRun:
 
     def _call(self, effect: Invoke | Ask, steps: Steps) -> Outcome | None:
         """Call the user's code; None: the run was cancelled meanwhile, and has ended."""
-        run, context = self.run, self._context
+        run, context, remote = self.run, self._context, self._workers.remote
         # With its arguments, which a run that ends lets go of.
         call = effect.call if type(effect) is Ask else run.call()
         ticket: Ticket = [steps]
@@ -157,8 +156,8 @@ class ParkedRun:
         outcome: Outcome
         if self._must_end() or context is None:
             outcome = Interrupted()
-        elif type(effect) is Invoke and self._workers.remote is not None:
-            outcome = self._call_remotely(self._workers.remote)
+        elif type(effect) is Invoke and remote is not None and isinstance(run, TaskRun):
+            outcome = remote.call(run, self._runtime.settings, lambda: not self._wanted_end)
         elif type(effect) is Ask or run.options.timeout_seconds is None:
             outcome = run_in(context, call_as, run, call)
         else:
@@ -168,10 +167,6 @@ class ParkedRun:
         except IndexError:
             return None
         return outcome
-
-    def _call_remotely(self, remote: RemoteCalls) -> Outcome:
-        assert isinstance(self.run, TaskRun), "flows are called here"
-        return remote.call(self.run, self._runtime.settings, lambda: not self._wanted_end)
 
     def _call_hook(self, effect: CallHook) -> Outcome:
         context = self._context or context_for(None)

@@ -422,7 +422,8 @@ def task(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:  # noq
             with the state that the run would end in; where it gives False there is no retry. Where
             it raises there is none either, and a warning with its traceback is logged.
         timeout_seconds: how long an attempt may take. Async code is cancelled then; sync code
-            runs on a thread of its own and, as no thread can be stopped, is left to itself.
+            runs on a thread of its own and, as no thread can be stopped, is left to itself; only
+            in the processes of a `ProcessTaskRunner` it is ended.
         cache_policy: what the results depend on, such as `INPUTS + TASK_SOURCE`; runs that are
             alike in it take the result of the first one. See `penstock.cache_policies`.
         cache_key_fn: a function of (context, parameters), as a policy of its own; runs with the

@@ -88,9 +88,10 @@ class Likeness(NamedTuple):
 
     function: Callable[..., Any]
     definition: int
-    timeout_seconds: float | None
+    logs_prints: bool
+    says_when_it_begins: bool
     flow_run: bytes | None
-    flow_attempts: int
+    flow_states: int
 
 
 def likeness_of(run: TaskRun) -> Likeness:
@@ -99,7 +100,8 @@ def likeness_of(run: TaskRun) -> Likeness:
     return Likeness(
         split(run.options.fn)[0],
         run.definition.id,
-        run.options.timeout_seconds,
+        run.logs_prints,
+        run.options.timeout_seconds is not None,
         None if flow_run is None else flow_run.run_id,
         0 if flow_run is None else len(flow_run.history),
     )

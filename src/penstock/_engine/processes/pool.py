@@ -27,6 +27,7 @@ from penstock.settings import Settings
 _IDLE_SECONDS = 60.0
 _TEND_SECONDS = 5.0
 _STILLBORN_AT_MOST = 3
+_PAUSE_SECONDS = 30.0
 _GRACE_SECONDS = 5.0
 _GUARD = (
     "What it had to say is on stderr. A script that is not a module needs its flows called below "
@@ -61,6 +62,7 @@ class ProcessPool:
         self._busy: dict[TaskRun, Worker] = {}
         self._numbers = itertools.count(1)
         self._stillborn = 0
+        self._pauses_until = 0.0
         self._is_tended = False
         self._is_closed = False
 
@@ -70,7 +72,7 @@ class ProcessPool:
         Whoever wants the call no more first lets `is_wanted` say so and then calls `stop`: so the
         worker is killed wherever the call has come to.
         """
-        if self._stillborn >= _STILLBORN_AT_MOST:
+        if time.monotonic() < self._pauses_until:
             return outcome_of(WorkerCrashed(f"No worker process comes to life. {_GUARD}."))
         while True:
             try:
@@ -98,13 +100,19 @@ class ProcessPool:
         except WorkerGone as ending:
             if worker.is_ready or worker.was_killed:
                 return None
-            self._stillborn += 1
+            self._count_stillborn()
             message = f"A worker process {ending} before it could take a task. {_GUARD}."
             return outcome_of(WorkerCrashed(message))
         self._stillborn = 0
         if type(outcome) is Error and isinstance(outcome.exception, MemoryError):
             worker.kill()  # what fills its memory is of no use to the next task
         return outcome
+
+    def _count_stillborn(self) -> None:
+        """After several in a row try no more for a while: the next ones would end as they did."""
+        self._stillborn += 1
+        if self._stillborn >= _STILLBORN_AT_MOST:
+            self._pauses_until = time.monotonic() + _PAUSE_SECONDS
 
     def stop(self, run: TaskRun) -> None:
         """Kill the worker that runs this run's code, if any does; from any thread."""
@@ -169,23 +177,27 @@ class ProcessPool:
         """Let workers leave that have been idle for long, and see off those that have left."""
         now = time.monotonic()
         with self._lock:
-            idle, leaving, gone = self._idle, self._leaving, list[Worker]()
-            self._idle, self._leaving = [], []
-            for worker in idle:
-                if not worker.is_fit():
-                    gone.append(worker)
-                elif now - worker.waits_since > _IDLE_SECONDS:
-                    self._dismiss(worker)
-                else:
-                    self._idle.append(worker)
-            for worker in leaving:
-                is_late = now - worker.waits_since > _GRACE_SECONDS
-                (gone if is_late or worker.has_left() else self._leaving).append(worker)
+            speaking = [worker for worker in self._idle if worker.has_mail()]
+            quiet = [worker for worker in self._idle if worker not in speaking]
+            gone = [worker for worker in self._leaving if _is_over(worker, now)]
+            self._leaving = [worker for worker in self._leaving if worker not in gone]
+            self._idle = []
+            for worker in quiet:
+                is_tired = now - worker.waits_since > _IDLE_SECONDS
+                (self._dismiss if is_tired else self._idle.append)(worker)
+        # The handlers of the application are called, and ends are waited for, without the lock.
+        gone += [worker for worker in speaking if not worker.read_mail()]
+        for worker in gone:
+            worker.bury()
+        with self._lock:
+            self._idle += [worker for worker in speaking if worker not in gone]
             self._is_tended = bool(self._idle or self._leaving)
             if self._is_tended:
                 self._host.call_later(_TEND_SECONDS, self._tend)
-        for worker in gone:
-            worker.bury()
+
+
+def _is_over(worker: Worker, now: float) -> bool:
+    return worker.has_left() or now - worker.waits_since > _GRACE_SECONDS
 
 
 def _levels() -> dict[str, int]:

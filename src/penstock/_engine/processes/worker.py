@@ -22,7 +22,6 @@ from penstock._engine.effects import Outcome, TimedOut
 from penstock._engine.processes.messages import (
     BEGUN,
     LOGGED,
-    READY,
     STOP,
     Likeness,
     Terms,
@@ -38,6 +37,7 @@ from penstock.exceptions import WorkerCrashed
 _TICK_SECONDS = 1.0
 _LOOK_SECONDS = 0.05
 _GRACE_SECONDS = 5.0
+_SLOW_START_SECONDS = 30.0
 _log = logging.getLogger("penstock.engine")
 
 
@@ -115,8 +115,16 @@ class Worker:
         return decode_outcome(answer, run)
 
     def _expect_ready(self) -> None:
-        if not self.is_ready:
-            self.is_ready = self._receive(None) == READY
+        if self.is_ready:
+            return
+        if self._receive(time.monotonic() + _SLOW_START_SECONDS) is None:
+            _log.warning(
+                "A worker process is not ready after %d seconds. Does it import a script that runs "
+                "something, and not below `if __name__ == '__main__':`?",
+                _SLOW_START_SECONDS,
+            )
+            self._receive(None)
+        self.is_ready = True
 
     def _answer(self, timeout_seconds: float | None) -> bytes | None:
         """The answer to a job; None: its time was up."""
@@ -142,8 +150,12 @@ class Worker:
             if not self._process.is_alive():
                 raise EOFError
 
-    def is_fit(self) -> bool:
-        """Whether it can take a job; lets the log records be handled that came after the last."""
+    def has_mail(self) -> bool:
+        """Whether it has said something since its last job, or has ended."""
+        return self._has_mail(0.0)
+
+    def read_mail(self) -> bool:
+        """Have the log records handled that came after its last job; False: it has ended."""
         try:
             while self._has_mail(0.0):
                 message = self._connection.recv_bytes()
@@ -173,6 +185,8 @@ class Worker:
         if not self._ends_within(grace_seconds):
             self._process.kill()
             self._ends_within(_GRACE_SECONDS)
+        if self._process.exitcode == 0:  # else the last message may be half a one
+            self.read_mail()
         self._connection.close()
         return _in_words(self._process.exitcode)
 

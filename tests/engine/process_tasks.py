@@ -183,6 +183,11 @@ def talk(words: str) -> None:
 
 
 @task
+def log_later() -> None:
+    threading.Timer(0.1, logging.getLogger("application").warning, ["later"]).start()
+
+
+@task
 def print_words(words: str) -> None:
     print("printed", words)
 

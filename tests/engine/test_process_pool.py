@@ -476,6 +476,55 @@ def _waited(future: TaskFuture[Any]) -> TaskFuture[Any]:
     return future
 
 
+def test_copies_of_a_task_keep_their_options_apart_in_one_worker(
+    caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """One logs its prints, and one has a timeout."""
+    caplog.set_level(logging.INFO)
+    logged = tasks.print_words.with_options(log_prints=True)
+    in_time = tasks.print_words.with_options(timeout_seconds=30)
+
+    def body() -> None:
+        for number in range(2):
+            tasks.print_words.submit(f"plainly {number}").wait()
+            logged.submit(f"to the log {number}").wait()
+            in_time.submit(f"in time {number}").wait()
+
+    in_flow(body, ProcessTaskRunner(max_workers=1))
+    printed = [message for message in caplog.messages if message.startswith("printed")]
+    assert printed == ["printed to the log 0", "printed to the log 1"]
+    assert capfd.readouterr().out.splitlines() == [
+        f"printed {how} {number}" for number in range(2) for how in ("plainly", "in time")
+    ]
+
+
+def test_what_a_worker_logs_between_its_tasks_is_heard(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from penstock._engine.processes import pool
+
+    monkeypatch.setattr(pool, "_TEND_SECONDS", 0.02)
+
+    def body() -> None:
+        tasks.log_later.submit().wait()
+        ends_at = time.monotonic() + PATIENCE_SECONDS
+        while "later" not in caplog.messages:
+            assert time.monotonic() < ends_at, "nobody has heard it"
+            time.sleep(0.005)
+
+    in_flow(body)
+
+
+def test_a_worker_that_takes_long_to_start_is_told_of(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from penstock._engine.processes import worker
+
+    monkeypatch.setattr(worker, "_SLOW_START_SECONDS", 0)
+    assert in_flow(lambda: square.submit(3).result()) == 9
+    assert "A worker process is not ready after 0 seconds" in caplog.text
+
+
 def test_prints_are_logged_where_the_flow_wants_it(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
 

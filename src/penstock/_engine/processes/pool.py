@@ -191,6 +191,8 @@ class ProcessPool:
             worker.bury()
         with self._lock:
             self._idle += [worker for worker in speaking if worker not in gone]
+            for worker in self._idle if self._is_closed else ():  # meanwhile
+                worker.dismiss()
             self._is_tended = bool(self._idle or self._leaving)
             if self._is_tended:
                 self._host.call_later(_TEND_SECONDS, self._tend)

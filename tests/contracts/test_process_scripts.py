@@ -76,6 +76,29 @@ if __name__ == "__main__":
     assert script.task_states() == {"Completed": 5}
 
 
+def test_what_a_worker_calls_is_the_script_s_own_task(script: Script) -> None:
+    """Though the worker has imported the script under another name."""
+    text = f"""{HEAD}
+@task
+def twice(number):
+    return square(number) + square.submit(number).result()
+
+@flow(task_runner=ProcessTaskRunner(max_workers=1))
+def both():
+    return square.submit(2).result() + twice.submit(2).result()
+
+if __name__ == "__main__":
+    print(both())
+    """
+    result = script.run(text)
+    result.check()
+    assert result.output == "12\n"
+    assert script.rows("SELECT name, count(*) FROM definition GROUP BY name ORDER BY name") == [
+        ("both", 1), ("square", 1), ("twice", 1)
+    ]  # fmt: skip
+    assert script.task_states() == {"Completed": 4}
+
+
 def test_a_script_that_is_not_guarded_is_told_so_and_runs_its_flow_once(script: Script) -> None:
     """Its workers do not start workers of their own, and it does not hang."""
     result = script.run(f"{HEAD}\nsquares()")

@@ -237,7 +237,9 @@ class Decorated(Generic[P, R]):
         tags = tag_tuple(given("tags"), owner)
         self._given["tags"] = tags  # an iterator can be read but once
         self.fn = fn
-        self.key = f"{fn.__module__}.{getattr(fn, '__qualname__', type(fn).__qualname__)}"
+        # A script is `__main__`, also in the processes that import it as `__mp_main__`.
+        module = fn.__module__.replace("__mp_main__", "__main__")
+        self.key = f"{module}.{getattr(fn, '__qualname__', type(fn).__qualname__)}"
         self.name = name_or_default(given("name"), default_name, owner)
         description = text_or_none(given("description"), "description", owner)
         self.description = description or _docstring(fn)

@@ -10,9 +10,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 from penstock import TaskFuture, flow, history, task
@@ -393,6 +395,44 @@ def test_cancelling_kills_the_worker_at_once(tmp_path: Path) -> None:
     assert (state.name, after) == ("Cancelled", 9)
     with pytest.raises(RunCancelled):
         state.result()
+
+
+def test_cancelling_a_task_of_the_loop_kills_the_worker_that_it_waits_for(
+    run_loop: RunLoop, tmp_path: Path
+) -> None:
+    async def cancel_when_it_runs(scope: anyio.CancelScope) -> None:
+        while not (tmp_path / "pid").exists():  # noqa: ASYNC110  # another process makes it
+            await anyio.sleep(0.005)
+        scope.cancel()
+
+    @flow(task_runner=RUNNER)
+    async def waits() -> str:
+        async with anyio.create_task_group() as group:
+            group.start_soon(cancel_when_it_runs, group.cancel_scope)
+            await tasks.report_and_hang.run_async(tmp_path)
+        return "done"
+
+    async def main() -> str:
+        with anyio.fail_after(PATIENCE_SECONDS):
+            return await waits()
+
+    assert run_loop(main) == "done"
+    until_gone(pid_in(tmp_path))
+    (run,) = history.task_runs()
+    assert run.state.name == "Cancelled"
+
+
+def test_flows_of_many_threads_share_the_workers() -> None:
+    """And each gets its own results, in their order."""
+
+    def squares_from(first: int) -> list[int]:
+        values: list[int] = in_flow(lambda: square.map(range(first, first + 25)).result())
+        return values
+
+    starts = range(0, 400, 100)
+    with ThreadPoolExecutor(4) as pool:
+        for first, squares in zip(starts, pool.map(squares_from, starts), strict=True):
+            assert squares == [number * number for number in range(first, first + 25)]
 
 
 def test_runs_can_be_cancelled_at_any_moment() -> None:

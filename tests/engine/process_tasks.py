@@ -12,8 +12,8 @@ import time
 from pathlib import Path
 from typing import Any, NoReturn
 
-from penstock import flow, get_run_logger, task
-from penstock.context import TaskRunContext
+from penstock import flow, get_run_logger, runtime, task
+from penstock.context import TaskRunContext, get_run_context
 from penstock.states import Completed, State
 from penstock.task_runners import ProcessTaskRunner
 
@@ -195,23 +195,25 @@ def print_words(words: str) -> None:
 @task(tags=["heavy"], retries=1)
 def look_around(folder: Path) -> dict[str, object]:
     """What the code can know of its run, in its second attempt."""
-    from penstock._engine.current import current_run
-
     if not (folder / "tried").exists():
         (folder / "tried").touch()
         raise ValueError("once more")
-    run = current_run.get()
-    assert run is not None and run.flow_run is not None
+    task_run, flow_run = runtime.task_run, runtime.flow_run
+    context = get_run_context()
+    assert isinstance(context, TaskRunContext)
     return {
-        "id": run.id,
-        "name": run.name,
-        "tags": run.tags,
-        "run_count": run.run_count,
-        "task": run.definition.name,
-        "flow id": run.flow_run.id,
-        "flow name": run.flow_run.name,
-        "flow": run.flow_run.definition.name,
-        "root": None if run.flow_run.flow_run is None else run.flow_run.flow_run.id,
+        "id": task_run.id,
+        "name": task_run.name,
+        "tags": task_run.tags,
+        "run_count": task_run.run_count,
+        "parameters": task_run.parameters,
+        "task": context.task.name,
+        "context": context.task_run.id,
+        "flow id": flow_run.id,
+        "flow name": flow_run.name,
+        "flow": flow_run.flow_name,
+        "start": flow_run.start_time,
+        "root": flow_run.root_flow_run_id,
     }
 
 
@@ -241,11 +243,6 @@ class Scale:
     @task
     def times(self, number: int) -> int:
         return self.factor * number
-
-    @classmethod
-    @task
-    def kind(cls, number: int) -> str:
-        return f"{cls.__name__}{number}"
 
     @staticmethod
     @task

@@ -149,13 +149,12 @@ def test_a_state_made_by_hand_decides_how_the_run_ends() -> None:
 
 
 def test_tasks_are_found_by_name_however_they_were_made() -> None:
-    """Methods of instances and classes, copies with options, functions that have no decorator."""
+    """Methods, copies with other options, functions that have no decorator."""
 
     def body() -> list[object]:
         partial = task(name="partial")(functools.partial(tasks.plain, 7))
         futures: list[TaskFuture[Any]] = [
             tasks.Scale(3).times.submit(4),
-            tasks.Scale.kind.submit(1),
             tasks.Scale.negative.submit(5),
             square.with_options(name="other").submit(5),
             tasks.made_of_plain.submit(1),
@@ -163,7 +162,7 @@ def test_tasks_are_found_by_name_however_they_were_made() -> None:
         ]
         return [future.result(PATIENCE_SECONDS) for future in futures]
 
-    assert in_flow(body) == [12, "Scale1", -5, 25, 2, 8]
+    assert in_flow(body) == [12, -5, 25, 2, 8]
 
 
 def test_many_runs_among_which_some_kill_their_process() -> None:
@@ -218,10 +217,13 @@ def test_the_code_can_know_of_its_run(tmp_path: Path) -> None:
         "name": history.task_runs(task="look_around")[0].name,
         "tags": frozenset({"heavy"}),
         "run_count": 2,
+        "parameters": {"folder": tmp_path},
         "task": "look_around",
+        "context": future.task_run_id,
         "flow id": calling.id,
         "flow name": calling.name,
         "flow": "calling",
+        "start": calling.states[1].timestamp,
         "root": root.id,
     }
 

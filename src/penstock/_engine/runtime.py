@@ -347,6 +347,7 @@ def runtime_of_process() -> Runtime:
 
     Raises:
         ConfigurationError: a setting has an impossible value.
+        UsageError: a worker process imports a script that runs something.
         StoreError: the database cannot be used.
     """
     with _process.lock:

@@ -162,7 +162,7 @@ def lives_on():
     if {forks} and os.fork() == 0:
         time.sleep(600)
         os._exit(0)
-    print("ready", flush=True)
+    os.write(1, b"ready\\n")  # unbuffered, as a worker may be forked meanwhile
     futures.wait()
 
 if __name__ == "__main__":

@@ -35,8 +35,8 @@ def _submit_all_by_hand(count: int, writer: floor.Writer, pool: ProcessPoolExecu
 class ProcessPool(Case):
     name = "process-pool"
     what = "a sync flow submits a sync task to two worker processes"
-    count = 5_000
-    quick_count = 1_000
+    count = 20_000
+    quick_count = 2_000
 
     def penstock(self, count: int, /) -> Sample:
         submit_all(_WARM_UP_TASKS)

@@ -185,7 +185,7 @@ class Flow(_FlowBase[P, R]):
     def __get__(self, instance: object, owner: type, /) -> Flow[P, R]: ...
     def __get__(self, instance: object, owner: type, /) -> Flow[..., Any]:
         """The flow as a method of `instance`."""
-        return self if instance is None else self._bound_to(instance)
+        return self._as_attribute(instance, owner)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run here, in this thread, and return the value.
@@ -270,7 +270,7 @@ class AsyncFlow(_FlowBase[P, R]):
     def __get__(self, instance: object, owner: type, /) -> AsyncFlow[P, R]: ...
     def __get__(self, instance: object, owner: type, /) -> AsyncFlow[..., Any]:
         """The flow as a method of `instance`."""
-        return self if instance is None else self._bound_to(instance)
+        return self._as_attribute(instance, owner)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
         """Run in this task of the event loop: `await` it for the value.
@@ -459,8 +459,9 @@ def flow(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:  # noq
     """
     if fn is None:
         return functools.partial(flow, **options) if options else flow
-    kind: Any = AsyncFlow if is_coroutine_function(function_or_refuse(fn, "flow")) else Flow
-    return kind(fn, **options)
+    function = function_or_refuse(fn, "flow")
+    kind: Any = AsyncFlow if is_coroutine_function(function) else Flow
+    return kind(function, **options).decorating(fn)
 
 
 def cancel_flow_run(flow_run_id: UUID | str) -> bool:

@@ -208,7 +208,7 @@ class Task(_TaskBase[P, R]):
     def __get__(self, instance: object, owner: type, /) -> Task[P, R]: ...
     def __get__(self, instance: object, owner: type, /) -> Task[..., Any]:
         """The task as a method of `instance`."""
-        return self if instance is None else self._bound_to(instance)
+        return self._as_attribute(instance, owner)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run here, in this thread, and return the value.
@@ -276,7 +276,7 @@ class AsyncTask(_TaskBase[P, R]):
     def __get__(self, instance: object, owner: type, /) -> AsyncTask[P, R]: ...
     def __get__(self, instance: object, owner: type, /) -> AsyncTask[..., Any]:
         """The task as a method of `instance`."""
-        return self if instance is None else self._bound_to(instance)
+        return self._as_attribute(instance, owner)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
         """Run in this task of the event loop: `await` it for the value.
@@ -448,5 +448,6 @@ def task(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:  # noq
     """
     if fn is None:
         return functools.partial(task, **options) if options else task
-    kind: Any = AsyncTask if is_coroutine_function(function_or_refuse(fn, "task")) else Task
-    return kind(fn, **options)
+    function = function_or_refuse(fn, "task")
+    kind: Any = AsyncTask if is_coroutine_function(function) else Task
+    return kind(function, **options).decorating(fn)

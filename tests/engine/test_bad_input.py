@@ -170,7 +170,7 @@ def test_what_cannot_be_decorated_is_refused() -> None:
         (generates, "is a generator; return a list"),
         (generates_too, "is a generator; return a list"),
         (reserved, "cannot be called return_state"),
-        (staticmethod(function), "goes below @staticmethod"),
+        (staticmethod(generates), "'generates' is a generator"),
     ]:
         with pytest.raises(ConfigurationError, match=message):
             anything(thing)

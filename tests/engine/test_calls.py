@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 import time
 from typing import Any, cast
@@ -317,6 +318,25 @@ class Account:
     def fee(amount: int) -> int:
         return amount // 10
 
+    @task(retries=1)
+    @staticmethod
+    def bonus(amount: int) -> int:
+        return amount // 5
+
+    @task
+    @classmethod
+    def opened(cls, amount: int) -> tuple[str, int]:
+        return cls.__name__, amount
+
+    @flow
+    @classmethod
+    async def opened_later(cls, amount: int) -> tuple[str, int]:
+        return cls.__name__, amount
+
+
+class Savings(Account):
+    """Inherits all of them."""
+
 
 def test_methods_are_tasks_and_flows(run_loop: RunLoop) -> None:
     account = Account(5)
@@ -326,6 +346,25 @@ def test_methods_are_tasks_and_flows(run_loop: RunLoop) -> None:
     assert Account.fee(50) == Account.fee.submit(50).result() == 5
     assert isinstance(Account.after, Task)
     assert isinstance(Account.after_async, AsyncTask)
+
+
+def test_class_methods_and_static_methods_are_tasks_and_flows() -> None:
+    assert Account.bonus(50) == Account(1).bonus.submit(50).result() == 10
+    assert Account.opened(1) == Account(9).opened(1) == ("Account", 1)
+    assert Savings.opened.map([1, 2]).result() == [("Savings", 1), ("Savings", 2)]
+    assert Savings(9).opened.with_options(name="other").submit(3).result() == ("Savings", 3)
+    assert Savings.opened_later.run_sync(4) == ("Savings", 4)
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 13), reason="@classmethod hides what is below it")
+def test_the_decorator_may_stand_below_classmethod_up_to_python_3_12() -> None:
+    class Old:
+        @classmethod
+        @task
+        def name(cls, times: int) -> str:
+            return cls.__name__ * times
+
+    assert Old.name(1) == Old().name.submit(1).result() == "Old"
 
 
 # States

@@ -225,6 +225,8 @@ def methods(machine: Machine, bigger: BiggerMachine) -> None:
     assert_type(machine.help(1), str)
     assert_type(bigger.help.submit(1), TaskFuture[str])
     assert_type(Machine.start.run_sync(1), str)
+    assert_type(Machine.tell.submit(1), TaskFuture[str])
+    assert_type(machine.tell(1), str)
     machine.work("1")  # type: ignore[arg-type]
     machine.work()  # type: ignore[call-arg]
     Machine.work(1)  # type: ignore[call-arg, arg-type]

@@ -167,14 +167,19 @@ class Machine:
     def run(self, x: int) -> str:
         return str(x)
 
-    @classmethod
     @task
+    @classmethod
     def make(cls, x: int) -> str:
         return str(x)
 
     @staticmethod
     @task
     def help(x: int) -> str:
+        return str(x)
+
+    @task(retries=1)
+    @staticmethod
+    def tell(x: int) -> str:
         return str(x)
 
     @classmethod

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar, Generic, ParamSpec, Self, TypedDict, cast
+from typing import Any, ClassVar, Final, Generic, ParamSpec, Self, TypedDict, cast
 
 from typing_extensions import TypeVar
 
@@ -102,9 +102,8 @@ def function_or_refuse(fn: object, decorator: str) -> Callable[..., Any]:
         ConfigurationError: it is no function, or a generator function.
     """
     if isinstance(fn, classmethod | staticmethod):
-        raise ConfigurationError(
-            f"@{decorator} goes below @staticmethod or @classmethod: write those first."
-        )
+        method = cast("classmethod[Any, ..., Any] | staticmethod[..., Any]", fn)
+        return function_or_refuse(method.__func__, decorator)
     if not callable(fn) or isinstance(fn, type):
         raise ConfigurationError(
             f"@{decorator} takes a function, not {fn!r}. Options are given by keyword: "
@@ -161,6 +160,9 @@ def _hint(name: str, options: Collection[str]) -> str:
     return f"did you mean {near[0]}?" if near else f"there are {', '.join(options)}"
 
 
+_METHODS: Final = (classmethod, staticmethod)
+
+
 class CommonOptions(TypedDict, total=False):
     """The options that both decorators take; `flow` and `task` say what they mean."""
 
@@ -212,6 +214,8 @@ class Decorated(Generic[P, R]):
     hooks: Hooks | None
     make_name: MakeName | None
     _given: dict[str, Any]
+    _method: type | None = None
+    """`classmethod` or `staticmethod`, where that is what was decorated."""
 
     def __new__(cls, *_args: Any, **options: Any) -> Self:
         """Keep the options as they were given, whoever reads them, for a copy with others."""
@@ -299,6 +303,19 @@ class Decorated(Generic[P, R]):
         self._given = {**self._given, argument: getattr(self.hooks, argument)}
         return hook
 
+    def decorating(self, decorated: object) -> Self:
+        """The same, where the decorator stands above `@classmethod` or `@staticmethod`."""
+        self._method = next((kind for kind in _METHODS if isinstance(decorated, kind)), None)
+        return self
+
+    def _as_attribute(self, instance: object, owner: type) -> Self:
+        """What it is as an attribute of a class or an instance."""
+        if self._method is classmethod:
+            return self._bound_to(owner)
+        return (
+            self if instance is None or self._method is staticmethod else self._bound_to(instance)
+        )
+
     def _bound_to(self, instance: object) -> Self:
         bound = self._duplicate()
         bound.fn = self.fn.__get__(instance)
@@ -308,7 +325,9 @@ class Decorated(Generic[P, R]):
     def _with_changed(self, changed: Mapping[str, Any]) -> Self:
         """A copy with other options, checked as the decorator checks them."""
         make = cast("Callable[..., Self]", type(self))
-        return make(self.fn, **{**self._given, **changed})
+        made = make(self.fn, **{**self._given, **changed})
+        made._method = self._method
+        return made
 
     def _duplicate(self) -> Self:
         # copy.copy() would give back the original, as it pickles by name.

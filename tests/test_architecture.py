@@ -31,7 +31,7 @@ LAYERS: Layers = (
     ("__init__",),
     ("_engine.processes.serving",),
     ("flows", "tasks", "tagging"),
-    ("_engine.submitting", "_engine.definitions"),
+    ("_engine.verbs", "_engine.definitions"),
     ("history", "waiting", "streams", "futures", "logging", "context", "runtime", "concurrency"),
     ("_engine.mapping", "_engine.signature", "_engine.arrivals"),
     (

@@ -16,7 +16,6 @@ from typing import (
     Self,
     TypeAlias,
     Unpack,
-    cast,
     overload,
 )
 from uuid import UUID
@@ -34,13 +33,13 @@ from penstock._engine.definitions import (
 )
 from penstock._engine.drivers.in_loop import drive_async
 from penstock._engine.drivers.in_thread import drive_sync
-from penstock._engine.drivers.starting import run_on_engine_loop, run_on_worker
+from penstock._engine.drivers.starting import run_on_engine_loop
 from penstock._engine.names import MakeName, name_maker
 from penstock._engine.runs import FlowRun
 from penstock._engine.runtime import get_runtime, no_new_runtime
 from penstock._engine.sketches import Sketch
-from penstock._engine.submitting import Submittable
-from penstock.exceptions import ConfigurationError, UsageError
+from penstock._engine.verbs import AsyncVerbs, SyncVerbs, Verbs
+from penstock.exceptions import ConfigurationError
 from penstock.hooks import Hook, HookFunction, Hooks, with_hooks
 from penstock.pictures import Picture
 from penstock.records import RunKind
@@ -71,7 +70,7 @@ class FlowArguments(CommonOptions, total=False):
     on_crashed: Sequence[Hook] | None
 
 
-class _FlowBase(Submittable[P, R]):
+class _FlowBase(Verbs[P, R]):
     """What sync and async flows have in common."""
 
     _option_names: ClassVar[Collection[str]] = FlowArguments.__annotations__
@@ -145,7 +144,7 @@ class _FlowBase(Submittable[P, R]):
     def _new_run(
         self, args: Sequence[Any], kwargs: dict[str, Any], *, passes: bool = False
     ) -> FlowRun:
-        """See `Submittable`."""
+        """See `Verbs`."""
         first = self._awaited_by(kwargs)
         self._signature.check(args, kwargs)
         run = FlowRun(self, current_run.get(), args, kwargs, passes)
@@ -155,7 +154,7 @@ class _FlowBase(Submittable[P, R]):
         return run
 
 
-class Flow(_FlowBase[P, R]):
+class Flow(_FlowBase[P, R], SyncVerbs[P, R]):
     """A flow of a sync function; made by `@flow`.
 
     Attributes:
@@ -187,50 +186,6 @@ class Flow(_FlowBase[P, R]):
         """The flow as a method of `instance`."""
         return self._as_attribute(instance, owner)
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run here, in this thread, and return the value.
-
-        `return_state=True` returns the `State[R]` instead, whether it completed or not; see
-        `call_state` for the same with exact types.
-
-        Raises:
-            ParameterError: the arguments do not fit the signature or the annotations.
-            RunFailed: tasks failed whose states decide, as the function returned None or futures.
-            BaseException: what the function raised, after the retries.
-        """
-        runtime = get_runtime()
-        return_state = kwargs and kwargs.pop("return_state", False)
-        run = self._new_run(args, kwargs)
-        drive_sync(run, runtime)
-        return cast("R", run.state if return_state else run.result())
-
-    def call_state(self, *args: P.args, **kwargs: P.kwargs) -> State[R]:
-        """Run here, and return the final state.
-
-        What the function raised is in the state and not raised, and so is a `ParameterError` of
-        arguments that do not fit the annotations.
-
-        Raises:
-            ParameterError: the function does not take such arguments.
-        """
-        runtime = get_runtime()
-        run = self._new_run(args, kwargs)
-        drive_sync(run, runtime)
-        return run.state
-
-    async def run_async(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run on a thread of its own while the event loop goes on; see `__call__`."""
-        return_state = kwargs.pop("return_state", False)
-        run = self._new_run(args, kwargs)
-        await run_on_worker(run, get_runtime())
-        return cast("R", run.state if return_state else run.result())
-
-    async def run_async_state(self, *args: P.args, **kwargs: P.kwargs) -> State[R]:
-        """Run on a thread of its own while the event loop goes on; the final state."""
-        run = self._new_run(args, kwargs)
-        await run_on_worker(run, get_runtime())
-        return run.state
-
     def visualize(self, *args: P.args, **kwargs: P.kwargs) -> Picture:
         """A picture of the tasks that a call would run, and of whose results they would take.
 
@@ -247,7 +202,7 @@ class Flow(_FlowBase[P, R]):
         return sketch.picture()
 
 
-class AsyncFlow(_FlowBase[P, R]):
+class AsyncFlow(_FlowBase[P, R], AsyncVerbs[P, R]):
     """A flow of an async function; made by `@flow`. Its attributes are those of `Flow`."""
 
     @overload  # below @classmethod; only a callable tells mypy what its first parameter is
@@ -272,57 +227,6 @@ class AsyncFlow(_FlowBase[P, R]):
         """The flow as a method of `instance`."""
         return self._as_attribute(instance, owner)
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
-        """Run in this task of the event loop: `await` it for the value.
-
-        `return_state=True` gives the `State[R]` instead; see `call_state` for exact types.
-
-        Raises:
-            UsageError: called from a sync flow or task, where nobody could await it.
-            ParameterError: the arguments do not fit the signature or the annotations.
-            BaseException: what the function raised, after the retries.
-        """
-        self._refuse_sync_code()
-        if kwargs and kwargs.pop("return_state", False):
-            return cast("Coroutine[Any, Any, R]", self.call_state(*args, **kwargs))
-        return self._value(args, kwargs)
-
-    async def _value(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
-        run = self._new_run(args, kwargs)
-        await drive_async(run, get_runtime())
-        return cast("R", run.result())
-
-    async def call_state(self, *args: P.args, **kwargs: P.kwargs) -> State[R]:
-        """Run in this task of the event loop; the final state.
-
-        What the function raised is in the state and not raised, and so is a `ParameterError` of
-        arguments that do not fit the annotations.
-
-        Raises:
-            ParameterError: the function does not take such arguments.
-        """
-        run = self._new_run(args, kwargs)
-        await drive_async(run, get_runtime())
-        return run.state
-
-    def run_sync(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run in the engine's own event loop and wait for the value; for scripts and notebooks.
-
-        Raises:
-            WouldDeadlock: called from code that runs in that very loop.
-            BaseException: what the function raised, after the retries.
-        """
-        return_state = kwargs.pop("return_state", False)
-        run = self._new_run(args, kwargs)
-        run_on_engine_loop(run, get_runtime())
-        return cast("R", run.state if return_state else run.result())
-
-    def run_sync_state(self, *args: P.args, **kwargs: P.kwargs) -> State[R]:
-        """Run in the engine's own event loop and wait for the final state; see `run_sync`."""
-        run = self._new_run(args, kwargs)
-        run_on_engine_loop(run, get_runtime())
-        return run.state
-
     async def visualize(self, *args: P.args, **kwargs: P.kwargs) -> Picture:
         """A picture of the tasks that a call would run, and of whose results they would take.
 
@@ -342,14 +246,6 @@ class AsyncFlow(_FlowBase[P, R]):
         with self._sketched(args, kwargs) as (run, sketch):
             run_on_engine_loop(run, get_runtime())
         return sketch.picture()
-
-    def _refuse_sync_code(self) -> None:
-        run = current_run.get()
-        if run is not None and not run.options.is_async:
-            raise UsageError(
-                f"The async flow {self.name!r} was called from sync code, where it cannot be "
-                f"awaited. Use {function_name(self.fn)}.run_sync(...)."
-            )
 
 
 class FlowDecorator(Protocol):

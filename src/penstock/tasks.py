@@ -17,7 +17,6 @@ from typing import (
     Self,
     TypeAlias,
     Unpack,
-    cast,
     overload,
 )
 
@@ -33,20 +32,16 @@ from penstock._engine.definitions import (
     is_coroutine_function,
     seconds_or_none,
 )
-from penstock._engine.drivers.in_loop import drive_async
-from penstock._engine.drivers.in_thread import drive_sync
-from penstock._engine.drivers.starting import run_on_engine_loop, run_on_worker
-from penstock._engine.loops import current_port
 from penstock._engine.mapping import unmapped
 from penstock._engine.names import MakeName, name_maker
 from penstock._engine.runs import TaskRun
 from penstock._engine.runtime import get_runtime
-from penstock._engine.submitting import Submittable
+from penstock._engine.verbs import AsyncVerbs, SyncVerbs, Verbs
 from penstock.cache_explanations import CacheExplanation
 from penstock.cache_policies import CacheKey, CachePolicy, name_of_self, policy_of_options
 from penstock.caching import CacheKeyFunction, task_input_hash
 from penstock.context import TaskRunContext
-from penstock.exceptions import ConfigurationError, UsageError
+from penstock.exceptions import ConfigurationError
 from penstock.records import RunKind
 from penstock.retries import RetryDelays, RetryOn, RetryPolicy, exponential_backoff, with_condition
 from penstock.serializers import Serializer
@@ -80,7 +75,7 @@ class TaskArguments(CommonOptions, total=False):
 _CACHING: Final[TaskArguments] = {"cache_policy": None, "cache_key_fn": None}
 
 
-class _TaskBase(Submittable[P, R]):
+class _TaskBase(Verbs[P, R]):
     """What sync and async tasks have in common."""
 
     _option_names: ClassVar[Collection[str]] = TaskArguments.__annotations__
@@ -169,7 +164,7 @@ class _TaskBase(Submittable[P, R]):
     def _new_run(
         self, args: Sequence[Any], kwargs: dict[str, Any], *, passes: bool = False
     ) -> TaskRun:
-        """See `Submittable`."""
+        """See `Verbs`."""
         first = self._awaited_by(kwargs)
         self._signature.check(args, kwargs)
         run = TaskRun(self, current_run.get(), args, kwargs, passes)
@@ -178,7 +173,7 @@ class _TaskBase(Submittable[P, R]):
         return run
 
 
-class Task(_TaskBase[P, R]):
+class Task(_TaskBase[P, R], SyncVerbs[P, R]):
     """A task of a sync function; made by `@task`.
 
     Attributes:
@@ -210,50 +205,8 @@ class Task(_TaskBase[P, R]):
         """The task as a method of `instance`."""
         return self._as_attribute(instance, owner)
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run here, in this thread, and return the value.
 
-        `return_state=True` returns the `State[R]` instead, whether it completed or not; see
-        `call_state` for the same with exact types.
-
-        Raises:
-            ParameterError: the function does not take such arguments.
-            BaseException: what the function raised, after the retries.
-        """
-        runtime = get_runtime()
-        return_state = kwargs and kwargs.pop("return_state", False)
-        run = self._new_run(args, kwargs)
-        drive_sync(run, runtime)
-        return cast("R", run.state if return_state else run.result())
-
-    def call_state(self, *args: P.args, **kwargs: P.kwargs) -> State[R]:
-        """Run here, and return the final state.
-
-        What the function raised is in the state, and not raised.
-
-        Raises:
-            ParameterError: the function does not take such arguments.
-        """
-        runtime = get_runtime()
-        run = self._new_run(args, kwargs)
-        drive_sync(run, runtime)
-        return run.state
-
-    async def run_async(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run on a worker thread while the event loop goes on; see `__call__`."""
-        return_state = kwargs.pop("return_state", False)
-        run = self._new_run(args, kwargs)
-        await run_on_worker(run, get_runtime())
-        return cast("R", run.state if return_state else run.result())
-
-    async def run_async_state(self, *args: P.args, **kwargs: P.kwargs) -> State[R]:
-        """Run on a worker thread while the event loop goes on; the final state."""
-        run = self._new_run(args, kwargs)
-        await run_on_worker(run, get_runtime())
-        return run.state
-
-
-class AsyncTask(_TaskBase[P, R]):
+class AsyncTask(_TaskBase[P, R], AsyncVerbs[P, R]):
     """A task of an async function; made by `@task`. Its attributes are those of `Task`."""
 
     @overload  # below @classmethod; only a callable tells mypy what its first parameter is
@@ -277,64 +230,6 @@ class AsyncTask(_TaskBase[P, R]):
     def __get__(self, instance: object, owner: type, /) -> AsyncTask[..., Any]:
         """The task as a method of `instance`."""
         return self._as_attribute(instance, owner)
-
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
-        """Run in this task of the event loop: `await` it for the value.
-
-        `return_state=True` gives the `State[R]` instead; see `call_state` for exact types.
-
-        Raises:
-            UsageError: called from sync code, where nobody could await it.
-            BaseException: what the function raised, after the retries.
-        """
-        self._refuse_sync_code()
-        if kwargs and kwargs.pop("return_state", False):
-            return cast("Coroutine[Any, Any, R]", self.call_state(*args, **kwargs))
-        return self._value(args, kwargs)
-
-    async def _value(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
-        run = self._new_run(args, kwargs)
-        await drive_async(run, get_runtime())
-        return cast("R", run.result())
-
-    async def call_state(self, *args: P.args, **kwargs: P.kwargs) -> State[R]:
-        """Run in this task of the event loop; the final state.
-
-        What the function raised is in the state, and not raised.
-
-        Raises:
-            ParameterError: the function does not take such arguments.
-        """
-        run = self._new_run(args, kwargs)
-        await drive_async(run, get_runtime())
-        return run.state
-
-    def run_sync(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run in the engine's own event loop and wait for the value; for sync code.
-
-        Raises:
-            WouldDeadlock: called from code that runs in that very loop.
-            BaseException: what the function raised, after the retries.
-        """
-        return_state = kwargs.pop("return_state", False)
-        run = self._new_run(args, kwargs)
-        run_on_engine_loop(run, get_runtime())
-        return cast("R", run.state if return_state else run.result())
-
-    def run_sync_state(self, *args: P.args, **kwargs: P.kwargs) -> State[R]:
-        """Run in the engine's own event loop and wait for the final state; see `run_sync`."""
-        run = self._new_run(args, kwargs)
-        run_on_engine_loop(run, get_runtime())
-        return run.state
-
-    def _refuse_sync_code(self) -> None:
-        run = current_run.get()
-        if (run is not None and not run.options.is_async) or current_port() is None:
-            raise UsageError(
-                f"The async task {self.name!r} was called from sync code, where it cannot be "
-                f"awaited. Use {self.name}.run_sync(...) to wait for it, or "
-                f"{self.name}.submit(...) to run it beside this code."
-            )
 
 
 class TaskDecorator(Protocol):

@@ -1,0 +1,250 @@
+"""The verbs: what runs a flow or a task, here, in a loop, or beside the code that asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine, Iterable, Sequence
+from typing import Any, ParamSpec, Self, cast
+
+from typing_extensions import TypeVar
+
+from penstock._engine.arguments import Handle, Upstream
+from penstock._engine.current import current_run
+from penstock._engine.definitions import Decorated, function_name
+from penstock._engine.drivers.in_loop import drive_async
+from penstock._engine.drivers.in_thread import drive_sync
+from penstock._engine.drivers.starting import run_on_engine_loop, run_on_worker, submit
+from penstock._engine.loops import current_port
+from penstock._engine.mapping import Rows, arguments_of_call, calls_of_map
+from penstock._engine.runs import Run
+from penstock._engine.runtime import get_runtime
+from penstock.exceptions import ConfigurationError, UsageError
+from penstock.futures import FailureAllowed, FutureList, TaskFuture
+from penstock.records import RunKind
+from penstock.states import State
+from penstock.streams import ResultStream
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Verbs(Decorated[P, R]):
+    """A flow or a task, with what starts its runs beside the code that asks for them."""
+
+    _awaited_first: tuple[Upstream, ...] = ()
+
+    def _new_run(self, args: Sequence[Any], kwargs: dict[str, Any], *, passes: bool = False) -> Run:
+        """A run that has not begun; takes `wait_for` out of the arguments.
+
+        Args:
+            args: by position.
+            kwargs: by name.
+            passes: whether its flow may let go of it once its result has been taken.
+        """
+        raise NotImplementedError
+
+    def _awaited_by(self, kwargs: dict[str, Any]) -> tuple[Upstream, ...]:
+        """What a run has to wait for besides its arguments; takes `wait_for` out of these."""
+        if kwargs and "wait_for" in kwargs:
+            return self._awaited_first + tuple(_upstreams(kwargs.pop("wait_for")))
+        return self._awaited_first
+
+    def submit(self, *args: Any, **kwargs: Any) -> TaskFuture[R]:
+        """Start a run beside this code and return its future at once.
+
+        Takes the function's own arguments; any of them may be or hold futures, at any depth, and
+        the run starts when they have ended. `wait_for=[...]` names futures that it waits for
+        besides. Sync code runs on the task runner's workers, async code in the flow's event loop.
+
+        Raises:
+            ParameterError: the function does not take such arguments.
+        """
+        runtime = get_runtime()
+        run = self._new_run(args, kwargs)
+        submit(run, runtime)
+        return TaskFuture(run)
+
+    def map(self, *args: Any, **kwargs: Any) -> FutureList[R]:
+        """Submit one run for each item of the iterable arguments, taken together.
+
+        Text, bytes, `unmapped(...)` values and what is not iterable are the same for every run.
+
+        Raises:
+            ParameterError: nothing to map over, different lengths, or the function does not take
+                such arguments.
+        """
+        first = tuple(_upstreams(kwargs.pop("wait_for", ())))
+        waiting = self._after(first) if first else self
+        calls = calls_of_map(self._signature.given(args, kwargs), self._owner)
+        spread = (arguments_of_call(call, len(args)) for call in calls)
+        return FutureList(waiting.submit(*a, **k) for a, k in spread)
+
+    def imap(self, *args: Any, **kwargs: Any) -> ResultStream[R]:
+        """The results of one run an item, in the order of the items; for iterables of any length.
+
+        Takes what `map` takes, and async iterables. Runs are submitted while the results are
+        iterated, with `for` or with `async for`, at most 1,000 ahead of them; see `ResultStream`.
+
+        Raises:
+            ParameterError: nothing to map over, or the function does not take such arguments.
+                While iterating: an iterable has ended before another one.
+        """
+        return self._stream(args, kwargs, is_ordered=True)
+
+    def imap_unordered(self, *args: Any, **kwargs: Any) -> ResultStream[R]:
+        """The same, each result as soon as there is one; see `imap`."""
+        return self._stream(args, kwargs, is_ordered=False)
+
+    def _stream(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], *, is_ordered: bool
+    ) -> ResultStream[R]:
+        first = tuple(_upstreams(kwargs.pop("wait_for", ())))
+        waiting = self._after(first) if first else self
+        rows = Rows(self._signature.given(args, kwargs), len(args), self._owner)
+        return ResultStream(rows, waiting._submit_passing, is_ordered=is_ordered)
+
+    def _submit_passing(self, args: Sequence[Any], kwargs: dict[str, Any]) -> Run:
+        """Submit a run that its flow lets go of once its result has been taken."""
+        runtime = get_runtime()
+        run = self._new_run(args, kwargs, passes=True)
+        submit(run, runtime)
+        return run
+
+    def wait_for(self, *futures: TaskFuture[Any] | FailureAllowed[Any] | State[Any]) -> Self:
+        """The same flow or task, its runs starting only after these have completed."""
+        return self._after(tuple(_upstreams(futures)))
+
+    def _after(self, upstreams: tuple[Upstream, ...]) -> Self:
+        waiting = self._duplicate()
+        waiting._awaited_first = (*self._awaited_first, *upstreams)
+        return waiting
+
+
+class SyncVerbs(Verbs[P, R]):
+    """A flow or a task of a sync function, with what runs it."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run here, in this thread, and return the value.
+
+        `return_state=True` returns the `State[R]` instead, whether it completed or not; see
+        `call_state` for the same with exact types.
+
+        Raises:
+            ParameterError: the function does not take such arguments; of a flow, or they do not
+                fit the annotations.
+            RunFailed: runs failed whose states decide, as a flow returned None or futures.
+            BaseException: what the function raised, after the retries.
+        """
+        runtime = get_runtime()
+        return_state = kwargs and kwargs.pop("return_state", False)
+        run = self._new_run(args, kwargs)
+        drive_sync(run, runtime)
+        return cast("R", run.state if return_state else run.result())
+
+    def call_state(self, *args: P.args, **kwargs: P.kwargs) -> State[R]:
+        """Run here, and return the final state.
+
+        What the function raised is in the state and not raised, and so is a `ParameterError` of
+        arguments of a flow that do not fit the annotations.
+
+        Raises:
+            ParameterError: the function does not take such arguments.
+        """
+        runtime = get_runtime()
+        run = self._new_run(args, kwargs)
+        drive_sync(run, runtime)
+        return run.state
+
+    async def run_async(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run while the event loop goes on, and wait for the value; see `__call__`.
+
+        A task runs on a worker of the flow's task runner, a flow on a thread of its own.
+        """
+        return_state = kwargs.pop("return_state", False)
+        run = self._new_run(args, kwargs)
+        await run_on_worker(run, get_runtime())
+        return cast("R", run.state if return_state else run.result())
+
+    async def run_async_state(self, *args: P.args, **kwargs: P.kwargs) -> State[R]:
+        """Run while the event loop goes on, and wait for the final state; see `run_async`."""
+        run = self._new_run(args, kwargs)
+        await run_on_worker(run, get_runtime())
+        return run.state
+
+
+class AsyncVerbs(Verbs[P, R]):
+    """A flow or a task of an async function, with what runs it."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+        """Run in this task of the event loop: `await` it for the value.
+
+        `return_state=True` gives the `State[R]` instead; see `call_state` for exact types.
+
+        Raises:
+            UsageError: called from sync code, where nobody could await it.
+            ParameterError: the function does not take such arguments; of a flow, or they do not
+                fit the annotations.
+            BaseException: what the function raised, after the retries.
+        """
+        self._refuse_sync_code()
+        if kwargs and kwargs.pop("return_state", False):
+            return cast("Coroutine[Any, Any, R]", self.call_state(*args, **kwargs))
+        return self._value(args, kwargs)
+
+    async def _value(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
+        run = self._new_run(args, kwargs)
+        await drive_async(run, get_runtime())
+        return cast("R", run.result())
+
+    async def call_state(self, *args: P.args, **kwargs: P.kwargs) -> State[R]:
+        """Run in this task of the event loop; the final state.
+
+        What the function raised is in the state and not raised, and so is a `ParameterError` of
+        arguments of a flow that do not fit the annotations.
+
+        Raises:
+            ParameterError: the function does not take such arguments.
+        """
+        run = self._new_run(args, kwargs)
+        await drive_async(run, get_runtime())
+        return run.state
+
+    def run_sync(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run in the engine's own event loop and wait for the value; for scripts and notebooks.
+
+        Raises:
+            WouldDeadlock: called from code that runs in that very loop.
+            BaseException: what the function raised, after the retries.
+        """
+        return_state = kwargs.pop("return_state", False)
+        run = self._new_run(args, kwargs)
+        run_on_engine_loop(run, get_runtime())
+        return cast("R", run.state if return_state else run.result())
+
+    def run_sync_state(self, *args: P.args, **kwargs: P.kwargs) -> State[R]:
+        """Run in the engine's own event loop and wait for the final state; see `run_sync`."""
+        run = self._new_run(args, kwargs)
+        run_on_engine_loop(run, get_runtime())
+        return run.state
+
+    def _refuse_sync_code(self) -> None:
+        """Raise where a coroutine could not be awaited.
+
+        A flow's may be made where no loop runs, as for `asyncio.run(flow())`.
+        """
+        run, kind = current_run.get(), self.definition.kind
+        in_sync_code = run is not None and not run.options.is_async
+        if in_sync_code or (kind is RunKind.TASK and current_port() is None):
+            name = function_name(self.fn)
+            raise UsageError(
+                f"The async {kind} {self.name!r} was called from sync code, where it cannot be "
+                f"awaited. Use {name}.run_sync(...) to wait for it, or {name}.submit(...) to run "
+                "it beside this code."
+            )
+
+
+def _upstreams(futures: object) -> Iterable[Upstream]:
+    given = cast("Iterable[object]", futures if isinstance(futures, Iterable) else (futures,))
+    for future in given:
+        if not isinstance(future, Handle | State):
+            raise ConfigurationError(f"wait_for takes futures and states, not {future!r}.")
+        yield cast("Upstream", future)

@@ -13,8 +13,9 @@ from typing import Protocol
 
 import anyio
 
+from penstock._engine.lanes import Workers
 from penstock._engine.latch import Latch
-from penstock._engine.loops import LoopThread
+from penstock._engine.loops import LoopPort, LoopThread
 
 
 class Clock(Protocol):
@@ -47,6 +48,14 @@ class Clock(Protocol):
         """What is awaited inside is cancelled after that long; the code below goes on."""
         ...
 
+    def watch_workers(self, workers: Workers) -> Workers:
+        """The same workers; a clock that jumps has to know whether they are at work."""
+        ...
+
+    def watch_loop(self, port: LoopPort) -> None:
+        """A loop of the engine's own begins to run the user's code."""
+        ...
+
 
 class RealClock:
     """The time of the machine.
@@ -72,3 +81,10 @@ class RealClock:
     def move_on_after(self, seconds: float) -> AbstractContextManager[object]:
         """See `Clock`."""
         return anyio.move_on_after(seconds)
+
+    def watch_workers(self, workers: Workers) -> Workers:
+        """See `Clock`."""
+        return workers
+
+    def watch_loop(self, port: LoopPort) -> None:
+        """See `Clock`."""

@@ -66,7 +66,7 @@ class Lanes(BlockablePool):
     def __init__(self, host: LoopThread, limit: int, remote: RemoteCalls | None = None) -> None:
         self.remote = remote
         self._host = host
-        self._limit = limit
+        self.limit = limit
         self._queue: deque[Callable[[], None]] = deque()
         self._lock = threading.Lock()
         self._lanes: set[_Lane] = set()
@@ -168,7 +168,7 @@ class Lanes(BlockablePool):
     def _give_up_place(self) -> bool:
         """Under the lock: let a lane that has waited go on in this one's place; False: none has."""
         self._awake -= 1
-        if not self._returning or self._awake >= self._limit:
+        if not self._returning or self._awake >= self.limit:
             return False
         self._awake += 1
         self._returning.popleft().release()
@@ -187,7 +187,7 @@ class Lanes(BlockablePool):
         """Look at what the lanes did since the last look, and have more or fewer of them."""
         slow, quick = self._observed()
         if slow > quick:
-            self._width = min(self._limit, self._width * 2)
+            self._width = min(self.limit, self._width * 2)
         elif quick > 8 * slow and self._width > 1:
             self._width = max(1, self._width // 2)
         if self._queue:
@@ -227,7 +227,7 @@ class _Blocked:
     def __exit__(self, *exc: object) -> None:
         lanes = self._lanes
         with lanes._lock:
-            if lanes._awake < lanes._limit:
+            if lanes._awake < lanes.limit:
                 lanes._awake += 1
                 return
             place = threading.Lock()

@@ -16,8 +16,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
+from typing import Protocol
 
-from penstock._engine.loops import current_port
+from penstock._engine.loops import LoopPort, current_port
 
 _creating = threading.Lock()
 _log = logging.getLogger("penstock.engine")
@@ -113,7 +114,10 @@ class Latch:
         gate.acquire()
         self.add_callback(gate.release)
         try:
-            with occupation.blocked() if gives_up_place else _NOT_A_WORKER:
+            with (
+                _watched(self, gives_up_place),
+                occupation.blocked() if gives_up_place else _NOT_A_WORKER,
+            ):
                 return _acquire(gate, timeout)
         finally:
             if not self._set:
@@ -125,6 +129,8 @@ class Latch:
             return
         port = current_port()
         assert port is not None, "an awaiting task has a loop"
+        if watch.observer is not None:
+            watch.observer.awaiting(port)
         parked, wake = port.parking()
         self.add_callback(wake)
         try:
@@ -144,6 +150,32 @@ def _acquire(gate: threading.Lock, timeout: float | None) -> bool:
             return True
         if ends_at is not None and time.monotonic() >= ends_at:
             return False
+
+
+class Observer(Protocol):
+    """Who is told of every wait for a latch, in any thread and loop."""
+
+    def waiting(self, latch: Latch, gives_up_place: bool) -> AbstractContextManager[object]:
+        """This thread waits for the latch while inside."""
+        ...
+
+    def awaiting(self, port: LoopPort) -> None:
+        """A task of the loop behind the port, which runs in this thread, is about to wait."""
+        ...
+
+
+class Watch:
+    """Who observes; in real time, nobody does."""
+
+    observer: Observer | None = None
+
+
+watch = Watch()
+
+
+def _watched(latch: Latch, gives_up_place: bool) -> AbstractContextManager[object]:
+    observer = watch.observer
+    return _NOT_A_WORKER if observer is None else observer.waiting(latch, gives_up_place)
 
 
 class Worker(threading.local):

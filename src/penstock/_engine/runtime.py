@@ -80,7 +80,7 @@ class Runtime:
         self.slots = SlotBroker(self.store.slots, self.clock.now)
         if self.store.slots.limits():
             self.slots.start()
-        self.threads = FreeThreads()
+        self.threads: Workers = self.clock.watch_workers(FreeThreads())
         self.rules = Rulebook(
             self.clock.now,
             self.log.warn,
@@ -228,7 +228,8 @@ class Runtime:
                 workers = self._workers.get(runner)
                 if workers is None:
                     limit = self.settings.task_runner_max_workers
-                    workers = self._workers[runner] = runner.start_workers(self.host, limit)
+                    workers = self.clock.watch_workers(runner.start_workers(self.host, limit))
+                    self._workers[runner] = workers
         return workers
 
     @property
@@ -237,7 +238,9 @@ class Runtime:
         if self._async_loop is None:
             with self._lock:
                 if self._async_loop is None:
-                    self._async_loop = LoopThread("penstock-async")
+                    loop = LoopThread("penstock-async")
+                    self.clock.watch_loop(loop.port)
+                    self._async_loop = loop
         return self._async_loop
 
     def keep(self, run: Run) -> None:

@@ -12,6 +12,7 @@ from penstock.futures import FailureAllowed, FutureList, TaskFuture, allow_failu
 from penstock.logging import get_run_logger
 from penstock.pictures import Picture
 from penstock.retries import exponential_backoff
+from penstock.settings import temporary_settings
 from penstock.states import State, StateType
 from penstock.streams import ResultStream
 from penstock.tagging import tags
@@ -52,6 +53,7 @@ __all__ = [
     "states",
     "tags",
     "task",
+    "temporary_settings",
     "unmapped",
     "wait",
     "wait_async",

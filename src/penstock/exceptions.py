@@ -8,7 +8,8 @@
     │   ├── UnknownLimit              there is no concurrency limit of this name
     │   ├── NotTransferable           what cannot be sent to a worker process, or back
     │   ├── VisualizationError        a flow needs the value of a task that visualize() does not run
-    │   └── MissingContextError       asked for the current run outside of one
+    │   ├── MissingContextError       asked for the current run outside of one
+    │   └── TimeStoodStill            a test waits for a time that cannot come
     ├── RunError                  the run: it has no value to give
     │   ├── RunFailed                 it failed, and left no exception to raise
     │   ├── RunTimedOut               it took longer than its `timeout_seconds`
@@ -64,6 +65,10 @@ class VisualizationError(UsageError):
 
 class MissingContextError(UsageError, RuntimeError):
     """There is no flow run or task run here."""
+
+
+class TimeStoodStill(UsageError, RuntimeError):
+    """Somebody waits for a fake clock, and its time can go on by nobody."""
 
 
 class RunError(PenstockError):

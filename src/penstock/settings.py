@@ -1,4 +1,4 @@
-"""Settings, read from `PENSTOCK_*` environment variables when the engine starts.
+"""Settings: read from `PENSTOCK_*` environment variables when the first run starts.
 
 | variable | meaning | default |
 |---|---|---|
@@ -17,122 +17,55 @@ loss as well. `sqlite+aiosqlite:///PATH` is taken as `sqlite:///PATH`.
 
 from __future__ import annotations
 
-import logging
-import os
-from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Literal, get_args
+from collections.abc import Generator
+from contextlib import contextmanager
 
-import msgspec
+from typing_extensions import Unpack
 
-from penstock.exceptions import ConfigurationError
+from penstock._engine.runtime import present_runtime, use_settings
+from penstock._settings import (
+    Durability,
+    Settings,
+    SettingsChanges,
+    Synchronous,
+    changed,
+    load_settings,
+)
 
-PREFIX = "PENSTOCK_"
-Durability = Literal["relaxed", "strict"]
-Synchronous = Literal["normal", "full"]
-_PLACES = frozenset({"home", "database_url", "local_storage_path"})
-_MEMORY_URLS = frozenset({"memory:", "sqlite:///:memory:", "sqlite+aiosqlite:///:memory:"})
-_FILE_PREFIXES = ("sqlite+aiosqlite:///", "sqlite:///")
-
-
-class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """The settings of one engine.
-
-    Attributes:
-        home: the folder of all that has no place of its own.
-        database_url: `sqlite:///PATH` or `memory:`.
-        local_storage_path: the folder of results of 64 KiB and more.
-        durability: `strict`: a result is seen only after its row has been committed.
-        synchronous: `full`: each commit is synced to the disk.
-        logging_level: of a script that has not set up logging.
-        task_runner_max_workers: threads of the default task runner.
-    """
-
-    home: Path
-    database_url: str
-    local_storage_path: Path
-    durability: Durability = "relaxed"
-    synchronous: Synchronous = "normal"
-    logging_level: str = "INFO"
-    task_runner_max_workers: int = 40
-
-    def database_path(self) -> Path | None:
-        """The file of the database; None: it is kept in memory.
-
-        Raises:
-            ConfigurationError: the URL is of no known kind.
-        """
-        if self.database_url in _MEMORY_URLS:
-            return None
-        for prefix in _FILE_PREFIXES:
-            if self.database_url.startswith(prefix) and len(self.database_url) > len(prefix):
-                return Path(self.database_url.removeprefix(prefix)).expanduser()
-        raise ConfigurationError(
-            f"{PREFIX}DATABASE_URL is {self.database_url!r}; it must be 'sqlite:///PATH' "
-            f"(four slashes for an absolute path) or 'memory:'."
-        )
+__all__ = [
+    "Durability",
+    "Settings",
+    "SettingsChanges",
+    "Synchronous",
+    "load_settings",
+    "temporary_settings",
+]
 
 
-def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
-    """The settings that `environ` (default: `os.environ`) asks for.
+@contextmanager
+def temporary_settings(**changes: Unpack[SettingsChanges]) -> Generator[Settings]:
+    """Other settings for the whole process while inside; those of before come back at the end.
+
+    It starts an engine of its own with the settings of now and these changes, and closes it at the
+    end, after all that was submitted has ended. It nests. Where the database stays the same, both
+    engines share its file; one in memory is a new one. Runs that are under way in other threads
+    keep their engine, but tasks that they call meanwhile are run and recorded by the new one, and
+    cancelled at its end: so enter it while nothing runs.
+
+    Args:
+        changes: the settings of the table of this module, by their names in lower case, without
+            `PENSTOCK_`. With a new `home`, the database and the storage are those in it.
+
+    Yields:
+        The settings in force.
 
     Raises:
-        ConfigurationError: a variable has an impossible value, or there is no setting of its name.
+        ConfigurationError: there is no such setting, its value is impossible, or a run calls this.
+        StoreError: the database cannot be used.
     """
-    environ = os.environ if environ is None else environ
-    given = _given(environ)
-    home = Path(given.get("home") or "~/.penstock").expanduser()
-    given.setdefault("database_url", f"sqlite:///{home / 'penstock.db'}")
-    given.setdefault("local_storage_path", str(home / "storage"))
-    known = {field.name: field for field in msgspec.structs.fields(Settings)}
-    values: dict[str, object] = {"home": home}
-    for name, text in given.items():
-        if name not in known:
-            raise ConfigurationError(_unknown(name, known))
-        if name != "home":
-            values[name] = _converted(name, text, known[name].type)
-    settings = Settings(**values)  # type: ignore[arg-type]  # converted to the fields' types above
-    _check(settings)
-    return settings
-
-
-def _given(environ: Mapping[str, str]) -> dict[str, str]:
-    """The settings in `environ`; an empty place is one that was not given."""
-    given = {
-        name.removeprefix(PREFIX).lower(): value
-        for name, value in environ.items()
-        if name.startswith(PREFIX)
-    }
-    return {name: value for name, value in given.items() if value or name not in _PLACES}
-
-
-def _converted(name: str, text: str, type_: object) -> object:
-    if type_ is Path:
-        return Path(text).expanduser()
-    try:
-        return msgspec.convert(text, type_, strict=False)
-    except msgspec.ValidationError as error:
-        choices = ", ".join(get_args(type_))
-        what = f"it must be one of {choices}" if choices else str(error)
-        raise ConfigurationError(f"{PREFIX}{name.upper()} is {text!r}: {what}.") from None
-
-
-def _check(settings: Settings) -> None:
-    settings.database_path()
-    if settings.task_runner_max_workers < 1:
-        raise ConfigurationError(f"{PREFIX}TASK_RUNNER_MAX_WORKERS must be at least 1.")
-    if settings.logging_level.upper() not in logging.getLevelNamesMapping():
-        raise ConfigurationError(
-            f"{PREFIX}LOGGING_LEVEL is {settings.logging_level!r}; it must be one of "
-            f"{', '.join(logging.getLevelNamesMapping())}."
-        )
-
-
-def _unknown(name: str, known: Mapping[str, object]) -> str:
-    return (
-        f"There is no setting {PREFIX}{name.upper()}; there are " + ", ".join(_names(known)) + "."
-    )
-
-
-def _names(known: Mapping[str, object]) -> Iterator[str]:
-    return (PREFIX + name.upper() for name in known)
+    before = present_runtime()
+    if before is not None:  # what has been recorded is seen inside, too
+        before.commit().wait()
+    settings = changed(load_settings() if before is None else before.settings, changes)
+    with use_settings(settings, None if before is None else before.clock):
+        yield settings

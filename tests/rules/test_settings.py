@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
+from penstock._settings import SettingsChanges, changed
 from penstock.exceptions import ConfigurationError
 from penstock.settings import Settings, load_settings
 
@@ -139,3 +141,46 @@ def test_settings_cannot_be_changed() -> None:
     settings: Any = load_settings({})
     with pytest.raises(AttributeError):
         settings.durability = "strict"
+
+
+# Changes
+
+
+BASE = load_settings({"PENSTOCK_HOME": "/base"})
+
+
+def test_changed_settings_keep_all_the_others() -> None:
+    settings = changed(BASE, {"durability": "strict", "task_runner_max_workers": 4})
+    assert settings == msgspec.structs.replace(BASE, durability="strict", task_runner_max_workers=4)
+
+
+def test_another_home_has_places_of_its_own_unless_they_are_given() -> None:
+    assert changed(BASE, {"home": "/other"}) == load_settings({"PENSTOCK_HOME": "/other"})
+    settings = changed(BASE, {"home": Path("/other"), "database_url": "memory:"})
+    assert settings.database_path() is None
+    assert settings.local_storage_path == Path("/other/storage")
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"durabilty": "strict"}, "There is no setting PENSTOCK_DURABILTY"),
+        ({"durability": "lax"}, "PENSTOCK_DURABILITY is 'lax': it must be one of relaxed, strict"),
+        ({"task_runner_max_workers": 0}, "PENSTOCK_TASK_RUNNER_MAX_WORKERS must be at least 1"),
+        ({"task_runner_max_workers": True}, "PENSTOCK_TASK_RUNNER_MAX_WORKERS is True"),
+        ({"task_runner_max_workers": None}, "PENSTOCK_TASK_RUNNER_MAX_WORKERS is None"),
+        ({"logging_level": 10}, "PENSTOCK_LOGGING_LEVEL is 10"),
+        ({"logging_level": "LOUD"}, "PENSTOCK_LOGGING_LEVEL is 'LOUD'"),
+        ({"home": None}, "PENSTOCK_HOME is None"),
+        ({"local_storage_path": 3}, "PENSTOCK_LOCAL_STORAGE_PATH is 3"),
+        ({"database_url": "mysql://"}, "PENSTOCK_DATABASE_URL is 'mysql://'"),
+    ],
+)
+def test_unknown_and_impossible_changes_are_refused(changes: Any, what: str) -> None:
+    with pytest.raises(ConfigurationError, match=re.escape(what)):
+        changed(BASE, changes)
+
+
+def test_each_setting_can_be_changed_by_its_keyword() -> None:
+    names = {field.name for field in msgspec.structs.fields(Settings)}
+    assert set(SettingsChanges.__annotations__) == names

@@ -21,6 +21,7 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from penstock._engine.clock import Clock, RealClock
+from penstock._engine.current import current_run
 from penstock._engine.latch import Latch
 from penstock._engine.lifecycle import Rulebook
 from penstock._engine.loops import LoopThread
@@ -29,12 +30,12 @@ from penstock._engine.run_log import RunLog
 from penstock._engine.runs import FlowRun, Run, TaskRun
 from penstock._engine.slots import SlotBroker, SlotRequest
 from penstock._engine.threads import FreeThreads, abandoned_threads
+from penstock._settings import Settings, load_settings
 from penstock.cache_explanations import ENTRIES_COMPARED, CacheExplanation, number_of_task
 from penstock.cache_policies import CacheKey
-from penstock.exceptions import ResultUnavailable, StoreError
+from penstock.exceptions import ConfigurationError, ResultUnavailable, StoreError
 from penstock.records import CacheHit
 from penstock.results import any_type, decode_result, referenced_run
-from penstock.settings import Settings, load_settings
 from penstock.stores import Store
 from penstock.stores.memory import MemoryStore
 from penstock.task_runners import ConcurrentTaskRunner, TaskRunner, Workers
@@ -370,6 +371,11 @@ def _close_at_the_end_of_a_worker_process() -> None:
         Finalize(None, close_runtime, exitpriority=0)
 
 
+def present_runtime() -> Runtime | None:
+    """The runtime of this process, where there is one already."""
+    return _process.runtime
+
+
 class _StandIn:
     """A runtime that is made when it is needed, and keeps nothing."""
 
@@ -404,7 +410,16 @@ def use_from_now_on(settings: Settings) -> None:
 
 @contextmanager
 def use_settings(settings: Settings, clock: Clock | None = None) -> Generator[Runtime]:
-    """A runtime of its own for the whole process while inside; closed at the end."""
+    """A runtime of its own for the whole process while inside; closed at the end.
+
+    Raises:
+        ConfigurationError: a run asks for it.
+    """
+    if current_run.get() is not None:
+        raise ConfigurationError(
+            "A run cannot change the engine that it runs on: enter temporary_settings(), or the "
+            "engine of a test, before you call the flow."
+        )
     with _process.lock:
         before, _process.runtime = _process.runtime, Runtime(settings, clock)
         mine = _process.runtime

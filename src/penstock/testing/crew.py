@@ -1,0 +1,246 @@
+"""The crew of a test: all that work for its engine; at rest, only a change of the time moves them.
+
+A thread is at rest while it waits for a latch that is not set. A loop is at rest while none of its
+tasks can go on. Work that is queued is about to begin, unless its pool is full. What the crew does
+not see is a thread that the test has started itself, and what a loop waits for outside: a socket, a
+timer of its own, another thread.
+"""
+
+from __future__ import annotations
+
+import sys
+import sysconfig
+import threading
+import time
+import traceback
+from collections.abc import Callable, Collection, Generator, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from types import FrameType
+from typing import NamedTuple
+
+from penstock._engine.lanes import Lanes, Workers
+from penstock._engine.latch import Latch
+from penstock._engine.loops import LoopPort
+from penstock.testing.questions import Question, question_to
+
+_LOOK_SECONDS = 0.002
+_ANSWER_SECONDS = 0.1
+_NOT_OF_THE_TEST = (str(Path(__file__).parents[1]), sysconfig.get_path("stdlib"))
+
+
+class Pool:
+    """Workers, and how much of their work has begun.
+
+    Attributes:
+        queued: pieces of work that have not begun.
+        occupied: places at work; whoever waits for a run may have given up its own.
+    """
+
+    def __init__(self, workers: Workers, crew: Crew) -> None:
+        self._workers = workers
+        self._crew = crew
+        self._limit = workers.limit if isinstance(workers, Lanes) else None
+        self.queued = 0
+        self.occupied = 0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether what is queued has to wait for what is at work."""
+        return self._limit is not None and self.occupied >= self._limit
+
+    def run_soon(self, work: Callable[[], None]) -> None:
+        """See `Workers`."""
+        with self._crew.changing():
+            self.queued += 1
+        self._workers.run_soon(partial(self._crew.work, self, work))
+
+    def rescue(self) -> None:
+        """See `Workers`."""
+        self._workers.rescue()
+
+
+class _Wait(NamedTuple):
+    """What a thread waits for; `left` is the pool in which it has given up its place."""
+
+    latch: Latch
+    left: Pool | None
+
+    @property
+    def is_at_rest(self) -> bool:
+        return not self.latch.is_set() or (self.left is not None and self.left.is_full)
+
+
+class _Loop:
+    """A loop of the crew; `thread` is the one that runs it, once that is known."""
+
+    def __init__(self, port: LoopPort) -> None:
+        self.port = port
+        self.thread: int | None = None
+
+
+class Crew:
+    """Who works for the engine of a test, and who waits.
+
+    Attributes:
+        news: how much has happened so far; while it stays the same, no thread has done anything.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self.news = 0
+        self._pools: list[Pool] = []
+        self._at_work: dict[int, Pool | None] = {}
+        self._waits: dict[int, _Wait] = {}
+        self._loops: dict[object, _Loop] = {}
+
+    @contextmanager
+    def changing(self) -> Generator[None]:
+        """Something happens while inside."""
+        with self._changed:
+            yield
+            self.news += 1
+            self._changed.notify_all()
+
+    def wait_for_news(self, since: int, seconds: float | None = None) -> None:
+        """Block until something has happened after that piece of news; for `seconds` at most."""
+        with self._changed:
+            self._changed.wait_for(lambda: self.news != since, seconds)
+
+    # Who belongs to it
+
+    @contextmanager
+    def joined(self) -> Generator[None]:
+        """This thread belongs to it while inside: it is at work unless it waits."""
+        ident = threading.get_ident()
+        with self.changing():
+            self._at_work[ident] = None
+        try:
+            yield
+        finally:
+            with self.changing():
+                self._at_work.pop(ident, None)
+
+    def add_pool(self, workers: Workers) -> Pool:
+        """These workers belong to it, if they are called through what this returns."""
+        pool = Pool(workers, self)
+        with self.changing():
+            self._pools.append(pool)
+        return pool
+
+    def work(self, pool: Pool, work: Callable[[], None]) -> None:
+        """Do a piece of work, in a thread of the pool."""
+        ident = threading.get_ident()
+        with self.changing():
+            pool.queued -= 1
+            pool.occupied += 1
+            self._at_work[ident] = pool
+        try:
+            work()
+        finally:
+            with self.changing():
+                pool.occupied -= 1
+                self._at_work.pop(ident, None)
+
+    def add_loop(self, port: LoopPort) -> None:
+        """The loop behind the port belongs to it."""
+        if port.key not in self._loops:
+            with self.changing():
+                self._loops[port.key] = _Loop(port)
+
+    def meet_loop(self, port: LoopPort) -> None:
+        """The loop belongs to it, and this thread runs it."""
+        self.add_loop(port)
+        loop, ident = self._loops[port.key], threading.get_ident()
+        if loop.thread != ident:
+            with self.changing():
+                loop.thread = ident
+
+    # Who waits: see `Observer`
+
+    @contextmanager
+    def waiting(self, latch: Latch, gives_up_place: bool) -> Generator[None]:
+        """See `Observer`."""
+        ident = threading.get_ident()
+        with self.changing():
+            left = self._at_work.get(ident) if gives_up_place else None
+            if left is not None:
+                left.occupied -= 1
+            self._waits[ident] = _Wait(latch, left)
+        try:
+            yield
+        finally:
+            with self.changing():
+                del self._waits[ident]
+                if left is not None:
+                    left.occupied += 1
+
+    def awaiting(self, port: LoopPort) -> None:
+        """See `Observer`."""
+        self.meet_loop(port)
+
+    # Whether it is at rest
+
+    def is_at_rest(self) -> bool:
+        """Whether nobody can go on; it holds the loops for a moment, and gives up after 0.1 s."""
+        with self._changed:
+            news = self.news
+            asked = [(loop, question_to(loop.port)) for loop in self._loops.values()]
+        # A loop that shows what it was sent while it is held can be held before the others.
+        asked.sort(key=lambda pair: not pair[1].shows_what_came)
+        ends_at = time.monotonic() + _ANSWER_SECONDS
+        try:
+            for loop, question in asked:
+                question.ask()
+                while not self._has_answered(loop, question, _LOOK_SECONDS):
+                    if self.news != news or time.monotonic() > ends_at:
+                        return False
+            with self._changed:
+                return self.news == news and self._is_all_at_rest(asked)
+        finally:
+            for _, question in asked:
+                question.close()
+
+    def may_be_at_rest(self) -> bool:
+        """Whether all threads are, but for those that run a loop; it asks nobody."""
+        with self._changed:
+            return self._threads_rest({loop.thread for loop in self._loops.values()})
+
+    def _has_answered(self, loop: _Loop, question: Question, seconds: float) -> bool:
+        """Whether it is held, does not run, or has a thread that waits itself."""
+        return question.is_quiet(seconds) or question.is_void() or self._rests(loop.thread, ())
+
+    def _is_all_at_rest(self, asked: Collection[tuple[_Loop, Question]]) -> bool:
+        held = {loop.thread for loop, question in asked if question.is_quiet()}
+        answered = all(self._has_answered(loop, question, 0) for loop, question in asked)
+        return answered and self._threads_rest(held)
+
+    def _threads_rest(self, held: Collection[int | None]) -> bool:
+        """Whether nothing is about to begin, and all that are at work wait or run a held loop."""
+        return all(not pool.queued or pool.is_full for pool in self._pools) and all(
+            self._rests(thread, held) for thread in self._at_work
+        )
+
+    def _rests(self, thread: int | None, held: Collection[int | None]) -> bool:
+        wait = self._waits.get(thread or 0)
+        return thread in held if wait is None else wait.is_at_rest
+
+    def those_at_work(self) -> Iterator[str]:
+        """The threads that neither wait nor run a loop, and where their code is."""
+        with self._changed:
+            loops = {loop.thread for loop in self._loops.values()}
+            busy = [thread for thread in self._at_work if not self._rests(thread, loops)]
+        frames = sys._current_frames()
+        names = {thread.ident: thread.name for thread in threading.enumerate()}
+        for thread in busy:
+            if thread in frames:
+                yield f"The thread {names.get(thread)!r} is at {_place_of(frames[thread])}."
+
+
+def _place_of(frame: FrameType) -> str:
+    """Where a thread is: in the code of the test, if any of it is there."""
+    stack = traceback.extract_stack(frame)
+    own = [entry for entry in stack if not entry.filename.startswith(_NOT_OF_THE_TEST)]
+    entry = (own or stack)[-1]
+    return f"{entry.filename}:{entry.lineno}, in {entry.name}: {entry.line}"

@@ -12,6 +12,8 @@ import pytest
 
 from penstock._engine.runtime import Runtime, close_runtime, use_settings
 from penstock.settings import Settings, load_settings
+from penstock.testing import FakeClock
+from penstock.testing import engine as engine_of_a_test
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -60,3 +62,11 @@ def engine(settings: Settings) -> Iterator[Runtime]:
     """An engine on a fresh SQLite file; flushed and closed at the end."""
     with use_settings(settings) as runtime:
         yield runtime
+
+
+@pytest.fixture
+def clock(settings: Settings) -> Iterator[FakeClock]:
+    """The fake clock of an engine on the same file; it has patience with busy machines."""
+    clock = FakeClock(patience_seconds=30)
+    with engine_of_a_test(clock, home=settings.home):
+        yield clock

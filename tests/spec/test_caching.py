@@ -5,10 +5,8 @@ from __future__ import annotations
 import itertools
 import sqlite3
 import threading
-import time
 from datetime import timedelta
 
-import msgspec
 import pytest
 
 from penstock import TaskRunContext, flow, history, task
@@ -16,6 +14,7 @@ from penstock._engine.runtime import Runtime
 from penstock.stores.batches import Batch
 from penstock.stores.sqlite import SqliteStore
 from penstock.tasks import task_input_hash
+from penstock.testing import FakeClock
 from tests.spec.transcripts import (
     Machine,
     Output,
@@ -319,27 +318,8 @@ def test_a_cached_run_never_enters_running(engine: Runtime) -> None:
 # Cache expiration
 
 
-class Clock:
-    """A clock that goes on when it is told to."""
-
-    def __init__(self) -> None:
-        self.seconds = float(int(time.time()))
-
-    def time(self) -> float:
-        return self.seconds
-
-
-@pytest.fixture
-def clock(engine: Runtime, monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """The clock of the engine."""
-    clock = Clock()
-    engine.rules = msgspec.structs.replace(engine.rules, now=clock.time)
-    monkeypatch.setattr(engine.clock, "now", clock.time)
-    return clock
-
-
 @pytest.mark.parametrize("flushed", [False, True], ids=["just now", "from the file"])
-def test_the_cache_expires_after_one_minute(engine: Runtime, clock: Clock, flushed: bool) -> None:
+def test_the_cache_expires_after_one_minute(clock: FakeClock, flushed: bool) -> None:
     """The page's demonstration: run it a few times, wait for 60 seconds, run it again."""
     prints: list[str] = []
 
@@ -360,13 +340,13 @@ def test_the_cache_expires_after_one_minute(engine: Runtime, clock: Clock, flush
 
     run_a_few_times()
     assert len(prints) == 1
-    clock.seconds += 59
+    clock.advance(59)
     run_a_few_times()
     assert len(prints) == 1
-    clock.seconds += 1
+    clock.advance(1)
     run_a_few_times()
     assert len(prints) == 2
-    clock.seconds += 59
+    clock.advance(59)
     run_a_few_times()
     assert len(prints) == 2
 
@@ -392,7 +372,7 @@ def test_an_expired_entry_is_not_taken_in_the_same_process(machine: Machine) -> 
     assert _prints(output) == ["Saying hello Marvin"] * 2
 
 
-def test_without_an_expiration_an_entry_stays(engine: Runtime, clock: Clock) -> None:
+def test_without_an_expiration_an_entry_stays(clock: FakeClock) -> None:
     calls: list[int] = []
 
     @task(cache_key_fn=task_input_hash)
@@ -401,7 +381,7 @@ def test_without_an_expiration_an_entry_stays(engine: Runtime, clock: Clock) -> 
         return number
 
     work(1)
-    clock.seconds += 10 * 365 * 24 * 3600
+    clock.advance(10 * 365 * 24 * 3600)
     work(1)
 
     assert calls == [1]

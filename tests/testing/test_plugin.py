@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+pytest_plugins = ["pytester"]
 OPTIONS = ["-p", "no:cacheprovider", "-q"]
 
 

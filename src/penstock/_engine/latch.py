@@ -163,6 +163,10 @@ class Observer(Protocol):
         """A task of the loop behind the port, which runs in this thread, is about to wait."""
         ...
 
+    def expecting(self, latch: Latch) -> None:
+        """A thread that it does not see, such as a writer, is about to set the latch."""
+        ...
+
 
 class Watch:
     """Who observes; in real time, nobody does."""
@@ -171,6 +175,13 @@ class Watch:
 
 
 watch = Watch()
+
+
+def expected(latch: Latch) -> Latch:
+    """The latch, which a thread of a store sets soon: that thread works for no run."""
+    if watch.observer is not None:
+        watch.observer.expecting(latch)
+    return latch
 
 
 def _watched(latch: Latch, gives_up_place: bool) -> AbstractContextManager[object]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Final
 
-from penstock._engine.latch import Latch
+from penstock._engine.latch import Latch, expected
 from penstock.exceptions import StoreError
 from penstock.records import CacheRow, Source
 from penstock.results import INLINE_LIMIT, lost_payload, store_payload
@@ -76,7 +76,7 @@ class Writer:
         self._ended = Latch()
         # A script may end right away, and then no thread can be started any more.
         threading.Thread(target=self._write_forever, name="penstock-writer", daemon=True).start()
-        self._opened.wait(gives_up_place=False)
+        expected(self._opened).wait(gives_up_place=False)
         self.check()
 
     # From any thread
@@ -110,7 +110,7 @@ class Writer:
             if not self.is_crowded:  # the writer was faster
                 return None
             if self._relief is None:
-                self._relief = Latch()
+                self._relief = expected(Latch())
             return self._relief
 
     def _is_full(self) -> bool:
@@ -118,7 +118,7 @@ class Writer:
 
     def barrier(self) -> Latch:
         """See `Store`."""
-        latch = Latch()
+        latch = expected(Latch())
         self._queue.extend((latch, None))
         self._hasten()
         if self._ended.is_set():
@@ -140,7 +140,7 @@ class Writer:
         self._pausing = True
         self._hasten()
         if not self._ended.is_set():
-            self._paused.wait(timeout=BUSY_SECONDS, gives_up_place=False)
+            expected(self._paused).wait(timeout=BUSY_SECONDS, gives_up_place=False)
 
     def resume_writing(self) -> None:
         """Go on."""
@@ -151,7 +151,7 @@ class Writer:
         """Write what is there, and end the thread; raises `StoreError` where it cannot."""
         self._closing = True
         self.barrier()
-        self._ended.wait(timeout=BUSY_SECONDS)
+        expected(self._ended).wait(timeout=BUSY_SECONDS)
         self.check()
 
     # In the writer's thread

@@ -94,6 +94,7 @@ class Crew:
         self._at_work: dict[int, Pool | None] = {}
         self._waits: dict[int, _Wait] = {}
         self._loops: dict[object, _Loop] = {}
+        self._expected = 0
 
     @contextmanager
     def changing(self) -> Generator[None]:
@@ -180,6 +181,17 @@ class Crew:
         """See `Observer`."""
         self.meet_loop(port)
 
+    def expecting(self, latch: Latch) -> None:
+        """See `Observer`."""
+        with self.changing():
+            self._expected += 1
+        # Once it is set, those who wait for it come first.
+        latch.add_callback(lambda: latch.add_callback(self._has_come))
+
+    def _has_come(self) -> None:
+        with self.changing():
+            self._expected -= 1
+
     # Whether it is at rest
 
     def is_at_rest(self) -> bool:
@@ -217,9 +229,11 @@ class Crew:
         return answered and self._threads_rest(held)
 
     def _threads_rest(self, held: Collection[int | None]) -> bool:
-        """Whether nothing is about to begin, and all that are at work wait or run a held loop."""
-        return all(not pool.queued or pool.is_full for pool in self._pools) and all(
-            self._rests(thread, held) for thread in self._at_work
+        """Whether nothing is about to happen, and all at work wait or run a loop that is held."""
+        return (
+            not self._expected
+            and all(not pool.queued or pool.is_full for pool in self._pools)
+            and all(self._rests(thread, held) for thread in self._at_work)
         )
 
     def _rests(self, thread: int | None, held: Collection[int | None]) -> bool:

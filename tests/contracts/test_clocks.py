@@ -97,6 +97,32 @@ def test_latch_that_is_set_already(sample: Sample) -> None:
     assert seconds_of(sample.clock, lambda: sample.clock.wait_for(latch, sample.long)) < sample.long
 
 
+def test_sleep_that_nothing_ends(sample: Sample) -> None:
+    clock, short, long = sample
+    began = clock.now()
+    assert not clock.sleep_unless(Latch(), short)
+    assert short * 0.9 <= clock.now() - began < long
+
+
+def test_sleep_that_a_latch_ends(sample: Sample) -> None:
+    clock, short, long = sample
+    latch = Latch()
+    clock.call_later(short, latch.set)
+    began = clock.now()
+    assert clock.sleep_unless(latch, long)
+    assert clock.now() - began < long
+
+
+def test_limit_is_called_at_unless_it_is_called_off(sample: Sample) -> None:
+    clock, short, _ = sample
+    called: list[str] = []
+    clock.call_at_limit(short, partial(called.append, "reached"))
+    call_off = clock.call_at_limit(short, partial(called.append, "called off"))
+    call_off()
+    clock.sleep(short * 3)
+    assert called == ["reached"]
+
+
 def test_what_takes_too_long_in_a_loop_is_cancelled(sample: Sample, run_loop: RunLoop) -> None:
     clock, short, long = sample
     reached: list[str] = []

@@ -11,7 +11,9 @@ import anyio
 import pytest
 
 from penstock import flow, history, task
+from penstock._engine.latch import Latch
 from penstock.exceptions import ConfigurationError, RunTimedOut, WouldDeadlock
+from penstock.states import State
 from penstock.task_runners import ConcurrentTaskRunner
 from penstock.tasks import task_input_hash
 from penstock.testing import FakeClock, assert_transitions, engine, transitions_of
@@ -221,6 +223,49 @@ def test_attempt_that_is_timed_out_is_tried_again(clock: FakeClock) -> None:
 
     slow.run_sync()
     assert clock.elapsed_seconds == 67
+
+
+def test_limit_of_a_flow_covers_what_it_joins(clock: FakeClock, run_loop: RunLoop) -> None:
+    """Called, awaited and submitted; where it is kept, it is gone."""
+
+    @task
+    def slow(seconds: float) -> None:
+        clock.sleep(seconds)
+
+    @flow(timeout_seconds=10)
+    def pipeline(seconds: float) -> None:
+        slow.submit(seconds)
+
+    @flow(timeout_seconds=10)
+    async def pipeline_async(seconds: float) -> None:
+        slow.submit(seconds)
+
+    async def awaited(seconds: float) -> list[State[None]]:
+        return [await pipeline.run_async_state(seconds), await pipeline_async.call_state(seconds)]
+
+    for seconds in (9, 60):
+        states = [pipeline.call_state(seconds), pipeline_async.run_sync_state(seconds)]
+        states += run_loop(awaited, seconds)
+        names = [state.name for state in states]
+        assert names == [("Completed" if seconds == 9 else "TimedOut")] * 4
+    assert clock.elapsed_seconds == 4 * 9 + 4 * 10
+
+
+def test_limit_whose_moment_is_there_already(clock: FakeClock) -> None:
+    assert not clock.wait_for(Latch(), 0)
+    assert clock.elapsed_seconds == 0
+
+
+def test_flow_that_waits_for_its_retry_can_be_cancelled(clock: FakeClock) -> None:
+    @flow(retries=1, retry_delay_seconds=60)
+    def pipeline() -> None:
+        raise ConnectionError
+
+    future = pipeline.submit()
+    clock.advance(30)
+    future.cancel()
+    future.wait()
+    assert (future.state.name, clock.elapsed_seconds) == ("Cancelled", 30)
 
 
 def test_time_does_not_pass_for_a_limit_alone(clock: FakeClock, run_loop: RunLoop) -> None:

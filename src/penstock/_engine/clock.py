@@ -2,6 +2,7 @@
 
 Rules ask for time as effects, and drivers ask the clock of their runtime: so an engine with another
 clock lives in another time. The patience of locks, files and lanes is real time, and none of this.
+To sleep and to keep to a limit are two things here, as a clock may jump for the one alone.
 """
 
 from __future__ import annotations
@@ -29,6 +30,10 @@ class Clock(Protocol):
         """Block this thread for that long."""
         ...
 
+    def sleep_unless(self, latch: Latch, seconds: float) -> bool:
+        """Block this thread for that long, or until the latch is set; whether it is."""
+        ...
+
     async def sleep_async(self, seconds: float) -> None:
         """Wait for that long in a task of asyncio or trio."""
         ...
@@ -37,8 +42,12 @@ class Clock(Protocol):
         """Call `call` after that long, in a thread that it must not keep for long."""
         ...
 
+    def call_at_limit(self, seconds: float, call: Callable[[], object]) -> Callable[[], object]:
+        """Call `call` after that long, unless what this returns is called before."""
+        ...
+
     def wait_for(self, latch: Latch, seconds: float, gives_up_place: bool = False) -> bool:
-        """Block this thread until the latch is set; False: `seconds` came first.
+        """Block this thread until the latch is set, at the latest after that long; whether it is.
 
         A worker keeps its place in its pool, unless told otherwise.
         """
@@ -70,9 +79,19 @@ class RealClock:
         self.sleep: Callable[[float], None] = time.sleep
         self.call_later = host.call_later
 
+    def sleep_unless(self, latch: Latch, seconds: float) -> bool:
+        """See `Clock`."""
+        return latch.wait(seconds, gives_up_place=False)
+
     async def sleep_async(self, seconds: float) -> None:
         """See `Clock`."""
         await anyio.sleep(seconds)
+
+    def call_at_limit(self, seconds: float, call: Callable[[], object]) -> Callable[[], object]:
+        """See `Clock`."""
+        calls = [call]
+        self.call_later(seconds, lambda: calls.pop()() if calls else None)
+        return calls.clear
 
     def wait_for(self, latch: Latch, seconds: float, gives_up_place: bool = False) -> bool:
         """See `Clock`."""

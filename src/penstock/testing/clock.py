@@ -23,7 +23,7 @@ from penstock._engine.lanes import Workers
 from penstock._engine.latch import Latch, watch
 from penstock._engine.loops import LoopPort, current_port
 from penstock.exceptions import ConfigurationError, TimeStoodStill, WouldDeadlock
-from penstock.testing.crew import Crew
+from penstock.testing._crew import Crew
 
 _LOOK_SECONDS = 0.01
 
@@ -102,6 +102,13 @@ class _Timers:
                     self.now = at
                     return call
         return None
+
+    def wants_to_ring(self) -> bool:
+        """Whether somebody sleeps, or something is due already."""
+        with self._lock:
+            while self._heap and self._heap[0][3].call is None:
+                heapq.heappop(self._heap)
+            return self._counts[True] > 0 or bool(self._heap and self._heap[0][0] <= self.now)
 
     def __len__(self) -> int:
         return sum(self._counts.values())
@@ -183,13 +190,27 @@ class FakeClock:
         """See `Clock`."""
         self._set(seconds, call)
 
-    def wait_for(self, latch: Latch, seconds: float) -> bool:
+    def call_at_limit(self, seconds: float, call: Callable[[], object]) -> Callable[[], object]:
         """See `Clock`."""
+        timer = self._set(seconds, call, is_sleep=False)
+        return lambda: self._timers.cancel(timer)
+
+    def sleep_unless(self, latch: Latch, seconds: float) -> bool:
+        """See `Clock`."""
+        return self._wait_for(latch, seconds, is_sleep=True, gives_up_place=False)
+
+    def wait_for(self, latch: Latch, seconds: float, gives_up_place: bool = False) -> bool:
+        """See `Clock`."""
+        return self._wait_for(latch, seconds, is_sleep=False, gives_up_place=gives_up_place)
+
+    def _wait_for(
+        self, latch: Latch, seconds: float, *, is_sleep: bool, gives_up_place: bool
+    ) -> bool:
         either = Latch()
-        timer = self._set(seconds, either.set, is_sleep=False)
+        timer = self._set(seconds, either.set, is_sleep=is_sleep)
         latch.add_callback(either.set)
         try:
-            either.wait(gives_up_place=False)
+            either.wait(gives_up_place=gives_up_place)
         finally:
             self._timers.cancel(timer)
             latch.discard_callback(either.set)
@@ -309,7 +330,7 @@ class FakeClock:
 
     def _may_jump(self) -> bool:
         crew = self._crew
-        return self._timers.sleeping > 0 and crew.may_be_at_rest() and crew.is_at_rest()
+        return self._timers.wants_to_ring() and crew.may_be_at_rest() and crew.is_at_rest()
 
     def _ring(self) -> None:
         """Wake the first one that is due."""

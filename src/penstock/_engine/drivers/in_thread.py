@@ -113,7 +113,7 @@ def _sleep(run: Run, seconds: float, runtime: Runtime) -> Outcome:
     if flow_run is None:
         runtime.clock.sleep(seconds)
         return DONE
-    return Interrupted() if runtime.clock.wait_for(flow_run.stopping, seconds) else DONE
+    return Interrupted() if runtime.clock.sleep_unless(flow_run.stopping, seconds) else DONE
 
 
 def _wait_for(run: Run, effect: WaitFor) -> Outcome:

@@ -199,7 +199,8 @@ class ParkedRun:
         elif type(effect) is Join:
             if effect.seconds is not None:
                 late = partial(self._resume, ticket, TimedOut())
-                runtime.clock.call_later(effect.seconds, late)
+                in_time = runtime.clock.call_at_limit(effect.seconds, late)
+                self._join_rest(in_time)
             self._join_rest(go_on)
         else:
             assert type(effect) is WaitFor, f"no driver knows {effect!r}"
@@ -216,7 +217,7 @@ class ParkedRun:
         assert isinstance(self.run, FlowRun), "only flows join"
         return self.run
 
-    def _join_rest(self, go_on: Callable[[], None]) -> None:
+    def _join_rest(self, go_on: Callable[[], object]) -> None:
         unfinished = self._flow_run.unfinished_members()
         if unfinished:
             when_all(unfinished, partial(self._join_rest, go_on))

@@ -49,7 +49,7 @@ class _Hold:
     """Blocks the thread of a loop."""
 
     def __init__(self) -> None:
-        self.holds = threading.Event()
+        self.holds: threading.Event = threading.Event()
         self._closed = threading.Event()
 
     def hold(self) -> None:

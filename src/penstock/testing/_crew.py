@@ -23,7 +23,7 @@ from typing import NamedTuple
 from penstock._engine.lanes import Lanes, Workers
 from penstock._engine.latch import Latch
 from penstock._engine.loops import LoopPort
-from penstock.testing.questions import Question, question_to
+from penstock.testing._questions import Question, question_to
 
 _LOOK_SECONDS = 0.002
 _ANSWER_SECONDS = 0.1
@@ -42,8 +42,8 @@ class Pool:
         self._workers = workers
         self._crew = crew
         self._limit = workers.limit if isinstance(workers, Lanes) else None
-        self.queued = 0
-        self.occupied = 0
+        self.queued: int = 0
+        self.occupied: int = 0
 
     @property
     def is_full(self) -> bool:
@@ -89,7 +89,7 @@ class Crew:
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self.news = 0
+        self.news: int = 0
         self._pools: list[Pool] = []
         self._at_work: dict[int, Pool | None] = {}
         self._waits: dict[int, _Wait] = {}

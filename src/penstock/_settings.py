@@ -17,7 +17,9 @@ from penstock.exceptions import ConfigurationError
 
 PREFIX = "PENSTOCK_"
 Durability = Literal["relaxed", "strict"]
+"""What a result that is seen says of the disk: little, or that its row is there."""
 Synchronous = Literal["normal", "full"]
+"""What a commit outlives: the process, or a power loss too."""
 _PLACES = frozenset({"home", "database_url", "local_storage_path"})
 _MEMORY_URLS = frozenset({"memory:", "sqlite:///:memory:", "sqlite+aiosqlite:///:memory:"})
 _FILE_PREFIXES = ("sqlite+aiosqlite:///", "sqlite:///")

@@ -187,31 +187,40 @@ def test_time_stands_still_while_somebody_works(clock: FakeClock) -> None:
 # Time limits
 
 
-def test_code_that_takes_too_long_is_timed_out(clock: FakeClock, run_loop: RunLoop) -> None:
+def test_async_code_that_takes_too_long_is_timed_out(clock: FakeClock, run_loop: RunLoop) -> None:
+    @task(timeout_seconds=5)
+    async def slow(seconds: float) -> float:
+        await clock.sleep_async(seconds)
+        return clock.elapsed_seconds
+
+    async def main() -> None:
+        assert await slow(4.5) == 4.5
+        with pytest.raises(RunTimedOut):
+            await slow(60)
+        assert (await slow.call_state(60)).name == "TimedOut"
+
+    run_loop(main)
+    assert clock.elapsed_seconds == 14.5
+
+
+def test_sync_code_that_takes_too_long_is_timed_out(clock: FakeClock, run_loop: RunLoop) -> None:
+    """Directly, on a worker, and awaited; what is left to itself sleeps on beside the others."""
+
     @task(timeout_seconds=5)
     def slow(seconds: float) -> float:
         clock.sleep(seconds)
         return clock.elapsed_seconds
 
-    @task(timeout_seconds=5)
-    async def slow_async(seconds: float) -> float:
-        await clock.sleep_async(seconds)
-        return clock.elapsed_seconds
+    async def main() -> tuple[str, float]:
+        return (await slow.run_async_state(60)).name, clock.elapsed_seconds
 
-    async def main() -> None:
-        assert await slow_async(4.5) == 4.5
-        with pytest.raises(RunTimedOut):
-            await slow_async(60)
-        assert clock.elapsed_seconds == 9.5
-        assert (await slow.run_async_state(60)).name == "TimedOut"
-        assert clock.elapsed_seconds == 14.5
-
-    run_loop(main)
+    assert slow(4.5) == 4.5
     assert slow.call_state(60).name == "TimedOut"
-    assert clock.elapsed_seconds == 19.5
+    assert clock.elapsed_seconds == 9.5
     future = slow.submit(60)
     future.wait()
-    assert (future.state.name, clock.elapsed_seconds) == ("TimedOut", 24.5)
+    assert (future.state.name, clock.elapsed_seconds) == ("TimedOut", 14.5)
+    assert run_loop(main) == ("TimedOut", 19.5)
 
 
 def test_attempt_that_is_timed_out_is_tried_again(clock: FakeClock) -> None:

@@ -99,6 +99,16 @@ def test_after_it_stood_still_nothing_waits_for_it_any_more(clock: FakeClock) ->
         flaky()
 
 
+def test_run_that_hangs_at_the_end_of_its_engine(clock: FakeClock) -> None:
+    """The engine waits for what was submitted; that it looks again and again moves nobody."""
+
+    @task(timeout_seconds=5)
+    async def hangs() -> None:
+        await anyio.sleep_forever()
+
+    hangs.submit()
+
+
 # Without an engine
 
 
@@ -130,3 +140,4 @@ def test_code_that_was_left_to_itself_ends_with_its_engine() -> None:
         assert slow.call_state().name == "TimedOut"
         assert not woken.is_set()
     assert woken.wait(timeout=5)
+    assert clock.elapsed_seconds == 1

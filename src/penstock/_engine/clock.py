@@ -10,13 +10,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import anyio
 
-from penstock._engine.lanes import Workers
 from penstock._engine.latch import Latch
 from penstock._engine.loops import LoopPort, LoopThread
+
+if TYPE_CHECKING:
+    from penstock._engine.lanes import Workers
 
 
 class Clock(Protocol):

@@ -85,11 +85,13 @@ class Crew:
 
     Attributes:
         news: how much has happened so far; while it stays the same, no thread has done anything.
+        moves: how much of that has brought a run further; to wait again and again does not.
     """
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self.news: int = 0
+        self.moves: int = 0
         self._pools: list[Pool] = []
         self._at_work: dict[int, Pool | None] = {}
         self._waits: dict[int, _Wait] = {}
@@ -97,11 +99,12 @@ class Crew:
         self._expected = 0
 
     @contextmanager
-    def changing(self) -> Generator[None]:
+    def changing(self, moves: bool = True) -> Generator[None]:
         """Something happens while inside."""
         with self._changed:
             yield
             self.news += 1
+            self.moves += moves
             self._changed.notify_all()
 
     def wait_for_news(self, since: int, seconds: float | None = None) -> None:
@@ -164,7 +167,7 @@ class Crew:
     def waiting(self, latch: Latch, gives_up_place: bool) -> Generator[None]:
         """See `Observer`."""
         ident = threading.get_ident()
-        with self.changing():
+        with self.changing(moves=False):
             left = self._at_work.get(ident) if gives_up_place else None
             if left is not None:
                 left.occupied -= 1
@@ -172,7 +175,7 @@ class Crew:
         try:
             yield
         finally:
-            with self.changing():
+            with self.changing(moves=False):
                 del self._waits[ident]
                 if left is not None:
                     left.occupied += 1

@@ -26,8 +26,6 @@ from penstock.exceptions import ConfigurationError, TimeStoodStill, WouldDeadloc
 from penstock.testing._crew import Crew
 
 _LOOK_SECONDS = 0.01
-
-
 _NO_ENGINE = (
     "This FakeClock belongs to no engine, so its time does not go on. Give it to "
     "`penstock.testing.engine(clock=...)`, or use the fixture `fake_clock`."
@@ -91,15 +89,15 @@ class _Timers:
                 timer.call = None
                 self._counts[timer.is_sleep] -= 1
 
-    def pop(self) -> Callable[[], object] | None:
-        """What the first one calls, whose moment is now; None: there is none."""
+    def pop(self, is_due: bool) -> Callable[[], object] | None:
+        """What the first one calls, None: there is none. `is_due`: its moment is now."""
         with self._lock:
             while self._heap:
                 at, _, _, timer = heapq.heappop(self._heap)
                 call, timer.call = timer.call, None
                 if call is not None:
                     self._counts[timer.is_sleep] -= 1
-                    self.now = at
+                    self.now = at if is_due else self.now
                     return call
         return None
 
@@ -152,6 +150,7 @@ class FakeClock:
     def now(self) -> float:
         """Its time, in seconds since 1970."""
         self._meet()
+        self._crew.moves += 1  # a run that enters a state asks for the time
         return self._start + self._timers.now
 
     def sleep(self, seconds: float, /) -> None:
@@ -316,11 +315,11 @@ class FakeClock:
 
     def _keep_time(self) -> None:
         crew, timers = self._crew, self._timers
-        last_news, moved_at = -1, 0.0
+        moves, moved_at = -1, 0.0
         while self._stopped != _NO_ENGINE or timers:
             news = crew.news
-            if news != last_news:
-                last_news, moved_at = news, time.monotonic()
+            if crew.moves != moves:
+                moves, moved_at = crew.moves, time.monotonic()
             if timers and (self._stopped is not None or self._may_jump()):
                 self._ring()
             elif timers and time.monotonic() - moved_at > self._patience_seconds:
@@ -334,7 +333,7 @@ class FakeClock:
 
     def _ring(self) -> None:
         """Wake the first one that is due."""
-        call = self._timers.pop()
+        call = self._timers.pop(is_due=self._stopped is None)
         if call is None:
             return
         with self._crew.changing():

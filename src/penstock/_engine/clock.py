@@ -18,7 +18,7 @@ from penstock._engine.latch import Latch
 from penstock._engine.loops import LoopPort, LoopThread
 
 if TYPE_CHECKING:
-    from penstock._engine.lanes import Workers
+    from penstock.task_runners import Workers
 
 
 class Clock(Protocol):

@@ -17,8 +17,8 @@ from penstock._engine.lanes import Lanes
 from penstock._engine.loops import LoopThread
 from penstock._engine.runs import TaskRun
 from penstock._engine.threads import AbandonedThread, abandoned_threads
+from penstock._settings import Settings
 from penstock.exceptions import ConfigurationError
-from penstock.settings import Settings
 
 if TYPE_CHECKING:
     from multiprocessing.context import SpawnContext

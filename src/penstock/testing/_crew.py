@@ -20,9 +20,10 @@ from pathlib import Path
 from types import FrameType
 from typing import NamedTuple
 
-from penstock._engine.lanes import Lanes, Workers
+from penstock._engine.lanes import Lanes
 from penstock._engine.latch import Latch
 from penstock._engine.loops import LoopPort
+from penstock.task_runners import RemoteCalls, Workers
 from penstock.testing._questions import Question, question_to
 
 _LOOK_SECONDS = 0.002
@@ -49,6 +50,11 @@ class Pool:
     def is_full(self) -> bool:
         """Whether what is queued has to wait for what is at work."""
         return self._limit is not None and self.occupied >= self._limit
+
+    @property
+    def remote(self) -> RemoteCalls | None:
+        """See `Workers`."""
+        return self._workers.remote
 
     def run_soon(self, work: Callable[[], None]) -> None:
         """See `Workers`."""

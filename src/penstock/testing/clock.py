@@ -19,10 +19,10 @@ from datetime import datetime
 
 import anyio
 
-from penstock._engine.lanes import Workers
 from penstock._engine.latch import Latch, watch
 from penstock._engine.loops import LoopPort, current_port
 from penstock.exceptions import ConfigurationError, TimeStoodStill, WouldDeadlock
+from penstock.task_runners import Workers
 from penstock.testing._crew import Crew
 
 _LOOK_SECONDS = 0.01

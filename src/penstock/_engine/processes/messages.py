@@ -19,9 +19,9 @@ from penstock._engine.effects import Error, Interrupted, Outcome, Value
 from penstock._engine.processes.functions import Name, split, transferable
 from penstock._engine.runs import FlowRun, TaskRun
 from penstock._engine.tracebacks import RemoteTraceback, format_error
+from penstock._settings import Settings
 from penstock.exceptions import NotTransferable
 from penstock.records import Definition
-from penstock.settings import Settings
 from penstock.states import Transition
 
 STOP: Final = b""

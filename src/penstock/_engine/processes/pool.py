@@ -21,8 +21,8 @@ from penstock._engine.processes.guard import WORKER_NAME
 from penstock._engine.processes.messages import Terms, outcome_of
 from penstock._engine.processes.worker import Worker, WorkerGone
 from penstock._engine.runs import TaskRun
+from penstock._settings import Settings
 from penstock.exceptions import NotTransferable, WorkerCrashed
-from penstock.settings import Settings
 
 _IDLE_SECONDS = 60.0
 _TEND_SECONDS = 5.0

@@ -12,6 +12,7 @@ import pytest
 
 from penstock import flow, history, task
 from penstock._engine.latch import Latch
+from penstock.concurrency import set_limit
 from penstock.exceptions import ConfigurationError, RunTimedOut, WouldDeadlock
 from penstock.states import State
 from penstock.task_runners import ConcurrentTaskRunner
@@ -166,6 +167,25 @@ def test_worker_that_waits_for_a_run_gives_up_its_place(clock: FakeClock) -> Non
         return [future.result() for future in [outer.submit() for _ in range(3)]]
 
     assert sorted(pipeline()) == [10, 20, 30]
+
+
+def test_runs_that_wait_for_a_slot_of_a_limit(clock: FakeClock) -> None:
+    """A slot that is given back is handed on before the time goes on, whoever else sleeps."""
+
+    @task(tags=["scarce"])
+    def works() -> float:
+        clock.sleep(10)
+        return clock.elapsed_seconds
+
+    @task
+    def naps() -> None:
+        clock.sleep(1000)
+
+    set_limit("scarce", 2)
+    nap = naps.submit()
+    ends = [future.result() for future in [works.submit() for _ in range(6)]]
+    assert sorted(ends) == [10, 10, 20, 20, 30, 30]
+    assert not nap.done()
 
 
 def test_time_stands_still_while_somebody_works(clock: FakeClock) -> None:

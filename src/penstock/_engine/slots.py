@@ -19,7 +19,7 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Final
 
-from penstock._engine.latch import Latch
+from penstock._engine.latch import Latch, expected, watch
 from penstock.exceptions import StoreError
 from penstock.stores import Claim, SlotStore
 from penstock.stores.shares import Kind, kind_of
@@ -84,6 +84,7 @@ class SlotBroker:
         self._now = now
         self._numbers = itertools.count()
         self._inbox: deque[SlotRequest | int] = deque()
+        self._errands: deque[Latch] = deque()
         self._bell: SimpleQueue[None] = SimpleQueue()  # it can be rung from any code, even by gc
         self._lock = threading.Lock()
         self._has_started = False
@@ -114,15 +115,19 @@ class SlotBroker:
         request = SlotRequest(self, claim)
         if not self._has_started:
             self.start()
-        self._inbox.append(request)
-        self._bell.put(None)
+        self._send(request)
         if self._ended.is_set():
             request.refuse(_closed())
         return request
 
     def take_back(self, request: SlotRequest) -> None:
         """Take what a request has, or no longer asks for."""
-        self._inbox.append(request.claim.number)
+        self._send(request.claim.number)
+
+    def _send(self, item: SlotRequest | int) -> None:
+        self._inbox.append(item)
+        if watch.observer is not None:  # who waits for a slot waits for this thread, for a moment
+            self._errands.append(expected(Latch()))
         self._bell.put(None)
 
     def close(self) -> None:
@@ -141,13 +146,20 @@ class SlotBroker:
         try:
             while not self._closing:
                 self._wait()
+                errands = len(self._errands)
                 if self._sorted_inbox() or self._is_time_to_look():
                     self._trade()
+                self._note_done(errands)
         except Exception:
             _log.exception("The thread that trades slots has stopped")
         finally:
             self._ended.set()
             self._refuse_all(_closed())
+            self._note_done(len(self._errands))
+
+    def _note_done(self, errands: int) -> None:
+        for _ in range(errands):
+            self._errands.popleft().set()
 
     def _wait(self) -> None:
         """Until the bell rings, or it is time to look."""

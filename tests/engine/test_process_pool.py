@@ -631,5 +631,5 @@ def test_what_the_platform_has_not_is_refused(
 
 def test_by_default_there_are_as_many_workers_as_cpus(engine: Runtime) -> None:
     workers = engine.workers_of(ProcessTaskRunner())
-    assert getattr(workers, "_limit", None) == len(os.sched_getaffinity(0))
+    assert getattr(workers, "limit", None) == len(os.sched_getaffinity(0))
     assert engine.workers_of(ConcurrentTaskRunner()).remote is None

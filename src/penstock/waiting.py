@@ -49,9 +49,9 @@ class CompletedFutures(Generic[R]):
             TimeoutError: the time was up before all had ended; their runs go on.
             WouldDeadlock: in the thread of the event loop that a run needs.
         """
+        for run in self._futures:
+            refuse_deadlock(run)
         while self._arrivals.count:
-            for run in self._futures:
-                refuse_deadlock(run)
             yield self._futures.pop(self._arrivals.next(self._seconds_left()))
 
     async def __aiter__(self) -> AsyncIterator[TaskFuture[R]]:

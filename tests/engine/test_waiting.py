@@ -9,7 +9,18 @@ from typing import Any
 import anyio
 import pytest
 
-from penstock import TaskFuture, allow_failure, as_completed, flow, history, task, wait, wait_async
+from penstock import (
+    TaskFuture,
+    allow_failure,
+    as_completed,
+    flow,
+    history,
+    task,
+    wait,
+    wait_async,
+    waiting,
+)
+from penstock._engine.runs import Run
 from penstock.exceptions import (
     ConfigurationError,
     RunCancelled,
@@ -159,6 +170,25 @@ def test_blocking_the_loop_that_a_run_needs_is_refused(run_loop: RunLoop) -> Non
 
     run_loop(parent.call_state)
     assert len(history.flow_runs(state="Cancelled")) == 1
+
+
+def test_many_futures_are_each_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not each time that one is taken: that would be days for a million."""
+    looks: list[Run] = []
+    monkeypatch.setattr(waiting, "refuse_deadlock", looks.append)
+
+    @task
+    def work(number: int) -> int:
+        return number
+
+    @flow
+    def parent() -> int:
+        futures = work.map(range(100))
+        wait(futures)
+        return sum(future.result() for future in as_completed(futures))
+
+    assert parent() == sum(range(100))
+    assert len(looks) == 100
 
 
 def test_what_is_no_future_is_refused() -> None:

@@ -11,7 +11,7 @@ from uuid import uuid4
 import anyio
 import pytest
 
-from penstock import cancel_flow_run, flow, history, task
+from penstock import TaskFuture, cancel_flow_run, flow, history, task, wait_async
 from penstock._engine.current import current_run
 from penstock._engine.runs import FlowRun
 from penstock.exceptions import ConfigurationError, RunCancelled
@@ -62,6 +62,11 @@ async def forever() -> None:
 @task
 def fails(message: str = "no luck") -> None:
     raise ValueError(message)
+
+
+def wait_until_it_awaits_its_retry(future: TaskFuture[None]) -> None:
+    while future.state.name != "AwaitingRetry":
+        time.sleep(0.001)
 
 
 def types_of_runs() -> list[str]:
@@ -260,6 +265,48 @@ def test_the_hooks_of_a_cancelled_flow_are_called_and_may_submit(probe: Probe) -
     assert waits.call_state().name == "Cancelled"
     thread.join()
     assert done == ["Cancelled", "tidied"]
+
+
+@pytest.mark.parametrize("kind", ["in a loop", "on a worker", "not begun"])
+def test_the_hooks_of_a_flow_that_was_cancelled_while_it_waited_may_submit(
+    kind: str, run_loop: RunLoop
+) -> None:
+    """For its next attempt, or for an upstream; its code was not on."""
+    done: list[str] = []
+
+    @task
+    def tidy() -> None:
+        done.append("tidied")
+
+    def clean(_flow: Any, _run: FlowRun, _state: State[Any]) -> None:
+        tidy.submit()
+
+    @flow(retries=1, retry_delay_seconds=3600, on_cancellation=[clean])
+    async def fails_in_loop() -> None:
+        raise ValueError
+
+    @flow(retries=1, retry_delay_seconds=3600, on_cancellation=[clean])
+    def fails_on_worker() -> None:
+        raise ValueError
+
+    @flow(on_cancellation=[clean])
+    def never_begins(_nothing: object) -> None: ...
+
+    @flow
+    async def parent() -> str:
+        upstream = forever.submit()
+        if kind == "not begun":
+            future = never_begins.submit(upstream)
+        else:
+            future = (fails_in_loop if kind == "in a loop" else fails_on_worker).submit()
+            await anyio.to_thread.run_sync(wait_until_it_awaits_its_retry, future)
+        future.cancel()
+        await wait_async([future], PATIENCE_SECONDS)
+        upstream.cancel()
+        return future.state.name
+
+    assert run_loop(parent) == "Cancelled"
+    assert done == ["tidied"]
 
 
 def test_what_is_not_on_cannot_be_cancelled(probe: Probe) -> None:

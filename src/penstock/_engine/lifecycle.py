@@ -196,8 +196,10 @@ def _hooked_steps(run: Run, rules: Rulebook, steps: Steps) -> Steps:
     yield from _begun_with(partial(_hook_steps, run, rules), steps)
     if run.history[-1] is before or run.phase == "Cached":  # an earlier run stands for this one
         return
+    if isinstance(run, FlowRun):  # hooks may submit, too, however it was stopped
+        run.take_stop()
     yield from _hook_steps(run, rules)
-    if isinstance(run, FlowRun):  # hooks may submit, too
+    if isinstance(run, FlowRun):
         yield from _join_steps(run, Value())
 
 

@@ -503,3 +503,27 @@ def test_nothing_joins_a_flow_that_has_ended(engine: Runtime) -> None:
     assert ended.wait(PATIENCE_SECONDS)
     assert len(refused) == 1
     assert not submitted
+
+
+def test_a_hook_beside_code_that_was_left_to_itself_raises_as_the_users_code_does(
+    engine: Runtime, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its traceback tells of no trouble of the engine's with the context that is still in use."""
+    began, go_on = threading.Event(), threading.Event()
+
+    def broken(_flow: Any, _run: Any, _state: Any) -> None:
+        raise ValueError("of the hook")
+
+    @flow(on_cancellation=[broken])
+    def works() -> None:
+        began.set()
+        go_on.wait(PATIENCE_SECONDS)
+
+    future = works.submit()
+    assert began.wait(PATIENCE_SECONDS)
+    future.cancel()
+    assert future.wait(PATIENCE_SECONDS)
+    go_on.set()
+    (text,) = [text for text in caplog.messages if "hook" in text]
+    assert "ValueError: of the hook" in text
+    assert "another exception" not in text

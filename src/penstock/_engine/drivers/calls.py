@@ -90,8 +90,8 @@ def run_in(context: Context, call: Callable[..., Outcome], *args: Any) -> Outcom
     except RuntimeError as error:
         if "is already entered" not in str(error):
             raise
-        # An attempt before, left to itself when its time was up, is still inside.
-        return context.copy().run(call, *args)
+    # What was left to itself, by a timeout or a cancellation, is still inside.
+    return context.copy().run(call, *args)
 
 
 def call_hook(effect: CallHook, run: Run, runtime: Runtime) -> Outcome:

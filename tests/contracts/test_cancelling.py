@@ -505,6 +505,47 @@ def test_nothing_joins_a_flow_that_has_ended(engine: Runtime) -> None:
     assert not submitted
 
 
+@pytest.mark.parametrize("is_in_flow", [True, False], ids=["in a flow", "outside of flows"])
+@pytest.mark.parametrize("seconds", [None, 0.05], ids=["cancelled", "timed out"])
+def test_code_of_a_task_that_was_left_to_itself_starts_nothing_more(
+    engine: Runtime, seconds: float | None, is_in_flow: bool
+) -> None:
+    began, go_on = threading.Event(), threading.Event()
+    called: list[str] = []
+    refused: list[str] = []
+    over = threading.Event()
+
+    @task
+    def late() -> None:
+        called.append("late")
+
+    @task(timeout_seconds=seconds)
+    def works() -> None:
+        began.set()
+        go_on.wait(PATIENCE_SECONDS)
+        starts: tuple[Callable[[], object], ...] = (late, late.submit)
+        for start in starts:
+            try:
+                start()
+            except RunCancelled as error:
+                refused.append(str(error))
+        over.set()
+
+    def ends_it() -> None:
+        future = works.submit()
+        assert began.wait(PATIENCE_SECONDS)
+        if seconds is None:
+            future.cancel()
+        assert future.wait(PATIENCE_SECONDS)
+        go_on.set()
+        assert over.wait(PATIENCE_SECONDS)
+
+    (flow(ends_it).call_state if is_in_flow else ends_it)()
+    assert not called
+    assert len(refused) == 2
+    assert all("works-" in text and "can start nothing more" in text for text in refused)
+
+
 def test_a_hook_beside_code_that_was_left_to_itself_raises_as_the_users_code_does(
     engine: Runtime, caplog: pytest.LogCaptureFixture
 ) -> None:

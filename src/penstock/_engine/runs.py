@@ -232,6 +232,8 @@ class Run(Latch, Generic[Options]):
         self.ordinal = 0
         self.earlier: Run | None = None
         self.flow_run = flow_run = _flow_run_of(parent)
+        if parent is not None and parent._set:
+            _refuse_code_left_behind(parent)
         if flow_run is not None and parent is not None:
             if flow_run._set:
                 raise RunCancelled(
@@ -788,6 +790,12 @@ def _flow_run_of(parent: Parent) -> FlowRun | None:
     if parent is None or isinstance(parent, FlowRun):
         return parent
     return parent.flow_run
+
+
+def _refuse_code_left_behind(parent: Run) -> None:
+    """Raise where code goes on whose task run was ended; one that completed may have left some."""
+    if isinstance(parent, TaskRun) and parent.history[-1].type is not StateType.COMPLETED:
+        raise RunCancelled(f"The task run {parent.name!r} has ended; it can start nothing more.")
 
 
 def _value_of(upstream: Upstream) -> object:

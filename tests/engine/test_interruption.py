@@ -291,16 +291,47 @@ SCRIPTS = {
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGINT cannot be sent to one process there")
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_ctrl_c_ends_a_script_at_once_with_everything_on_record(name: str, tmp_path: Path) -> None:
+    assert states_after_ctrl_c(SCRIPTS[name], tmp_path) == {
+        "main-flow": "Cancelled",
+        "blocks": "Cancelled",
+        "sleeps": "Cancelled",
+    }
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGINT cannot be sent to one process there")
+def test_ctrl_c_at_the_end_of_a_script_lets_hooks_and_the_flows_above_end(tmp_path: Path) -> None:
+    script = """
+        def tidies(flow, run, state): time.sleep(0.3)
+        @flow(on_cancellation=[tidies])
+        def sub_flow():
+            blocks.submit(); sleeps.submit()
+            print("ready", flush=True)
+        @flow
+        def main_flow():
+            sub_flow.submit()
+        main_flow.submit()
+        sys.exit(1)
+    """
+    assert states_after_ctrl_c(script, tmp_path) == {
+        "main-flow": "Cancelled",
+        "sub-flow": "Cancelled",
+        "blocks": "Cancelled",
+        "sleeps": "Cancelled",
+    }
+
+
+def states_after_ctrl_c(text: str, folder: Path) -> dict[str, str]:
+    """How the runs of a script have ended that was interrupted when it had said `ready`."""
     prelude = """
-        import asyncio, time, anyio, trio
+        import asyncio, sys, time, anyio, trio
         from penstock import flow, task
         @task
         def blocks(): time.sleep(30)
         @task
         async def sleeps(): await anyio.sleep(30)
     """
-    script = tmp_path / "script.py"
-    script.write_text(textwrap.dedent(prelude) + textwrap.dedent(SCRIPTS[name]))
+    script = folder / "script.py"
+    script.write_text(textwrap.dedent(prelude) + textwrap.dedent(text))
     process = subprocess.Popen(
         [sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -312,8 +343,7 @@ def test_ctrl_c_ends_a_script_at_once_with_everything_on_record(name: str, tmp_p
     assert "KeyboardInterrupt" in errors
     assert process.returncode != 0
     states = {run.flow: run.state.name for run in history.flow_runs()}
-    states |= {run.task: run.state.name for run in history.task_runs()}
-    assert states == {"main-flow": "Cancelled", "blocks": "Cancelled", "sleeps": "Cancelled"}
+    return states | {run.task: run.state.name for run in history.task_runs()}
 
 
 def test_a_member_that_ctrl_c_left_unborn_is_not_waited_for(engine: Runtime) -> None:

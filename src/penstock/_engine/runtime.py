@@ -9,9 +9,11 @@ from __future__ import annotations
 import atexit
 import importlib
 import logging
+import math
 import os
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
@@ -41,6 +43,7 @@ from penstock.stores.memory import MemoryStore
 from penstock.task_runners import ConcurrentTaskRunner, TaskRunner, Workers
 
 _PATIENCE_SECONDS = 0.05
+_FAREWELL_SECONDS = 5.0
 _NOTHING_TO_WAIT_FOR = Latch()
 _NOTHING_TO_WAIT_FOR.set()
 
@@ -254,14 +257,22 @@ class Runtime:
     def drain(self) -> None:
         """Wait for what was submitted outside of flows, and for what that submits."""
         try:
-            while runs := tuple(self._loose):
-                while not runs[0].wait(_PATIENCE_SECONDS):
-                    for workers in tuple(self._workers.values()):
-                        workers.rescue()
+            self._wait_for_loose()
         except KeyboardInterrupt:
             for run in tuple(self._loose):
                 run.cancel()
+            self._wait_for_loose(_FAREWELL_SECONDS)  # their hooks are called, and their flows end
             raise
+
+    def _wait_for_loose(self, seconds: float = math.inf) -> None:
+        ends_at = time.monotonic() + seconds
+        while runs := tuple(self._loose):
+            for run in runs:
+                while not run.wait(_PATIENCE_SECONDS):
+                    if time.monotonic() > ends_at:
+                        return
+                    for workers in tuple(self._workers.values()):
+                        workers.rescue()
 
     def close(self) -> None:
         """End the threads, and make everything durable.

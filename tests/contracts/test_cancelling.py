@@ -14,7 +14,7 @@ import anyio
 import pytest
 
 from penstock import TaskFuture, flow, history, task
-from penstock._engine.drivers import calls, parked
+from penstock._engine.drivers import calls, loop_tasks, parked
 from penstock._engine.effects import Outcome
 from penstock._engine.latch import Latch
 from penstock._engine.runs import Run
@@ -248,6 +248,54 @@ def test_the_timer_of_a_cancelled_retry_finds_nothing_to_do(engine: Runtime) -> 
     time.sleep(0.08)
     assert check_ended_once(future, ends) == "Cancelled"
     assert len(attempts) == 1
+
+
+@pytest.mark.parametrize("is_begun", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+def test_ctrl_c_while_a_run_is_handed_over_ends_it_once(
+    engine: Runtime,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    is_async: bool,
+    is_begun: bool,
+) -> None:
+    """Before a worker or a loop has it, and after its code has begun there."""
+    ends: list[str] = []
+    began, go_on = threading.Event(), threading.Event()
+
+    @task
+    def work() -> None:
+        began.set()
+        go_on.wait(PATIENCE_SECONDS)
+
+    @task
+    async def async_work() -> None:
+        began.set()
+        await anyio.sleep(3600)
+
+    def interrupted(start: Callable[[Any], None]) -> Callable[[Any], None]:
+        def start_and_raise(driver: Any) -> None:
+            driver.run.add_callback(lambda: ends.append(driver.run.state.name))
+            if is_begun:
+                start(driver)
+                assert began.wait(PATIENCE_SECONDS)
+            raise KeyboardInterrupt
+
+        return start_and_raise
+
+    for driver in (parked.ParkedRun, loop_tasks.LoopRun):
+        monkeypatch.setattr(driver, "start", interrupted(driver.start))
+
+    @flow
+    def submits() -> None:
+        (async_work if is_async else work).submit()
+
+    with pytest.raises(KeyboardInterrupt):
+        submits()
+    go_on.set()
+    assert ends == ["Cancelled"]
+    assert [run.state.name for run in history.task_runs()] == ["Cancelled"]
+    assert not [text for text in caplog.messages if "Ended by" in text]
 
 
 # Code is called with its own arguments, or not at all

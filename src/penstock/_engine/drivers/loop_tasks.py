@@ -41,6 +41,15 @@ class LoopRun:
         elif not self._port.call_soon(self._begin):
             self._end()
 
+    def end_unstarted(self, _error: BaseException) -> None:
+        """End the cancelled run where `start` was kept from handing it to the loop."""
+        if not self._port.call_soon(self._end_unbegun):
+            self._end()
+
+    def _end_unbegun(self) -> None:
+        if self._cancel is None:
+            self._end()
+
     def _begin(self) -> None:
         if self.run.flow_run is None:  # nobody waits for it before the loop is closed
             self()

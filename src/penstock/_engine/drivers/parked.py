@@ -41,6 +41,7 @@ from penstock.task_runners import Workers
 Ticket: TypeAlias = list[Steps]
 """Holds the rules of a run that waits, once."""
 _NO_TICKET: Ticket = []
+_NOT_STARTED: Ticket = []
 
 
 class ParkedRun:
@@ -62,7 +63,7 @@ class ParkedRun:
         self._runtime = runtime
         self._workers = workers
         self._context: Context | None = context_for(None)
-        self._ticket: Ticket = _NO_TICKET
+        self._ticket: Ticket = _NOT_STARTED
         self._wanted_end = False
         run.driver = self
 
@@ -70,6 +71,7 @@ class ParkedRun:
         """Begin; user code is left to the workers."""
         run = self.run
         self._unbegun = True
+        self._ticket = _NO_TICKET
         if run.earlier is not None:
             self._begin(on_worker=False)
         elif run.upstreams or run.after is not None:
@@ -78,6 +80,11 @@ class ParkedRun:
             self._workers.run_soon(self)
         if self._must_end():
             self._begin(on_worker=False)
+
+    def end_unstarted(self, error: BaseException) -> None:
+        """End the run where `start` was kept from beginning."""
+        if self._ticket is _NOT_STARTED:
+            end_by(self.run, self._runtime, error)
 
     def _go_to_worker(self) -> None:
         if missing_upstream(self.run) is None:

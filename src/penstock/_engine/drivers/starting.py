@@ -6,7 +6,7 @@ from functools import partial
 
 import anyio
 
-from penstock._engine.drivers.bookkeeping import end_by, record_unless_in_loop
+from penstock._engine.drivers.bookkeeping import record_unless_in_loop
 from penstock._engine.drivers.in_thread import drive_sync
 from penstock._engine.drivers.loop_tasks import LoopRun
 from penstock._engine.drivers.parked import ParkedRun
@@ -43,9 +43,9 @@ def submit(run: Run, runtime: Runtime) -> None:
         driver.start()
         if flow_run is not None and flow_run.stopped is not None:  # by another thread, a moment ago
             run.cancel()
-    except BaseException as error:  # Ctrl-C
-        if not run.is_set():
-            end_by(run, runtime, error)
+    except BaseException as error:  # Ctrl-C, and a worker or a loop may have the run already
+        run.cancel()
+        driver.end_unstarted(error)
         raise
 
 

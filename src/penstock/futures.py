@@ -76,7 +76,7 @@ class TaskFuture(Handle, Generic[R]):
             BaseException: what the run raised, or a `RunError` where it raised nothing.
         """
         if not self.wait(timeout):
-            raise TimeoutError(f"The task run has not ended within {timeout} seconds.")
+            raise _overdue(self, timeout)
         if raise_on_failure:
             return cast("R", self._run.result())
         return self.state.result(raise_on_failure)
@@ -106,6 +106,11 @@ class TaskFuture(Handle, Generic[R]):
     def __repr__(self) -> str:
         name = getattr(self._run, "name", self._run.id)
         return f"<TaskFuture of {name!r}: {self._run.state.name}>"
+
+
+def _overdue(future: TaskFuture[Any], seconds: float | None) -> TimeoutError:
+    name = getattr(future._run, "name", future._run.id)
+    return TimeoutError(f"{name!r} has not ended within {seconds} seconds.")
 
 
 class FailureAllowed(Handle, Generic[R]):
@@ -163,7 +168,10 @@ class FutureList(list[TaskFuture[T]]):
         self, timeout: float | None = None, raise_on_failure: bool = True
     ) -> list[T] | list[T | BaseException]:
         """The values in order; see `TaskFuture.result`. The timeout holds for all together."""
-        self.wait(timeout)
+        if not self.wait(timeout):
+            late = next((future for future in self if not future.done()), None)
+            if late is not None:
+                raise _overdue(late, timeout)
         return [future.result(0, raise_on_failure=raise_on_failure) for future in self]
 
     def wait(self, timeout: float | None = None) -> bool:

@@ -57,8 +57,11 @@ class CompletedFutures(Generic[R]):
     async def __aiter__(self) -> AsyncIterator[TaskFuture[R]]:
         """The futures, in async code."""
         while self._arrivals.count:
-            with anyio.fail_after(self._seconds_left()):
+            run: Run | None = None
+            with anyio.move_on_after(self._seconds_left()):
                 run = await self._arrivals.next_async()
+            if run is None:
+                raise self._arrivals.overdue()
             yield self._futures.pop(run)
 
     def _seconds_left(self) -> float | None:

@@ -10,6 +10,7 @@ import anyio
 import pytest
 
 from penstock import (
+    FutureList,
     TaskFuture,
     allow_failure,
     as_completed,
@@ -115,20 +116,35 @@ def test_the_time_of_an_iteration_is_up_once(run_loop: RunLoop) -> None:
     @flow
     def parent() -> None:
         future = forever.submit()
-        with pytest.raises(TimeoutError, match="1 runs have not ended in time"):
+        with pytest.raises(TimeoutError, match="1 of the runs had not ended in time"):
             list(as_completed([future], timeout=0.01))
         future.cancel()
 
     @flow
     async def async_parent() -> None:
         future = forever.submit()
-        with pytest.raises(TimeoutError):
+        with pytest.raises(TimeoutError, match="1 of the runs had not ended in time"):
             _ = [f async for f in as_completed([future], timeout=0.01)]
         assert not future.done()
         future.cancel()
 
     parent.call_state()
     run_loop(async_parent.call_state)
+    assert len(history.task_runs(state="Cancelled")) == 2
+
+
+def test_a_result_that_is_late_is_called_by_the_name_of_its_run() -> None:
+    @flow
+    def parent() -> None:
+        futures = FutureList(forever.submit() for _ in range(2))
+        with pytest.raises(TimeoutError, match=r"'forever-.* within 0\.01 seconds"):
+            futures[1].result(0.01)
+        with pytest.raises(TimeoutError, match=r"'forever-.* within 0\.01 seconds"):
+            futures.result(0.01)
+        for future in futures:
+            future.cancel()
+
+    parent.call_state()
     assert len(history.task_runs(state="Cancelled")) == 2
 
 

@@ -47,7 +47,7 @@ class Arrivals:
                 if self._last_added is not None:
                     refuse_deadlock(self._last_added)
                 if not bell.wait(None if ends_at is None else max(0.0, ends_at - time.monotonic())):
-                    raise TimeoutError(f"{self.count} runs have not ended in time.")
+                    raise self.overdue()
         return self._popped()
 
     async def next_async(self) -> Run:
@@ -57,6 +57,10 @@ class Arrivals:
             if not self._ended:
                 await bell.wait_async()
         return self._popped()
+
+    def overdue(self) -> TimeoutError:
+        """What to raise where the time for all of them is up."""
+        return TimeoutError(f"{self.count} of the runs had not ended in time.")
 
     def _new_bell(self) -> Latch:
         # Who comes appends first and reads the bell after; who waits makes a bell first and looks

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import random
 import threading
 import time
@@ -592,6 +593,62 @@ def test_code_of_a_task_that_was_left_to_itself_starts_nothing_more(
     assert not called
     assert len(refused) == 2
     assert all("works-" in text and "can start nothing more" in text for text in refused)
+
+
+@pytest.mark.parametrize("ends_by", ["timeout", "failure"])
+def test_code_of_an_attempt_that_was_left_to_itself_starts_nothing_in_the_next(
+    engine: Runtime, ends_by: str
+) -> None:
+    """Neither its own calls nor its hooks are mistaken for those of the other attempt."""
+    attempts = itertools.count(1)
+    second_is_on, first_is_over = threading.Event(), threading.Event()
+    called: list[str] = []
+    refused: list[str] = []
+
+    @task
+    def work(who: str) -> None:
+        called.append(who)
+
+    @task
+    def fails() -> None:
+        raise ValueError
+
+    async def tidies(_flow: Any, _run: Any, _state: Any) -> None:
+        work.submit("async hook")
+
+    def tidies_too(_flow: Any, _run: Any, _state: Any) -> None:
+        work.submit("hook")
+
+    @flow(
+        retries=1,
+        fail_fast=ends_by == "failure",
+        timeout_seconds=0.5 if ends_by == "timeout" else None,
+        on_completion=[tidies, tidies_too],
+    )
+    def works() -> int:
+        if next(attempts) == 1:
+            work("kept")
+            if ends_by == "failure":
+                fails.submit()
+            second_is_on.wait(PATIENCE_SECONDS)
+            starts: tuple[Callable[[str], object], ...] = (work, work.submit)
+            for start in starts:
+                try:
+                    start("first")
+                except RunCancelled as error:
+                    refused.append(str(error))
+            first_is_over.set()
+            return 1
+        second_is_on.set()
+        first_is_over.wait(PATIENCE_SECONDS)
+        work("kept")
+        work.submit("second")
+        return 2
+
+    assert works.submit().result(PATIENCE_SECONDS) == 2
+    assert sorted(called) == ["async hook", "hook", "kept", "second"]
+    assert len(refused) == 2
+    assert all("left of an earlier attempt" in text for text in refused)
 
 
 def test_a_hook_beside_code_that_was_left_to_itself_raises_as_the_users_code_does(

@@ -10,3 +10,7 @@ if TYPE_CHECKING:
 
 current_run: ContextVar[FlowRun | TaskRun | None] = ContextVar("current_run", default=None)
 current_tags: ContextVar[frozenset[str] | None] = ContextVar("current_tags", default=None)
+current_attempt: ContextVar[tuple[FlowRun, int] | None] = ContextVar(
+    "current_attempt", default=None
+)
+"""The attempt of a flow run that this code belongs to, where it may be left to itself."""

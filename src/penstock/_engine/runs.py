@@ -19,7 +19,7 @@ import msgspec
 from typing_extensions import TypeVar
 
 from penstock._engine.arguments import Handle, Upstream, call_replaced, upstreams_in
-from penstock._engine.current import current_tags
+from penstock._engine.current import current_attempt, current_tags
 from penstock._engine.effects import Error, Interrupted
 from penstock._engine.ids import id_time, new_id
 from penstock._engine.latch import Latch
@@ -239,6 +239,8 @@ class Run(Latch, Generic[Options]):
                 raise RunCancelled(
                     f"The flow run {flow_run.name!r} has ended; nothing can join it."
                 )
+            if flow_run.attempt:
+                flow_run.refuse_code_of_earlier_attempts()
             self.ordinal = parent.next_ordinal(self.definition.id)
             self.earlier = flow_run.admit(self, passes)
         if self.earlier is None:
@@ -549,6 +551,7 @@ class FlowRun(Run[FlowOptions]):
         task_runner: where its submitted sync tasks run.
         last_submitted: the end of the queue of a sequential task runner, by parent.
         is_retried: whether it, or a flow run around it, may be tried again.
+        attempt: how often it was begun again.
         stopped: how it has to end, whatever its code still does; None: as its code says.
         stopping: set when it is stopped.
     """
@@ -559,6 +562,7 @@ class FlowRun(Run[FlowOptions]):
         "_name",
         "_passing",
         "_stop_lock",
+        "attempt",
         "encoded_parameters",
         "is_retried",
         "last_submitted",
@@ -598,6 +602,7 @@ class FlowRun(Run[FlowOptions]):
         self.task_runner = options.task_runner
         self.last_submitted: dict[bytes, Run] = {}
         self._inputs: dict[str, Any] | None = None
+        self.attempt: int = 0
         self.log_extra: dict[str, object] | None = None
         self.stopped: Error | Interrupted | None = None
         self.stopping: Latch = Latch()
@@ -640,6 +645,15 @@ class FlowRun(Run[FlowOptions]):
         place = (run.parent.run_id, run.definition.id, run.ordinal)
         return self._earlier_members.pop(place, None)
 
+    def refuse_code_of_earlier_attempts(self) -> None:
+        """Raise where the code that calls this was left to itself by an attempt before."""
+        attempt = current_attempt.get()
+        if attempt is not None and attempt[0] is self and attempt[1] != self.attempt:
+            raise RunCancelled(
+                f"The flow run {self.name!r} is tried again; what is left of an earlier attempt "
+                "cannot join it."
+            )
+
     def _take_over(self, earlier: Run) -> None:
         super()._take_over(earlier)
         if isinstance(earlier, FlowRun):
@@ -654,6 +668,7 @@ class FlowRun(Run[FlowOptions]):
 
     def begin_again(self) -> None:
         """Make room for the members of another attempt."""
+        self.attempt += 1
         self._earlier_members |= self._members_by_place()
         self.members = []
         self.ordinals = None

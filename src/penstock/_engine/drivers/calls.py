@@ -11,11 +11,11 @@ from typing import Any
 
 import anyio
 
-from penstock._engine.current import current_run
+from penstock._engine.current import current_attempt, current_run
 from penstock._engine.effects import CallHook, Error, Interrupted, Outcome, TimedOut, Value
 from penstock._engine.latch import Latch
 from penstock._engine.loops import context_for
-from penstock._engine.runs import Run
+from penstock._engine.runs import FlowRun, Run
 from penstock._engine.runtime import Runtime
 from penstock._engine.threads import (
     AbandonedThread,
@@ -26,8 +26,9 @@ from penstock._engine.threads import (
 
 
 def call_as(run: Run, call: Callable[[], object]) -> Outcome:
-    """Call sync code of the user's in this thread, as code of the run."""
+    """Call sync code of the user's in this thread, as code of the run and of its attempt."""
     token = current_run.set(run)  # type: ignore[arg-type]  # there are two kinds of run
+    attempt = current_attempt.set((run, run.attempt)) if isinstance(run, FlowRun) else None
     try:
         return Value(call())
     except Exception as error:
@@ -36,6 +37,8 @@ def call_as(run: Run, call: Callable[[], object]) -> Outcome:
         return Interrupted(error)
     finally:
         current_run.reset(token)
+        if attempt is not None:
+            current_attempt.reset(attempt)
 
 
 def call_own(run: Run) -> Outcome:
@@ -108,6 +111,7 @@ def _await_elsewhere(awaitable: Awaitable[object], run: Run, runtime: Runtime) -
     answered = Latch()
 
     async def work() -> None:
+        current_attempt.set(None)  # it may be that of code left to itself
         try:
             answers.append(await await_as(run, awaitable))
         finally:

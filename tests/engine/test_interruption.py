@@ -367,6 +367,23 @@ def test_a_member_that_ctrl_c_left_unborn_is_not_waited_for(engine: Runtime) -> 
     assert history.task_runs() == []
 
 
+def test_a_member_that_ctrl_c_left_unborn_in_a_loop_is_not_waited_for(run_loop: RunLoop) -> None:
+    @task
+    def work() -> None: ...
+
+    @flow
+    async def interrupted() -> None:
+        run = current_run.get()
+        assert isinstance(run, FlowRun)
+        TaskRun(work, run, (), {})
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_loop(interrupted)
+    assert [run.state.name for run in history.flow_runs()] == ["Cancelled"]
+    assert history.task_runs() == []
+
+
 def test_what_an_async_task_raises_beside_its_cancellation_is_not_the_loops_trouble(
     engine: Runtime, run_loop: RunLoop
 ) -> None:

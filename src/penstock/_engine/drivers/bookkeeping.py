@@ -26,6 +26,9 @@ from penstock._engine.runtime import Runtime
 AT_ONCE: Final = frozenset({LookUp, Claim, Occupy, Vacate})
 """The effects that no driver waits for."""
 
+BIRTH_SECONDS: Final = 0.1
+"""How long a run may take from when it is made until it is driven, where its flow must end."""
+
 
 def steps_of(run: Run, runtime: Runtime) -> Steps:
     """The rules for this run."""
@@ -83,3 +86,8 @@ def end_by(run: Run, runtime: Runtime, error: BaseException) -> None:
         abort(run, runtime, error)
     finally:
         runtime.finish(run)
+
+
+def unborn_members(run: FlowRun) -> list[Run]:
+    """Those that were made and are not driven yet."""
+    return [member for member in run.unfinished_members() if member.phase is None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 from inspect import isawaitable
@@ -10,7 +11,13 @@ from typing import Any
 import anyio
 
 from penstock._engine.current import current_run
-from penstock._engine.drivers.bookkeeping import abort, answer_at_once, steps_of
+from penstock._engine.drivers.bookkeeping import (
+    BIRTH_SECONDS,
+    abort,
+    answer_at_once,
+    steps_of,
+    unborn_members,
+)
 from penstock._engine.drivers.calls import await_as, call_as
 from penstock._engine.effects import (
     DONE,
@@ -194,10 +201,21 @@ async def _join_async(run: FlowRun, effect: Join, runtime: Runtime) -> Outcome:
     if effect.cancel:
         run.cancel_members()
         with anyio.CancelScope(shield=True):
+            await _disown_stillborn(run)
             return await _wait_for_members(run)
     if effect.seconds is None:
         return await _cancellable(run, partial(_wait_for_members, run))
     return await _cancellable(run, partial(_join_in_time, run, effect.seconds, runtime))
+
+
+async def _disown_stillborn(run: FlowRun) -> None:
+    """As in a thread: in trio's loop, Ctrl-C may come between any two lines of the user's code."""
+    ends_at = time.monotonic() + BIRTH_SECONDS
+    while stillborn := unborn_members(run):
+        if time.monotonic() > ends_at:
+            run.disown(stillborn)
+            return
+        await anyio.sleep(BIRTH_SECONDS / 10)
 
 
 async def _join_in_time(run: FlowRun, seconds: float, runtime: Runtime) -> Outcome:

@@ -8,10 +8,12 @@ from functools import partial
 from typing import Any
 
 from penstock._engine.drivers.bookkeeping import (
+    BIRTH_SECONDS,
     answer_at_once,
     end_by,
     record_patiently,
     steps_of,
+    unborn_members,
 )
 from penstock._engine.drivers.calls import call_as, call_hook, call_in_time, call_own
 from penstock._engine.drivers.deadlocks import refuse_deadlock
@@ -33,8 +35,6 @@ from penstock._engine.effects import (
 from penstock._engine.latch import wait_unless
 from penstock._engine.runs import FlowRun, Run, TaskRun
 from penstock._engine.runtime import Runtime
-
-_BIRTH_SECONDS = 0.1
 
 
 def drive_sync(run: Run, runtime: Runtime) -> None:
@@ -156,9 +156,9 @@ def _disown_stillborn(run: FlowRun) -> None:
     It may be half made, and is not on record. Those of other threads are given the time that it
     takes to begin.
     """
-    ends_at = time.monotonic() + _BIRTH_SECONDS
-    while stillborn := [m for m in run.unfinished_members() if m.phase is None]:
+    ends_at = time.monotonic() + BIRTH_SECONDS
+    while stillborn := unborn_members(run):
         if time.monotonic() > ends_at:
             run.disown(stillborn)
             return
-        time.sleep(_BIRTH_SECONDS / 10)
+        time.sleep(BIRTH_SECONDS / 10)

@@ -397,6 +397,25 @@ def test_a_sync_flow_that_waits_for_another_task_is_woken_by_the_failure() -> No
     assert isinstance(state.result(raise_on_failure=False), ValueError)
 
 
+def test_a_failure_is_known_before_anybody_sees_that_its_run_has_ended() -> None:
+    """A join that looks in between would let the flow complete."""
+    seen: list[bool] = []
+
+    @flow(fail_fast=True)
+    def strict() -> int:
+        run = current_run.get()
+        assert isinstance(run, FlowRun)
+        future = fails.submit()
+        future.add_done_callback(lambda _future: seen.append(run.stopped is not None))
+        while not future.done():
+            pass
+        assert run.stopped is not None
+        return 1
+
+    assert strict.call_state().name == "Failed"
+    assert seen == [True]
+
+
 def test_without_it_the_rest_goes_on() -> None:
     done: list[int] = []
 

@@ -395,7 +395,11 @@ class Run(Latch, Generic[Options]):
         if self.deciding:
             self._state = self._new_state()
             self.deciding = ()
-        self.set()
+        try:
+            if flow_run is not None and flow_run.watched:
+                flow_run.fail_with(self)  # before anybody can see that this one has ended
+        finally:
+            self.set()
 
     def settle(self) -> None:
         """See `Source`."""
@@ -552,6 +556,7 @@ class FlowRun(Run[FlowOptions]):
         last_submitted: the end of the queue of a sequential task runner, by parent.
         is_retried: whether it, or a flow run around it, may be tried again.
         attempt: how often it was begun again.
+        watched: the members of which one that fails lets it fail.
         stopped: how it has to end, whatever its code still does; None: as its code says.
         stopping: set when it is stopped.
     """
@@ -575,6 +580,7 @@ class FlowRun(Run[FlowOptions]):
         "stopped",
         "stopping",
         "task_runner",
+        "watched",
     )
 
     args: Sequence[Any]
@@ -606,6 +612,7 @@ class FlowRun(Run[FlowOptions]):
         self.log_extra: dict[str, object] | None = None
         self.stopped: Error | Interrupted | None = None
         self.stopping: Latch = Latch()
+        self.watched: set[Run] = set()
         self._stop_lock = threading.Lock()
         super().__init__(options, parent, args, kwargs, passes)
         self.result_serializer = self.serializer()
@@ -686,7 +693,10 @@ class FlowRun(Run[FlowOptions]):
         self._stop()
 
     def fail_with(self, member: Run) -> None:
-        """End as failed, and at once, where this member has failed."""
+        """End as failed, and at once, where this member is watched and has failed."""
+        if member not in self.watched:
+            return
+        self.watched.discard(member)
         if member.history[-1].type not in _FAILURES:
             return
         error = member.state.result(raise_on_failure=False)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import anyio
 
 from penstock._engine.drivers.bookkeeping import record_unless_in_loop
@@ -35,7 +33,7 @@ def submit(run: Run, runtime: Runtime) -> None:
         flow_run.last_submitted[run.parent.run_id] = run
     driver = _driver_of(run, runtime, flow_run)
     if flow_run is not None and flow_run.options.fail_fast:
-        run.add_callback(partial(flow_run.fail_with, run))
+        flow_run.watched.add(run)
     try:
         if run.earlier is None:  # on record at once, whenever it begins
             submit_run(run, runtime.rules)

@@ -27,9 +27,15 @@ def broker(store: Store) -> Iterator[SlotBroker]:
     """A broker on each store, with one slot of `a` and two of `b`."""
     store.slots.set_limit(Limit("a", 1))
     store.slots.set_limit(Limit("b", 2))
-    made = SlotBroker(store.slots, time.time)
+    made = SlotBroker(store.slots, time.time, call_later)
     yield made
     made.close()
+
+
+def call_later(seconds: float, call: Callable[[], object]) -> None:
+    timer = threading.Timer(seconds, call)
+    timer.daemon = True
+    timer.start()
 
 
 def until(condition: Callable[[], bool]) -> None:
@@ -111,7 +117,7 @@ def test_thousands_may_wait_and_leave(broker: SlotBroker, store: Store) -> None:
 
 def test_many_get_theirs_in_one_go(store: Store) -> None:
     store.slots.set_limit(Limit("a", 1000))
-    broker = SlotBroker(store.slots, time.time)
+    broker = SlotBroker(store.slots, time.time, call_later)
     requests = [broker.ask(["a"]) for _ in range(1000)]
     assert all(request.wait(PATIENCE) for request in requests)
     assert taken(store) == 1000
@@ -121,7 +127,7 @@ def test_many_get_theirs_in_one_go(store: Store) -> None:
 def test_threads_that_ask_at_once_never_have_more_than_there_are(store: Store) -> None:
     store.slots.set_limit(Limit("a", 3))
     store.slots.set_limit(Limit("b", 2))
-    broker, lock = SlotBroker(store.slots, time.time), threading.Lock()
+    broker, lock = SlotBroker(store.slots, time.time, call_later), threading.Lock()
     inside = {"a": 0, "b": 0}
     most = dict(inside)
 
@@ -196,7 +202,7 @@ def test_who_waits_for_what_decays_goes_on_in_time(broker: SlotBroker, store: St
 
 def test_a_broker_that_closes_lets_nobody_wait(store: Store) -> None:
     store.slots.set_limit(Limit("a", 1))
-    broker = SlotBroker(store.slots, time.time)
+    broker = SlotBroker(store.slots, time.time, call_later)
     first, second = broker.ask(["a"]), broker.ask(["a"])
     assert first.wait(PATIENCE)
     broker.close()
@@ -211,7 +217,7 @@ def test_a_broker_that_closes_lets_nobody_wait(store: Store) -> None:
 
 def test_a_broker_that_nobody_asked_has_no_thread(store: Store) -> None:
     before = threading.active_count()
-    broker = SlotBroker(store.slots, time.time)
+    broker = SlotBroker(store.slots, time.time, call_later)
     assert threading.active_count() == before
     broker.close()
     assert broker.ask(["a"]).error is not None

@@ -12,7 +12,7 @@ import pytest
 
 from penstock import flow, history, task
 from penstock._engine.latch import Latch
-from penstock.concurrency import set_limit
+from penstock.concurrency import rate_limit, rate_limit_async, set_limit
 from penstock.exceptions import ConfigurationError, RunTimedOut, WouldDeadlock
 from penstock.states import State
 from penstock.task_runners import ConcurrentTaskRunner
@@ -186,6 +186,30 @@ def test_runs_that_wait_for_a_slot_of_a_limit(clock: FakeClock) -> None:
     ends = [future.result() for future in [works.submit() for _ in range(6)]]
     assert sorted(ends) == [10, 10, 20, 20, 30, 30]
     assert not nap.done()
+
+
+def test_runs_that_wait_for_a_rate(clock: FakeClock, run_loop: RunLoop) -> None:
+    """Time passes until a slot has decayed, and is that of the clock."""
+
+    @task
+    def calls() -> float:
+        rate_limit("hourly")
+        return clock.elapsed_seconds
+
+    @task
+    async def calls_later() -> float:
+        await rate_limit_async("hourly")
+        return clock.elapsed_seconds
+
+    set_limit("hourly", 2, slot_decay_per_second=1 / 3600)
+    ends = sorted(future.result() for future in [calls.submit() for _ in range(4)])
+    assert ends == pytest.approx([0, 0, 3600, 7200], abs=1)
+
+    @flow
+    async def several() -> list[float]:
+        return [await future for future in [calls_later.submit() for _ in range(2)]]
+
+    assert sorted(run_loop(several)) == pytest.approx([10_800, 14_400], abs=1)
 
 
 def test_time_stands_still_while_somebody_works(clock: FakeClock) -> None:

@@ -81,7 +81,7 @@ class Runtime:
         self.host = LoopThread("penstock-engine")
         self.clock: Clock = clock or RealClock(self.host)
         self.store: Store = self._new_store()
-        self.slots = SlotBroker(self.store.slots, self.clock.now)
+        self.slots = SlotBroker(self.store.slots, self.clock.now, self.clock.call_later)
         if self.store.slots.limits():
             self.slots.start()
         self.threads: Workers = self.clock.watch_workers(FreeThreads())

@@ -77,11 +77,18 @@ class SlotBroker:
     Args:
         store: where the slots are.
         now: the time, in seconds since 1970, for slots that decay.
+        call_later: calls something after so many seconds of that time.
     """
 
-    def __init__(self, store: SlotStore, now: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        store: SlotStore,
+        now: Callable[[], float],
+        call_later: Callable[[float, Callable[[], object]], object],
+    ) -> None:
         self._store = store
         self._now = now
+        self._call_later = call_later
         self._numbers = itertools.count()
         self._inbox: deque[SlotRequest | int] = deque()
         self._errands: deque[Latch] = deque()
@@ -98,6 +105,8 @@ class SlotBroker:
         self._turns: dict[int, float] = {}
         self._pause = 0.0
         self._look_at: float | None = None
+        self._decays_at: float | None = None
+        self._has_decayed = False
         self._failing_since: float | None = None
 
     # From any thread
@@ -126,6 +135,13 @@ class SlotBroker:
 
     def _send(self, item: SlotRequest | int) -> None:
         self._inbox.append(item)
+        self._ring()
+
+    def _note_decay(self) -> None:
+        self._has_decayed = True
+        self._ring()
+
+    def _ring(self) -> None:
         if watch.observer is not None:  # who waits for a slot waits for this thread, for a moment
             self._errands.append(expected(Latch()))
         self._bell.put(None)
@@ -170,6 +186,9 @@ class SlotBroker:
                 self._bell.get_nowait()
 
     def _is_time_to_look(self) -> bool:
+        if self._has_decayed:
+            self._has_decayed, self._decays_at = False, None
+            return True
         return self._look_at is not None and time.monotonic() >= self._look_at
 
     def _sorted_inbox(self) -> bool:
@@ -247,13 +266,21 @@ class SlotBroker:
         if not self._lines:
             self._look_at = None
             return
+        if decays_in is not None:
+            self._expect_decay(decays_in)
         if granted:
             self._pause = 0.0 if granted >= _CLAIMS_A_LINE else _SHORTEST_PAUSE_SECONDS
         else:
             doubled = max(2 * self._pause, _SHORTEST_PAUSE_SECONDS)
             self._pause = min(doubled, _LONGEST_PAUSE_SECONDS)
-        pause = self._pause if decays_in is None else min(self._pause, decays_in)
-        self._look_at = time.monotonic() + pause
+        self._look_at = time.monotonic() + self._pause
+
+    def _expect_decay(self, seconds: float) -> None:
+        """Be told when a slot has decayed, in the time in which it does."""
+        at = self._now() + seconds
+        if self._decays_at is None or at < self._decays_at:
+            self._decays_at = at
+            self._call_later(seconds, self._note_decay)
 
     def _note_failure(self, error: StoreError) -> None:
         """Try for a while where the disk or another process is in the way."""

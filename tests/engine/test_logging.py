@@ -140,6 +140,35 @@ def errors_of(script: str, tmp_path: Path, **environ: str) -> str:
     return run.stderr
 
 
+def test_an_error_of_the_library_is_logged_without_its_frames(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    @flow
+    def takes(number: int) -> None: ...
+
+    wrong: Any = "five"
+    takes.call_state(wrong)
+    (line,) = (m for m in messages(caplog) if m.startswith("Encountered exception"))
+    assert "ParameterError: " in line
+    assert "Traceback" not in line
+
+
+def test_the_lines_of_a_failure_have_the_time_of_the_failure(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Else a line would stand above another one that is older."""
+
+    @task(retries=1, retry_delay_seconds=0.001)
+    def fails() -> None:
+        raise ValueError
+
+    with caplog.at_level(logging.INFO, "penstock"):
+        fails.call_state()
+    times = [record.created for record in caplog.records]
+    assert times == sorted(times)
+    assert times[-1] == times[-2]
+
+
 def test_a_script_without_logging_gets_the_lines_on_stderr(tmp_path: Path) -> None:
     lines = errors_of(SCRIPT.replace("SETUP", ""), tmp_path).splitlines()
     assert len(lines) == 5

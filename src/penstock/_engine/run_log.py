@@ -97,7 +97,7 @@ class RunLog:
             if transition.name == "Pending":
                 self._created(run, transition.timestamp)
             elif transition.name == "AwaitingRetry":
-                self._awaits_retry(run)
+                self._awaits_retry(run, transition.timestamp)
             elif transition.is_final:
                 self._finished(run, transition)
 
@@ -129,29 +129,28 @@ class RunLog:
         message = "Created task run '%s' for task '%s'"
         self._log(logger, logging.INFO, at, extra, message, run.name, run.definition.name)
 
-    def _awaits_retry(self, run: Run) -> None:
-        self._raised(run)
-        _logger_of(run).info(
+    def _awaits_retry(self, run: Run, at: float) -> None:
+        self._raised(run, at)
+        message = (
             "Received non-final state 'AwaitingRetry' when proposing final state 'Failed' and "
-            "will attempt to run again...",
-            extra=extra_of(run),
+            "will attempt to run again..."
         )
+        self._log(_logger_of(run), logging.INFO, at, extra_of(run), message)
 
     def _finished(self, run: Run, transition: Transition) -> None:
         if transition.type is StateType.FAILED and not run.deciding:
-            self._raised(run)
+            self._raised(run, transition.timestamp)
         level = logging.INFO if transition.type is StateType.COMPLETED else logging.ERROR
         message = "Finished in state %s"
         self._log(_logger_of(run), level, transition.timestamp, extra_of(run), message, transition)
 
-    def _raised(self, run: Run) -> None:
+    def _raised(self, run: Run, at: float) -> None:
         error = run.error
         if error is None or error.__traceback__ is None:
             return
         text = format_error(error).rstrip()
-        _logger_of(run).error(
-            "Encountered exception during execution:\n%s", text, extra=extra_of(run)
-        )
+        message = "Encountered exception during execution:\n%s"
+        self._log(_logger_of(run), logging.ERROR, at, extra_of(run), message, text)
 
     def warn(self, run: Run, what: str, error: BaseException | None) -> None:
         """Tell once, for each task and cause, what is not as the user meant it."""

@@ -7,6 +7,8 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
+from penstock.exceptions import PenstockError
+
 _LIBRARY = f"{Path(__file__).parents[1]}{os.sep}"
 
 
@@ -30,6 +32,9 @@ def format_error(error: BaseException) -> str:
             part.stack = traceback.StackSummary.from_list(users)
         elif part is report and isinstance(error.__cause__, RemoteTraceback):
             return error.__cause__.text
+        elif part is report and isinstance(error, PenstockError):
+            # The message says all; `format` knows this as a part without a traceback.
+            part.stack = None  # type: ignore[assignment]  # pyright: ignore[reportAttributeAccessIssue]  # as above
     return "".join(report.format())
 
 

@@ -37,7 +37,7 @@ def square(number):
 
 @task
 def hang(number):
-    print(os.getpid(), flush=True)
+    print(f"{os.getpid()}\\n", end="", flush=True)
     time.sleep(600)
 
 @flow(task_runner=ProcessTaskRunner(max_workers=2))
@@ -218,7 +218,7 @@ def starts():
     futures = square.map(range(2))
     print("now", flush=True)
     time.sleep(float(sys.argv[1]))
-    print(os.getpid(), flush=True)
+    print(f"{os.getpid()}\\n", end="", flush=True)
     futures.wait()
     time.sleep(600)
 

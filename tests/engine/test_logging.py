@@ -18,7 +18,9 @@ from typing import Any
 import pytest
 
 from penstock import flow, get_run_logger, task
+from penstock._engine.runtime import use_settings
 from penstock.exceptions import MissingContextError
+from penstock.settings import load_settings
 
 pytestmark = pytest.mark.usefixtures("engine")
 
@@ -151,6 +153,22 @@ def test_an_error_of_the_library_is_logged_without_its_frames(
     (line,) = (m for m in messages(caplog) if m.startswith("Encountered exception"))
     assert "ParameterError: " in line
     assert "Traceback" not in line
+
+
+@pytest.mark.parametrize("url", ["memory:", ""])
+def test_each_run_has_a_first_and_a_last_line_whatever_keeps_it(
+    url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    @flow
+    def many() -> None:
+        notes.map(range(50))
+
+    given = {"PENSTOCK_HOME": str(tmp_path)} | ({"PENSTOCK_DATABASE_URL": url} if url else {})
+    with use_settings(load_settings(given)), caplog.at_level(logging.INFO, "penstock"):
+        many()
+    lines = messages(caplog)
+    assert sum(line.startswith("Created task run") for line in lines) == 50
+    assert sum(line.startswith("Finished in state Completed") for line in lines) == 51
 
 
 def test_the_lines_of_a_failure_have_the_time_of_the_failure(

@@ -84,16 +84,15 @@ class RunLog:
             _root.removeHandler(_fallback)
             _root.setLevel(logging.NOTSET)
 
-    def entered(self, run: Run, since: int) -> None:
-        """Log the states that a run has entered, from number `since` on."""
-        history = run.history
+    def entered(self, run: Run, states: Sequence[Transition]) -> None:
+        """Log the states that a run has entered."""
         if (
             type(run) is TaskRun
             and not task_runs.isEnabledFor(logging.INFO)
-            and history[-1].type is not StateType.FAILED
+            and states[-1].type is not StateType.FAILED
         ):
             return
-        for transition in history[since:]:
+        for transition in states:
             if transition.name == "Pending":
                 self._created(run, transition.timestamp)
             elif transition.name == "AwaitingRetry":

@@ -116,14 +116,15 @@ class Runtime:
 
     def record(self, run: Run) -> None:
         """Put the states on record that the run has entered since the last time; never waits."""
-        since, length = run.recorded, len(run.history)
+        history = run.history  # which a store may cut as soon as it has it
+        since, length = run.recorded, len(history)
         if since >= length:  # a stored run has let go of its history
             return
         run.recorded = length
         if not self.left_behind:
             self.store.record(run, length)
             try:
-                self.log.entered(run, since)
+                self.log.entered(run, history[since:])
             except Exception:  # a handler's trouble is not the run's
                 if logging.raiseExceptions:
                     traceback.print_exc()

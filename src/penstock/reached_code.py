@@ -45,6 +45,7 @@ from typing import Any, Final, NamedTuple, TypeAlias, cast
 
 import msgspec
 
+from penstock._modules import name_of_module
 from penstock.caching import canonical_form
 
 _MISSING: Final = object()
@@ -300,10 +301,11 @@ class _Walk:
     # Classes
 
     def _class(self, kind: type[object]) -> None:
-        if not self._is_users(kind.__module__):
-            self._library(kind.__module__)
+        module = _module_of(kind)
+        if not self._is_users(module):
+            self._library(module)
             return
-        name = f"{kind.__module__}.{kind.__qualname__}"
+        name = f"{module}.{kind.__qualname__}"
         self._add(f"code of {name}", *map(_name_of, kind.__bases__), *_fields_of(kind))
         self._follow(*kind.__bases__, type(kind))
         for value in _defaults_of(kind):
@@ -326,8 +328,8 @@ _INSTALLED: Final = frozenset({"site-packages", "dist-packages"})
 def _module_of(value: object) -> str:
     """The module that code runs in, whatever a decorator makes it say."""
     if isinstance(value, types.FunctionType):
-        return str(value.__globals__.get("__name__", ""))
-    return str(getattr(value, "__module__", ""))
+        return name_of_module(str(value.__globals__.get("__name__", "")))
+    return name_of_module(str(getattr(value, "__module__", "")))
 
 
 def _package_of(module: str) -> str:
@@ -461,7 +463,7 @@ def _attributes_of(value: object) -> dict[str, Any]:
 
 
 def _name_of(value: object) -> bytes:
-    module = getattr(value, "__module__", None) or ""
+    module = name_of_module(getattr(value, "__module__", None) or "")
     return f"{module}.{getattr(value, '__qualname__', getattr(value, '__name__', ''))}".encode()
 
 

@@ -182,7 +182,7 @@ class Task(_TaskBase[P, R], SyncVerbs[P, R]):
         description: as given, else the docstring.
         tags: as given.
         version: as given.
-        task_key: module and qualified name of the function.
+        task_key: module and qualified name of the function; of a script, the path of its file.
         timeout_seconds: how long an attempt may take.
     """
 

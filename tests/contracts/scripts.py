@@ -28,19 +28,21 @@ class Script:
     folder: Path
     environment: dict[str, str] = field(default_factory=dict[str, str])
     _started: list[subprocess.Popen[str]] = field(default_factory=list[subprocess.Popen[str]])
+    _texts: list[str] = field(default_factory=list[str])
 
     @property
     def database(self) -> Path:
         return self.folder / "penstock.db"
 
     def start(self, text: str, *arguments: str) -> subprocess.Popen[str]:
-        """Start `text` as a script, its pipes open."""
+        """Start `text` as a script, its pipes open; an equal text is the same script."""
         self.folder.mkdir(exist_ok=True)
-        path = self.folder / f"script_{len(self._started)}.py"
-        path.write_text(textwrap.dedent(text))
+        if text not in self._texts:
+            self._texts.append(text)
+            self._path_of(text).write_text(textwrap.dedent(text))
         settings = {"PENSTOCK_HOME": str(self.folder), "PENSTOCK_LOGGING_LEVEL": "WARNING"}
         process = subprocess.Popen(
-            [sys.executable, "-W", "error", str(path), *arguments],
+            [sys.executable, "-W", "error", str(self._path_of(text)), *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -50,6 +52,9 @@ class Script:
         )
         self._started.append(process)
         return process
+
+    def _path_of(self, text: str) -> Path:
+        return self.folder / f"script_{self._texts.index(text)}.py"
 
     def run(self, text: str, *arguments: str, seconds: float = 20) -> Ended:
         """Run `text` as a script to its end."""

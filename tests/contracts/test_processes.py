@@ -88,6 +88,32 @@ def test_one_process_reads_what_another_has_written(script: Script) -> None:
     assert second.output == "(5, {5}) 2\n"
 
 
+SQUARE = """
+from penstock import task
+from penstock.cache_policies import INPUTS
+
+@task(cache_policy=INPUTS)
+def square(number):
+    return number * number
+
+print(square.call_state(2).name)
+"""
+AS_A_MODULE = "import runpy; runpy.run_module('script_0', run_name='__main__', alter_sys=True)"
+
+
+def test_scripts_share_no_results_and_a_module_started_by_name_does_with_those_who_import_it(
+    script: Script,
+) -> None:
+    """Their tasks have one name, and are told apart by what the script is."""
+    programs = [SQUARE, f"{SQUARE}# other", AS_A_MODULE, "import script_0"]
+    outputs = [script.run(text).output for text in programs]
+    assert outputs == ["Completed\n", "Completed\n", "Completed\n", "Cached\n"]
+    keys = [f"{script.folder / name}.square" for name in ("script_0.py", "script_1.py")]
+    assert script.rows("SELECT key FROM definition ORDER BY key") == [
+        *((key,) for key in keys), ("script_0.square",)
+    ]  # fmt: skip
+
+
 # Killed processes
 
 LOOP = """

@@ -15,6 +15,7 @@ from typing_extensions import TypeVar
 
 from penstock._engine.names import MakeName
 from penstock._engine.signature import Signature
+from penstock._modules import name_of_module
 from penstock.exceptions import ConfigurationError
 from penstock.hooks import Hook, HookFunction, Hooks, with_hook, with_hooks
 from penstock.logging import log_prints_from_now_on
@@ -241,8 +242,7 @@ class Decorated(Generic[P, R]):
         tags = tag_tuple(given("tags"), owner)
         self._given["tags"] = tags  # an iterator can be read but once
         self.fn = fn
-        # A script is `__main__`, also in the processes that import it as `__mp_main__`.
-        module = fn.__module__.replace("__mp_main__", "__main__")
+        module = name_of_module(fn.__module__)
         self.key = f"{module}.{getattr(fn, '__qualname__', type(fn).__qualname__)}"
         self.name = name_or_default(given("name"), default_name, owner)
         description = text_or_none(given("description"), "description", owner)

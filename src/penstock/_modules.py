@@ -1,0 +1,25 @@
+"""The names of modules: a script goes by its file, as `__main__` is another one in each process."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Final
+
+_SCRIPTS: Final = frozenset({"__main__", "__mp_main__"})
+"""What a script is called where it runs, and in the processes that import it to help."""
+
+
+def name_of_module(module: str) -> str:
+    """A name that means one module in all processes.
+
+    Of what was started, it is the name under which others import it (`python -m package.module`),
+    or the path of its file. What was typed into a prompt has neither, and stays `__main__`.
+    """
+    if module not in _SCRIPTS:
+        return module
+    started = sys.modules.get(module)
+    spec, file = getattr(started, "__spec__", None), getattr(started, "__file__", None)
+    if spec is not None and spec.name not in _SCRIPTS:
+        return str(spec.name)
+    return os.path.realpath(file) if file is not None else "__main__"

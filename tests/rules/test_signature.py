@@ -334,14 +334,25 @@ def test_a_default_is_not_held_against_its_annotation() -> None:
         validated(scope["greet"], times="three")
 
 
-def test_annotations_that_cannot_be_resolved_take_anything() -> None:
-    """As those that are imported for type checkers only."""
+def test_annotations_that_cannot_be_resolved_take_anything_and_say_so_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """As those that are imported for type checkers only; all others are held against."""
 
-    def take(known: int, unknown: object) -> None: ...
+    def take(known: int, unknown: object, *rest: int, among: object = None) -> object: ...
 
-    take.__annotations__["unknown"] = "NotThere"
+    take.__annotations__ |= {"unknown": "NotThere", "among": "list[NotThere]", "return": "NotThere"}
     value = object()
-    assert validated(take, 5, value) == {"known": 5, "unknown": value}
+    expected = {"known": 5, "unknown": value, "rest": (6,), "among": "7"}
+    for _ in range(2):
+        assert validated(take, "5", value, "6", among="7") == expected
+    with pytest.raises(ParameterError, match="Parameter 'known'"):
+        validated(take, "five", value)
+    assert signature_of(take).returned_type is Any
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert "of flow 'take' are not validated" in record.getMessage()
+    assert record.getMessage().endswith(": 'unknown', 'among'.")
 
 
 def test_the_annotations_of_a_decorated_function_are_those_of_the_function_itself() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import types
@@ -16,6 +17,7 @@ from typing import Any, Literal, TypeVar, Union, cast
 import msgspec
 from typing_extensions import TypeAliasType
 
+from penstock._engine.run_log import flow_runs
 from penstock.exceptions import ConfigurationError, ParameterError
 from penstock.states import State
 
@@ -110,9 +112,13 @@ class Signature:
     def validated(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """The parameters as their annotations want them; lax: `"5"` for an `int` is 5.
 
+        Those whose annotations cannot be evaluated here stay as they are, with a warning.
+
         Raises:
             ParameterError: naming each parameter that cannot be converted.
         """
+        if self._unknown:
+            _warn_of_unknown(self._owner, self._unknown)
         errors: list[str] = []
         converted = {
             name: self._converted(name, value, errors) for name, value in parameters.items()
@@ -149,11 +155,47 @@ class Signature:
 
     @cached_property
     def _hints(self) -> dict[str, Any]:
-        function = inspect.unwrap(self._function)
         try:
-            return typing.get_type_hints(getattr(function, "__func__", function))
+            return typing.get_type_hints(self._unwrapped)
         except Exception:  # an annotation that cannot be evaluated here, as under TYPE_CHECKING
-            return {}
+            return _hints_one_by_one(self._unwrapped)
+
+    @cached_property
+    def _unknown(self) -> tuple[str, ...]:
+        """The parameters whose annotations cannot be evaluated."""
+        parameters = self._signature.parameters.values()
+        annotated = (p.name for p in parameters if p.annotation is not p.empty)
+        return tuple(name for name in annotated if name not in self._hints)
+
+    @property
+    def _unwrapped(self) -> Callable[..., Any]:
+        function = inspect.unwrap(self._function)
+        return cast("Callable[..., Any]", getattr(function, "__func__", function))
+
+
+def _hints_one_by_one(function: Callable[..., Any]) -> dict[str, Any]:
+    """The annotations that can be evaluated."""
+    found: dict[str, Any] = {}
+    alone: Any = types.SimpleNamespace(
+        __globals__=getattr(function, "__globals__", {}),
+        __type_params__=getattr(function, "__type_params__", ()),
+    )
+    for name, annotation in getattr(function, "__annotations__", {}).items():
+        alone.__annotations__ = {name: annotation}
+        with contextlib.suppress(Exception):
+            found |= typing.get_type_hints(alone)
+    return found
+
+
+@functools.lru_cache(maxsize=1024)
+def _warn_of_unknown(owner: str, names: tuple[str, ...]) -> None:
+    """Warn, once a flow; one that is a method has a signature for each instance."""
+    flow_runs.warning(
+        "Parameters of %s are not validated, as their annotations cannot be evaluated at run time "
+        "(is a type imported under TYPE_CHECKING?): %s.",
+        owner,
+        ", ".join(map(repr, names)),
+    )
 
 
 _BINARY = (bytes, bytearray, memoryview)

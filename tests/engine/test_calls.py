@@ -6,6 +6,7 @@ import asyncio
 import sys
 import threading
 import time
+import traceback
 from typing import Any, cast
 
 import anyio
@@ -457,13 +458,18 @@ def test_a_run_whose_upstream_failed_never_starts(run_loop: RunLoop) -> None:
         started.append(x)
         return x
 
+    def is_shown(raised: pytest.ExceptionInfo[RunNotReady]) -> bool:
+        """Whether the traceback leads to the line that failed."""
+        return 'raise ValueError("no")' in "".join(traceback.format_exception(raised.value))
+
     @flow
     async def f() -> list[str]:
         first = fails.submit()
         second = after.submit(first)
         third = after.submit([second])
-        with pytest.raises(RunNotReady, match="did not complete"):
+        with pytest.raises(RunNotReady, match="did not complete") as raised:
             await third
+        assert is_shown(raised)
         return [future.state.name for future in (first, second, third)]
 
     @flow
@@ -471,7 +477,9 @@ def test_a_run_whose_upstream_failed_never_starts(run_loop: RunLoop) -> None:
         first = fails.submit()
         second = after.submit(first)
         third = after.submit([second])
-        third.wait()
+        with pytest.raises(RunNotReady, match="did not complete") as raised:
+            third.result()
+        assert is_shown(raised)
         return [future.state.name for future in (first, second, third)]
 
     assert run_loop(f) == g() == ["Failed", "NotReady", "NotReady"]

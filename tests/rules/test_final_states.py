@@ -35,6 +35,7 @@ from tests.rules.play import (
     flow_run,
     future,
     future_of,
+    state_named,
     task_run,
     then,
     work,
@@ -399,6 +400,31 @@ def test_a_run_that_was_never_ready_did_not_start_and_names_the_upstream() -> No
     assert played.run.run_count == 0
     with pytest.raises(RunNotReady, match=upstream.name):
         played.state.result()
+
+
+def test_what_the_first_upstream_of_a_chain_raised_is_the_cause_of_all_that_never_started() -> None:
+    stage = Stage()
+    first = stage.ended("Failed")
+    second = stage.play(task_run(WORK, {"x": future_of(first)})).run
+    third = stage.play(task_run(WORK, {"x": future_of(second)}))
+    by_state = stage.play(task_run(WORK, {"x": first.state}))
+    assert isinstance(first.error, ValueError)
+    for run in (second, third.run, by_state.run):
+        assert isinstance(run.error, RunNotReady)
+        assert run.error.__cause__ is first.error
+    assert third.state.message == second.state.message
+    assert "'run' did not complete" in str(by_state.state.message)
+    text = str(third.state.details.traceback)  # the run that failed has the rest
+    assert text.startswith("penstock.exceptions.RunNotReady: Upstream ")
+    assert text.count("\n") == 1
+
+
+def test_where_the_upstream_raised_nothing_there_is_no_cause() -> None:
+    stage = Stage()
+    for made in (Failed("by hand"), state_named("NotReady", None, START)):
+        played = stage.play(task_run(WORK, {"x": made}))
+        assert isinstance(played.run.error, RunNotReady)
+        assert played.run.error.__cause__ is None
 
 
 def test_arguments_hold_the_values_of_the_upstreams_when_the_code_runs() -> None:

@@ -39,7 +39,7 @@ from penstock._engine.effects import (
 from penstock._engine.ids import to_uuid
 from penstock._engine.runs import SKETCHED, FlowRun, Part, Passed, Run, TaskRun
 from penstock._engine.sketches import sketch_steps
-from penstock._engine.tracebacks import format_error
+from penstock._engine.tracebacks import format_error, format_without_cause
 from penstock.cache_explanations import encode_parts, number_of_task
 from penstock.cache_policies import CacheKey
 from penstock.caching import UnhashableParameter, hash_inputs
@@ -226,9 +226,9 @@ def _opening_steps(run: Run, rules: Rulebook) -> Steps[bool]:
         outcome = yield WaitFor([*run.upstream_runs, *run.predecessors])
         if type(outcome) is Interrupted:
             return (yield from _interrupt(run, rules, outcome))
-        missing = missing_upstream(run)
-        if missing is not None:
-            return (yield from _end_not_ready(run, rules, missing))
+        error = missing_upstream(run)
+        if error is not None:
+            return (yield from _end_not_ready(run, rules, error))
         run.resolve_arguments()
     if run.earlier is not None:
         if _can_stand_for(run.earlier, run):
@@ -240,26 +240,33 @@ def _opening_steps(run: Run, rules: Rulebook) -> Steps[bool]:
     return False
 
 
-def missing_upstream(run: Run) -> str | None:
-    """Which upstream did not complete, in words; None: all of them have."""
+def missing_upstream(run: Run) -> RunNotReady | None:
+    """Which upstream did not complete, because of what it raised; None: all of them have."""
     for upstream in run.upstreams:
         if isinstance(upstream, Handle) and upstream.may_fail:
             continue
         part = upstream._run if isinstance(upstream, Handle) else upstream
         if _type_of(part) is not StateType.COMPLETED:
-            state = part.state if isinstance(part, Run) else part
-            if state.name == "NotReady" and state.message is not None:
-                return state.message  # what came first in the chain, once
-            name = getattr(upstream._run, "name", "") if isinstance(upstream, Handle) else ""
-            return f"Upstream {name or 'run'!r} did not complete: {state}."
+            return _not_ready_after(part)
     return None
 
 
-def _end_not_ready(run: Run, rules: Rulebook, message: str) -> Steps[bool]:
+def _not_ready_after(part: Part) -> RunNotReady:
+    """Of a chain of runs that were not ready, the message and the cause are those of the first."""
+    name, state = (part.name, part.state) if isinstance(part, Run) else ("run", part)
+    message = state.message if state.name == "NotReady" else None
+    if message is None:
+        message = f"Upstream {name!r} did not complete: {state}."
+    cause = _error_of(part)
+    error = RunNotReady(message)
+    error.__cause__ = cause.__cause__ if isinstance(cause, RunNotReady) else cause
+    return error
+
+
+def _end_not_ready(run: Run, rules: Rulebook, error: RunNotReady) -> Steps[bool]:
     if run.phase != "Pending":
         submit_run(run, rules)
-    ending = Ending(Event.SKIP, message, error=RunNotReady(message))
-    yield from _end(run, rules, ending)
+    yield from _end(run, rules, Ending(Event.SKIP, str(error), error=error))
     return True
 
 
@@ -640,4 +647,6 @@ def _complaint(run: Run, rules: Rulebook, error: Exception) -> str:
 
 
 def _traceback_of(error: BaseException | None) -> str | None:
+    if isinstance(error, RunNotReady) and error.__traceback__ is None:
+        return format_without_cause(error)  # thousands may have one, whose own run shows it
     return None if error is None else format_error(error)

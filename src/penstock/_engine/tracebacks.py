@@ -38,6 +38,12 @@ def format_error(error: BaseException) -> str:
     return "".join(report.format())
 
 
+def format_without_cause(error: BaseException) -> str:
+    """The type and the message of what was raised."""
+    kind = type(error)  # the module `traceback` would look at the causes, if only to drop them
+    return f"{kind.__module__}.{kind.__qualname__}: {error}\n"
+
+
 def _parts_of(report: traceback.TracebackException) -> Iterator[traceback.TracebackException]:
     yield report
     related = (report.__cause__, report.__context__, *(report.exceptions or ()))

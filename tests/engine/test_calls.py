@@ -13,14 +13,16 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from penstock import AsyncTask, Task, TaskFuture, flow, task, unmapped
+from penstock import AsyncTask, Task, TaskFuture, allow_failure, flow, task, unmapped
 from penstock.exceptions import (
+    ConfigurationError,
     ParameterError,
     RunCancelled,
     RunNotReady,
     UsageError,
     WouldDeadlock,
 )
+from penstock.states import Completed
 from penstock.task_runners import ConcurrentTaskRunner, SequentialTaskRunner
 from tests.conftest import RunLoop
 
@@ -444,6 +446,60 @@ def test_wait_for_orders_runs_without_passing_values() -> None:
 
     f()
     assert order == ["first", "second", "third"]
+
+
+def test_wait_for_looks_into_lists_at_any_depth_and_none_is_nothing(run_loop: RunLoop) -> None:
+    ended: set[int] = set()
+    seen: list[set[int]] = []
+
+    @task
+    async def work(number: int) -> None:
+        await anyio.lowlevel.checkpoint()
+        ended.add(number)
+        if number == 2:
+            raise ValueError("no")
+
+    @task
+    async def after(_number: int = 0) -> None:
+        seen.append(ended & wanted)
+
+    wanted = {1, 2, 3}
+
+    @flow
+    async def f() -> str:
+        numbers = work.map([1, 2])
+        allowed = allow_failure(numbers)
+        given: list[Any] = [[allowed], (None, {work.submit(3)}, [Completed()])]
+        await after.submit(wait_for=given)
+        await after.wait_for(*given, None).submit()
+        for future in after.map([1, 2], wait_for=iter(given)):
+            await future
+        await cast("Any", after)(wait_for=given)
+        await cast("Any", after)(wait_for=None)
+        return "done"
+
+    @flow
+    async def never() -> str:
+        last = after.submit(wait_for=[None, work.map([1, 2])])
+        with pytest.raises(RunNotReady):
+            await last
+        return last.state.name
+
+    assert run_loop(f) == "done"
+    assert seen == [wanted] * 6
+    assert run_loop(never) == "NotReady"
+
+
+@pytest.mark.parametrize("item", ["text", 5, b"bytes"])
+def test_what_wait_for_cannot_wait_for_is_named(item: object) -> None:
+    waits: Any = double
+    for given in (item, [item], [[None, (item,)]]):
+        with pytest.raises(ConfigurationError, match=f"not {item!r}."):
+            waits.submit(1, wait_for=given)
+        with pytest.raises(ConfigurationError, match=f"not {item!r}."):
+            waits.map([1], wait_for=given)
+        with pytest.raises(ConfigurationError, match=f"not {item!r}."):
+            waits.wait_for(given)
 
 
 def test_a_run_whose_upstream_failed_never_starts(run_loop: RunLoop) -> None:

@@ -188,6 +188,9 @@ def futures() -> None:
     assert_type(allow_failure(future), FailureAllowed[int])
     assert_type(allow_failure(several), list[FailureAllowed[int]])
     assert_type(inc.wait_for(allow_failure(future)).submit(1), TaskFuture[int])
+    assert_type(
+        inc.wait_for(inc.map([1]), [allow_failure([future]), None]).submit(1), TaskFuture[int]
+    )
     assert_type(cancel_flow_run(future.run_id), bool)
     assert_type(several[0], TaskFuture[int])
     assert_type(several.result(), list[int])

@@ -36,6 +36,7 @@ text = name_of.submit(1)
 by_number = {1: 2}
 """
 INT = "int | TaskFuture[int] | State[int]"
+AWAITED = "TaskFuture[Any] | FailureAllowed[Any] | State[Any]"
 INTS = (
     f"Iterable[{INT}] | int | unmapped[{INT}] | "
     f"TaskFuture[Iterable[{INT}] | int] | State[Iterable[{INT}] | int]"
@@ -66,7 +67,7 @@ WRONG = {
     ),
     "stream.run_sync(1, wait_for=[1])": (
         'List item 0 has incompatible type "int"; '
-        'expected "TaskFuture[Any] | FailureAllowed[Any] | State[Any]"  [list-item]'
+        f'expected "{AWAITED} | Iterable[{AWAITED} | None] | None"  [list-item]'
     ),
     "stream.submit(text)": (
         'Argument 1 to "submit" of "AsyncFlow" has incompatible type "TaskFuture[str]"; '
@@ -74,7 +75,7 @@ WRONG = {
     ),
     "inc.submit(1, wait_for=[1])": (
         'List item 0 has incompatible type "int"; '
-        'expected "TaskFuture[Any] | FailureAllowed[Any] | State[Any]"  [list-item]'
+        f'expected "{AWAITED} | Iterable[{AWAITED} | None] | None"  [list-item]'
     ),
     "total.submit([1, text])": (
         f'List item 1 has incompatible type "TaskFuture[str]"; expected "{INT}"  [list-item]'

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Iterable, Sequence
-from typing import Any, ParamSpec, Self, cast
+from collections.abc import Coroutine, Iterable, Iterator, Sequence
+from typing import Any, ParamSpec, Self, TypeAlias, cast
 
 from typing_extensions import TypeVar
 
@@ -25,6 +25,9 @@ from penstock.streams import ResultStream
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+Awaited: TypeAlias = TaskFuture[Any] | FailureAllowed[Any] | State[Any] | None
+"""What `wait_for` takes, one by one."""
 
 
 class Verbs(Decorated[P, R]):
@@ -53,7 +56,8 @@ class Verbs(Decorated[P, R]):
 
         Takes the function's own arguments; any of them may be or hold futures, at any depth, and
         the run starts when they have ended. `wait_for=[...]` names futures that it waits for
-        besides. Sync code runs on the task runner's workers, async code in the flow's event loop.
+        besides, in lists at any depth. Sync code runs on the task runner's workers, async code in
+        the flow's event loop.
 
         Raises:
             ParameterError: the function does not take such arguments.
@@ -109,8 +113,14 @@ class Verbs(Decorated[P, R]):
         submit(run, runtime)
         return run
 
-    def wait_for(self, *futures: TaskFuture[Any] | FailureAllowed[Any] | State[Any]) -> Self:
-        """The same flow or task, its runs starting only after these have completed."""
+    def wait_for(self, *futures: Awaited | Iterable[Awaited | Iterable[Awaited]]) -> Self:
+        """The same flow or task, its runs starting only after these have completed.
+
+        Lists and other iterables are looked into, at any depth; `None` is nothing to wait for.
+
+        Raises:
+            ConfigurationError: something is no future and no state.
+        """
         return self._after(tuple(_upstreams(futures)))
 
     def _after(self, upstreams: tuple[Upstream, ...]) -> Self:
@@ -242,9 +252,14 @@ class AsyncVerbs(Verbs[P, R]):
             )
 
 
-def _upstreams(futures: object) -> Iterable[Upstream]:
-    given = cast("Iterable[object]", futures if isinstance(futures, Iterable) else (futures,))
-    for future in given:
-        if not isinstance(future, Handle | State):
-            raise ConfigurationError(f"wait_for takes futures and states, not {future!r}.")
-        yield cast("Upstream", future)
+def _upstreams(given: object) -> Iterator[Upstream]:
+    """The futures and states in what `wait_for` was given, at any depth."""
+    if isinstance(given, Handle | State):
+        yield cast("Upstream", given)
+    elif isinstance(given, Iterable) and not isinstance(given, str | bytes):
+        for item in cast("Iterable[object]", given):
+            yield from _upstreams(item)
+    elif given is not None:
+        raise ConfigurationError(
+            f"wait_for takes futures and states, and lists of them, not {given!r}."
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, Final, NamedTuple, cast
 
 from mypy.argmap import map_actuals_to_formals
 from mypy.erasetype import erase_typevars
@@ -26,6 +26,7 @@ from mypy.types import (
     CallableType,
     FunctionLike,
     Instance,
+    NoneType,
     Parameters,
     ParamSpecType,
     Type,
@@ -120,14 +121,20 @@ def _formals(library: Library, verb: str, parameters: CallableType, call: Contex
     return [*formals[:place], *options, *formals[place:]]
 
 
+_DEPTH_AWAITED: Final = 2
+"""As in the annotation of the verb `wait_for`; a type of any depth would let texts pass."""
+
+
 def _options(library: Library, verb: str) -> Iterator[tuple[str, Type]]:
     """`return_state`, where the verb takes it, and `wait_for`."""
     if verb in VALUES:
         yield "return_state", library.instance("builtins.bool")
     anything = AnyType(TypeOfAny.explicit)
-    one = [library.instance(name, anything) for name in (FUTURE, FAILURE_ALLOWED, STATE)]
-    many = library.instance("typing.Iterable", make_simplified_union(one))
-    yield "wait_for", make_simplified_union([many, *one])
+    handles = [library.instance(name, anything) for name in (FUTURE, FAILURE_ALLOWED, STATE)]
+    awaited = one = make_simplified_union([*handles, NoneType()])
+    for _ in range(_DEPTH_AWAITED):
+        awaited = make_simplified_union([one, library.instance("typing.Iterable", awaited)])
+    yield "wait_for", awaited
 
 
 def _argument(call: Context, name: str) -> Expression | None:

@@ -105,7 +105,7 @@ LAYERS: Layers = (
         "retries",
         "states",
     ),
-    ("exceptions", "_containers", "_modules"),
+    ("exceptions", "_hints", "_containers", "_modules"),
 )
 """A module imports from the rows below its own, and in its own row from its right."""
 

@@ -12,9 +12,9 @@ Examples:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from datetime import UTC, datetime, timedelta
-from typing import TypeAlias
+from typing import Final, TypeAlias
 from uuid import UUID
 
 import msgspec
@@ -22,6 +22,7 @@ import msgspec
 from penstock._engine.ids import id_time, to_uuid
 from penstock._engine.runs import task_run_name
 from penstock._engine.runtime import Runtime, runtime_of_process
+from penstock._hints import nearest
 from penstock.exceptions import ConfigurationError
 from penstock.pictures import Node, Picture
 from penstock.records import (
@@ -50,6 +51,8 @@ __all__ = [
 ]
 
 States: TypeAlias = StateType | str | Iterable[StateType | str] | None
+_Find: TypeAlias = Callable[[Query], Collection[object]]
+_KNOWN_STATES: Final = frozenset({*StateType, *TYPES})
 
 
 class Graph(msgspec.Struct, frozen=True):
@@ -83,7 +86,8 @@ def flow_runs(
 
     Args:
         flow: the flow's name.
-        state: a state type (`"FAILED"`), a state name (`"TimedOut"`), or several.
+        state: a state type (`"FAILED"`), a state name (`"TimedOut"`), or several. A name in
+            capitals, or much like a known one, has to be known or that of some run.
         tag: one of the flow's tags.
         since: submitted then or later; a time without a zone is a local one.
         until: submitted before.
@@ -95,7 +99,7 @@ def flow_runs(
         ConfigurationError: there is no such state, or the limit is below 1.
     """
     runtime = _flushed()
-    query = _query(flow, state, tag, since, until, before, limit)
+    query = _query(runtime.store.flow_runs, flow, state, tag, since, until, before, limit)
     query = msgspec.structs.replace(query, parent_id=parent.bytes if parent else None)
     return [_flow_record(found, runtime) for found in runtime.store.flow_runs(query)]
 
@@ -116,7 +120,8 @@ def task_runs(
     Args:
         task: the task's name.
         flow_run: the flow run that they belong to.
-        state: a state type (`"FAILED"`), a state name (`"Cached"`), or several.
+        state: a state type (`"FAILED"`), a state name (`"Cached"`), or several. A name in
+            capitals, or much like a known one, has to be known or that of some run.
         tag: one of the task's tags.
         since: submitted then or later; a time without a zone is a local one.
         until: submitted before.
@@ -127,7 +132,7 @@ def task_runs(
         ConfigurationError: there is no such state, or the limit is below 1.
     """
     runtime = _flushed()
-    query = _query(task, state, tag, since, until, before, limit)
+    query = _query(runtime.store.task_runs, task, state, tag, since, until, before, limit)
     query = msgspec.structs.replace(query, flow_run_id=_bytes_of(flow_run))
     return [_task_record(found, runtime) for found in runtime.store.task_runs(query)]
 
@@ -269,6 +274,7 @@ def _flushed() -> Runtime:
 
 
 def _query(
+    find: _Find,
     name: str | None,
     state: States,
     tag: str | None,
@@ -281,7 +287,7 @@ def _query(
         raise ConfigurationError(f"limit must be at least 1, not {limit!r}.")
     return Query(
         name=name,
-        states=_state_names(state),
+        states=_state_names(state, find),
         tag=tag,
         since=since,
         until=until,
@@ -290,19 +296,31 @@ def _query(
     )
 
 
-def _state_names(state: States) -> tuple[str, ...]:
+def _state_names(state: States, find: _Find) -> tuple[str, ...]:
     if state is None:
         return ()
     given = (state,) if isinstance(state, str) else tuple(state)
     names = tuple(str(getattr(one, "value", one)) for one in given)
     for name in names:
-        # Names made by hand can be anything but a type in lower case.
-        if not name or (name.upper() in StateType.__members__ and name.islower()):
+        if name not in _KNOWN_STATES and _is_misspelt(name, find):
             raise ConfigurationError(
-                f"state: there is no state {name!r}; types are {', '.join(StateType)}, names "
-                f"are {', '.join(TYPES)}."
+                f"state: there is no state {name!r}{_meant(name)}; types are "
+                f"{', '.join(StateType)}, names are {', '.join(TYPES)}, and those made by hand."
             )
     return names
+
+
+def _is_misspelt(name: str, find: _Find) -> bool:
+    """Whether it looks like a type or a known name, and no run has it, made by hand."""
+    looks_known = not name or name.isupper() or bool(_meant(name))
+    return looks_known and not find(Query(states=(name,), limit=1))
+
+
+def _meant(name: str) -> str:
+    both = (*TYPES, *StateType) if name.isupper() else (*StateType, *TYPES)
+    known = {one.casefold(): one for one in both}
+    near = nearest(name.casefold(), known, 0.8)
+    return f" (did you mean {known[near]}?)" if near else ""
 
 
 def _bytes_of(run: FlowRunRecord | TaskRunRecord | UUID | None) -> bytes | None:

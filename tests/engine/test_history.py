@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from penstock import flow, history, task
 from penstock.exceptions import ConfigurationError
-from penstock.states import StateType
+from penstock.states import State, StateType
 from tests.conftest import RunLoop
 
 pytestmark = pytest.mark.usefixtures("engine")
@@ -128,6 +129,39 @@ def test_conditions_that_cannot_be_meant_are_refused() -> None:
         history.flow_runs(limit=0)
     with pytest.raises(ConfigurationError, match="either older_than or until"):
         history.prune()
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("FAILD", "FAILED"),
+        ("CACHED", "Cached"),
+        ("Canceled", "Cancelled"),
+        ("timedout", "TimedOut"),
+        ("Complete", "Completed"),
+        ("", None),
+    ],
+)
+def test_a_misspelt_state_is_refused(name: str, meant: str | None) -> None:
+    """Whatever else is asked for, and among several."""
+    wrong = re.escape(
+        f"there is no state {name!r}" + (f" (did you mean {meant}?)" if meant else "")
+    )
+    for find in (history.task_runs, history.flow_runs):
+        with pytest.raises(ConfigurationError, match=wrong):
+            find(state=["RUNNING", name], tag="io")
+
+
+@pytest.mark.parametrize("name", ["Complete", "SKIPPED", "Rejected"])
+def test_states_made_by_hand_are_found_by_their_names(name: str) -> None:
+    @task
+    def made_by_hand() -> State[int]:
+        return State(StateType.COMPLETED, name, None, datetime.now(UTC), _value=1)
+
+    assert history.task_runs(state="Rejected") == []
+    made_by_hand.call_state()
+    assert [run.state.name for run in history.task_runs(state=name)] == [name]
+    assert history.task_runs(state=name, tag="io") == []
 
 
 def test_results_come_back_with_their_type(run_loop: RunLoop) -> None:

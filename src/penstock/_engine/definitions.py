@@ -15,6 +15,7 @@ from typing_extensions import TypeVar
 
 from penstock._engine.names import MakeName
 from penstock._engine.signature import Signature
+from penstock._hints import hint
 from penstock._modules import name_of_module
 from penstock.exceptions import ConfigurationError
 from penstock.hooks import Hook, HookFunction, Hooks, with_hook, with_hooks
@@ -153,14 +154,6 @@ def _hash_of_file(path: str) -> str | None:
     return hashlib.sha256(content).hexdigest()[:32]
 
 
-def _hint(name: str, options: Collection[str]) -> str:
-    """What somebody may have meant."""
-    from difflib import get_close_matches  # imported where it is used, as it takes its time
-
-    near = get_close_matches(name, options, n=1)
-    return f"did you mean {near[0]}?" if near else f"there are {', '.join(options)}"
-
-
 _METHODS: Final = (classmethod, staticmethod)
 
 
@@ -237,7 +230,7 @@ class Decorated(Generic[P, R]):
         given: Callable[..., Any] = options.get
         for name in options.keys() - CommonOptions.__annotations__.keys():
             raise TypeError(
-                f"{owner}: there is no option {name!r}; {_hint(name, self._option_names)}."
+                f"{owner}: there is no option {name!r}; {hint(name, self._option_names)}."
             )
         tags = tag_tuple(given("tags"), owner)
         self._given["tags"] = tags  # an iterator can be read but once

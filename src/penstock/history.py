@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 from datetime import UTC, datetime, timedelta
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, cast
 from uuid import UUID
 
 import msgspec
@@ -96,11 +96,13 @@ def flow_runs(
         limit: how many at most.
 
     Raises:
-        ConfigurationError: there is no such state, or the limit is below 1.
+        ConfigurationError: there is no such state, the limit is below 1, or an argument is of
+            another type.
     """
     runtime = _flushed()
-    query = _query(runtime.store.flow_runs, flow, state, tag, since, until, before, limit)
-    query = msgspec.structs.replace(query, parent_id=parent.bytes if parent else None)
+    name = _text(flow, "flow")
+    query = _query(runtime.store.flow_runs, name, state, tag, since, until, before, limit)
+    query = msgspec.structs.replace(query, parent_id=_bytes_of(parent, "parent"))
     return [_flow_record(found, runtime) for found in runtime.store.flow_runs(query)]
 
 
@@ -129,11 +131,13 @@ def task_runs(
         limit: how many at most.
 
     Raises:
-        ConfigurationError: there is no such state, or the limit is below 1.
+        ConfigurationError: there is no such state, the limit is below 1, or an argument is of
+            another type.
     """
     runtime = _flushed()
-    query = _query(runtime.store.task_runs, task, state, tag, since, until, before, limit)
-    query = msgspec.structs.replace(query, flow_run_id=_bytes_of(flow_run))
+    name = _text(task, "task")
+    query = _query(runtime.store.task_runs, name, state, tag, since, until, before, limit)
+    query = msgspec.structs.replace(query, flow_run_id=_bytes_of(flow_run, "flow_run"))
     return [_task_record(found, runtime) for found in runtime.store.task_runs(query)]
 
 
@@ -231,14 +235,19 @@ def prune(
 
     Args:
         older_than: runs submitted longer ago than this.
-        until: or: runs submitted before this time.
+        until: or: runs submitted before this time; a time without a zone is a local one.
         keep_cache: keep the task runs whose results the cache still gives out.
 
     Raises:
-        ConfigurationError: not exactly one of the two was given.
+        ConfigurationError: not exactly one of the two was given, or it is of another type.
     """
     if (older_than is None) == (until is None):
         raise ConfigurationError("prune() takes either older_than or until.")
+    if older_than is not None and not isinstance(older_than, timedelta):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers may have no types
+        raise ConfigurationError(
+            f"older_than must be a timedelta, not {older_than!r}; until takes a datetime."
+        )
+    until = _time(until, "until")
     runtime = _flushed()
     if older_than is not None:
         until = datetime.fromtimestamp(runtime.clock.now(), UTC) - older_than
@@ -283,24 +292,21 @@ def _query(
     before: FlowRunRecord | TaskRunRecord | UUID | None,
     limit: int,
 ) -> Query:
-    if limit < 1:
-        raise ConfigurationError(f"limit must be at least 1, not {limit!r}.")
     return Query(
         name=name,
         states=_state_names(state, find),
-        tag=tag,
-        since=since,
-        until=until,
-        before=_bytes_of(before),
-        limit=limit,
+        tag=_text(tag, "tag"),
+        since=_time(since, "since"),
+        until=_time(until, "until"),
+        before=_bytes_of(before, "before"),
+        limit=_count(limit),
     )
 
 
 def _state_names(state: States, find: _Find) -> tuple[str, ...]:
     if state is None:
         return ()
-    given = (state,) if isinstance(state, str) else tuple(state)
-    names = tuple(str(getattr(one, "value", one)) for one in given)
+    names = _texts(state)
     for name in names:
         if name not in _KNOWN_STATES and _is_misspelt(name, find):
             raise ConfigurationError(
@@ -308,6 +314,16 @@ def _state_names(state: States, find: _Find) -> tuple[str, ...]:
                 f"{', '.join(StateType)}, names are {', '.join(TYPES)}, and those made by hand."
             )
     return names
+
+
+def _texts(state: object) -> tuple[str, ...]:
+    is_one = isinstance(state, str) or not isinstance(state, Iterable)
+    given: object = [state] if is_one else state
+    states = tuple(cast("Iterable[object]", given))
+    for one in states:
+        if not isinstance(one, str):
+            raise ConfigurationError(f"state must be a state type or a name, not {one!r}.")
+    return tuple(map(str, states))
 
 
 def _is_misspelt(name: str, find: _Find) -> bool:
@@ -323,16 +339,36 @@ def _meant(name: str) -> str:
     return f" (did you mean {known[near]}?)" if near else ""
 
 
-def _bytes_of(run: FlowRunRecord | TaskRunRecord | UUID | None) -> bytes | None:
+def _count(limit: object) -> int:
+    if not isinstance(limit, int) or limit < 1:
+        raise ConfigurationError(f"limit must be a whole number, at least 1, not {limit!r}.")
+    return limit
+
+
+def _text(given: object, argument: str) -> str | None:
+    if given is not None and not isinstance(given, str):
+        raise ConfigurationError(f"{argument} must be a name, as a text, not {given!r}.")
+    return given
+
+
+def _time(given: object, argument: str) -> datetime | None:
+    if given is not None and not isinstance(given, datetime):
+        raise ConfigurationError(f"{argument} must be a datetime, not {given!r}.")
+    return given
+
+
+def _bytes_of(run: object, argument: str) -> bytes | None:
     if run is None:
         return None
+    if not isinstance(run, FlowRunRecord | TaskRunRecord | UUID):
+        raise ConfigurationError(f"{argument} must be a run of the history or a UUID, not {run!r}.")
     return run.bytes if isinstance(run, UUID) else run.id.bytes
 
 
 def _parsed(run_id: UUID | str) -> UUID:
     try:
         return run_id if isinstance(run_id, UUID) else UUID(run_id)
-    except ValueError:
+    except (ValueError, TypeError, AttributeError):
         raise ConfigurationError(f"run_id must be a UUID, not {run_id!r}.") from None
 
 

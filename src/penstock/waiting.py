@@ -82,7 +82,7 @@ def as_completed(
         iteration raises a `TimeoutError` where the time is up.
 
     Raises:
-        ConfigurationError: something is not a future.
+        ConfigurationError: something is not a future, or is one and no list of them.
     """
     return CompletedFutures(futures, timeout)
 
@@ -91,7 +91,7 @@ def wait(futures: Iterable[TaskFuture[R]], timeout: float | None = None) -> Done
     """Block until all runs have ended, however they end, or for `timeout` seconds.
 
     Raises:
-        ConfigurationError: something is not a future.
+        ConfigurationError: something is not a future, or is one and no list of them.
         WouldDeadlock: in the thread of the event loop that a run needs: use `wait_async`.
     """
     waiting = _checked(futures)
@@ -120,6 +120,8 @@ def _parted(futures: FutureList[R]) -> DoneAndNotDone[R]:
 
 
 def _checked(futures: Iterable[TaskFuture[R]]) -> FutureList[R]:
+    if not isinstance(futures, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers may have no types
+        raise ConfigurationError(f"Futures are waited for as a list, such as [{futures!r}].")
     given: FutureList[R] = FutureList(futures)
     for future in given:
         if not isinstance(future, TaskFuture):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers may have no types

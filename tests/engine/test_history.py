@@ -125,10 +125,44 @@ def test_one_run_is_found_by_its_id() -> None:
 def test_conditions_that_cannot_be_meant_are_refused() -> None:
     with pytest.raises(ConfigurationError, match="there is no state 'failed'"):
         history.task_runs(state="failed")
-    with pytest.raises(ConfigurationError, match="limit must be at least 1"):
+    with pytest.raises(ConfigurationError, match="limit must be a whole number, at least 1"):
         history.flow_runs(limit=0)
     with pytest.raises(ConfigurationError, match="either older_than or until"):
         history.prune()
+
+
+@pytest.mark.parametrize(
+    ("find", "given", "message"),
+    [
+        (history.task_runs, {"task": one}, "task must be a name, as a text, not <Task 'one'>"),
+        (history.flow_runs, {"flow": 5}, "flow must be a name"),
+        (history.task_runs, {"tag": 5}, "tag must be a name"),
+        (history.task_runs, {"state": 5}, "state must be a state type or a name, not 5"),
+        (history.flow_runs, {"state": ["FAILED", 5]}, "state must be .*, not 5"),
+        (history.task_runs, {"since": "2024"}, "since must be a datetime, not '2024'"),
+        (history.flow_runs, {"until": 5}, "until must be a datetime"),
+        (history.task_runs, {"before": "x"}, "before must be a run of the history or a UUID"),
+        (history.task_runs, {"flow_run": "x"}, "flow_run must be a run"),
+        (history.flow_runs, {"parent": "x"}, "parent must be a run"),
+        (history.flow_runs, {"limit": "5"}, "limit must be a whole number"),
+        (history.prune, {"older_than": 30}, "older_than must be a timedelta, not 30; until takes"),
+        (history.prune, {"older_than": datetime.now(UTC)}, "older_than must be a timedelta"),
+        (history.prune, {"until": "2024"}, "until must be a datetime"),
+        (history.graph, {"run": 5}, "run_id must be a UUID, not 5"),
+    ],
+)
+def test_a_condition_of_another_type_is_refused_by_name(
+    find: Any, given: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        find(**given)
+
+
+def test_pruning_takes_a_time_without_a_zone_for_a_local_one() -> None:
+    one()
+    now = datetime.now()  # noqa: DTZ005  # that is what is meant
+    assert history.prune(until=now - timedelta(minutes=1)).task_runs == 0
+    assert history.prune(until=now + timedelta(minutes=1)).task_runs == 1
 
 
 @pytest.mark.parametrize(

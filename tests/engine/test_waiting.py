@@ -213,6 +213,10 @@ def test_what_is_no_future_is_refused() -> None:
         wait(numbers)
     with pytest.raises(ConfigurationError, match="not 1"):
         as_completed(numbers)
+    future: Any = fails.submit()
+    for waits in (wait, as_completed):
+        with pytest.raises(ConfigurationError, match=r"as a list, such as \[<TaskFuture of 'fails"):
+            waits(future)
     with pytest.raises(ConfigurationError, match="allow_failure takes futures, not 1"):
         allow_failure(numbers[0])
     with pytest.raises(ConfigurationError, match="allow_failure takes futures, not 1"):

@@ -414,8 +414,16 @@ def test_clock_goes_on_from_one_engine_to_the_next() -> None:
 
 
 def test_bad_input_is_refused(clock: FakeClock) -> None:
-    with pytest.raises(ConfigurationError, match="start needs a time zone"):
+    with pytest.raises(ConfigurationError, match="start must be a datetime with a time zone"):
         FakeClock(datetime(2030, 1, 1))  # noqa: DTZ001  # that is what is refused
+    number: Any = 3
+    with pytest.raises(ConfigurationError, match=r"start must be a datetime .*, not 3"):
+        FakeClock(start=number)
+    with (
+        pytest.raises(ConfigurationError, match="clock must be a FakeClock, not 3"),
+        engine(number),
+    ):
+        pass
     with pytest.raises(ConfigurationError, match="patience_seconds must be above 0"):
         FakeClock(patience_seconds=0)
     with pytest.raises(ConfigurationError, match="does not go back"):

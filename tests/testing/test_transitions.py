@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -63,5 +64,8 @@ def test_difference_is_readable(clock: FakeClock) -> None:
 def test_runs_that_nobody_knows_are_refused(clock: FakeClock) -> None:
     with pytest.raises(ConfigurationError, match="no run for Completed"):
         transitions_of(Completed())
+    number: Any = 3
+    with pytest.raises(ConfigurationError, match="record, future, state or UUID, not 3"):
+        assert_transitions(number, [])
     with pytest.raises(ConfigurationError, match="no run for UUID"):
         assert_transitions(uuid4(), [])

@@ -124,18 +124,13 @@ class FakeClock:
             anything, after which everybody who waits gets `TimeStoodStill`.
 
     Raises:
-        ConfigurationError: `start` has no zone, or `patience_seconds` is not above 0.
+        ConfigurationError: `start` is no datetime with a zone, or `patience_seconds` is not
+            above 0.
     """
 
     def __init__(self, start: datetime | None = None, *, patience_seconds: float = 10.0) -> None:
-        if start is not None and start.tzinfo is None:
-            raise ConfigurationError(f"FakeClock: start needs a time zone: {start!r} has none.")
-        if not patience_seconds > 0:
-            raise ConfigurationError(
-                f"FakeClock: patience_seconds must be above 0, not {patience_seconds!r}."
-            )
-        self._start = float(int(time.time())) if start is None else start.timestamp()
-        self._patience_seconds = patience_seconds
+        self._start = float(int(time.time())) if start is None else _timestamp_of(start)
+        self._patience_seconds = _checked_patience(patience_seconds)
         self._timers = _Timers()
         self._crew = Crew()
         self._stopped: str | None = _NO_ENGINE
@@ -357,3 +352,17 @@ class FakeClock:
         if not self._timers.sleeping:
             return f"{first} {_LIMITS_ALONE}"
         return "\n".join([f"{first} {_AT_WORK}", *self._crew.those_at_work()])
+
+
+def _timestamp_of(start: object) -> float:
+    if not isinstance(start, datetime) or start.tzinfo is None:
+        raise ConfigurationError(
+            f"FakeClock: start must be a datetime with a time zone, not {start!r}."
+        )
+    return start.timestamp()
+
+
+def _checked_patience(seconds: object) -> float:
+    if not isinstance(seconds, int | float) or not seconds > 0:
+        raise ConfigurationError(f"FakeClock: patience_seconds must be above 0, not {seconds!r}.")
+    return seconds

@@ -13,6 +13,7 @@ from typing_extensions import Unpack
 from penstock import history
 from penstock._engine.runtime import use_settings
 from penstock._settings import PREFIX, SettingsChanges, changed, load_settings
+from penstock.exceptions import ConfigurationError
 from penstock.records import FlowRunRecord, TaskRunRecord
 from penstock.testing.clock import FakeClock
 
@@ -52,10 +53,12 @@ def engine(
         settings: see `penstock.settings`; with `home=tmp_path` it keeps its runs in files there.
 
     Raises:
-        ConfigurationError: a setting has an impossible value, another engine has the clock, or a
-            run calls this.
+        ConfigurationError: a setting has an impossible value, the clock is none or another
+            engine's, or a run calls this.
         TimeStoodStill: at the end: somebody waited for the clock, and its time could not go on.
     """
+    if clock is not None and not isinstance(clock, FakeClock):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers may have no types
+        raise ConfigurationError(f"engine: clock must be a FakeClock, not {clock!r}.")
     environ = {f"{PREFIX}HOME": str(_UNTOUCHED), f"{PREFIX}DATABASE_URL": "memory:"}
     chosen = changed(load_settings(environ), settings)
     with nullcontext() if clock is None else clock.running(), use_settings(chosen, clock):

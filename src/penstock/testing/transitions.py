@@ -22,7 +22,7 @@ def transitions_of(run: AnyRun) -> list[str]:
     """The names of all the states that a run has entered so far, in order.
 
     Raises:
-        ConfigurationError: the history has no such run.
+        ConfigurationError: the history has no such run, or it is not given as one.
     """
     return [state.name for state in _record_of(run).states]
 
@@ -36,7 +36,7 @@ def assert_transitions(run: AnyRun, expected: Sequence[str]) -> None:
 
     Raises:
         AssertionError: they are others; the message shows where they differ.
-        ConfigurationError: the history has no such run.
+        ConfigurationError: the history has no such run, or it is not given as one.
     """
     __tracebackhide__ = True  # of pytest's: the line of the test is what matters
     record = _record_of(run)
@@ -70,4 +70,8 @@ def _record_of(run: AnyRun) -> Record:
 def _id_of(run: TaskFuture[Any] | State[Any] | UUID) -> UUID | None:
     if isinstance(run, UUID):
         return run
-    return run.task_run_id or run.flow_run_id if isinstance(run, State) else run.task_run_id
+    if isinstance(run, State):
+        return run.task_run_id or run.flow_run_id
+    if isinstance(run, TaskFuture):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers may have no types
+        return run.run_id
+    raise ConfigurationError(f"A run is given by its record, future, state or UUID, not {run!r}.")

@@ -317,9 +317,9 @@ def _state_names(state: States, find: _Find) -> tuple[str, ...]:
 
 
 def _texts(state: object) -> tuple[str, ...]:
-    is_one = isinstance(state, str) or not isinstance(state, Iterable)
-    given: object = [state] if is_one else state
-    states = tuple(cast("Iterable[object]", given))
+    if isinstance(state, str):
+        return (str(state),)
+    states = list(cast("Iterable[object]", state)) if isinstance(state, Iterable) else [state]
     for one in states:
         if not isinstance(one, str):
             raise ConfigurationError(f"state must be a state type or a name, not {one!r}.")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import pickle
+import re
 import sys
 import threading
 import time
@@ -595,6 +598,43 @@ def test_a_future_can_be_waited_for_and_called_back() -> None:
     while len(called) < 2 and time.monotonic() < deadline:
         time.sleep(0.001)
     assert called == [7, 7]
+
+
+@pytest.mark.parametrize(
+    ("made", "verb", "instead"),
+    [
+        (
+            double,
+            "run_sync",
+            "it is sync: call it, or `await double.run_async(...)` in async code.",
+        ),
+        (double, "run_sync_state", "use double.call_state(...), or `await double.run_async_state"),
+        (triple, "run_async", "it is async: `await triple(...)`, or triple.run_sync(...) in sync"),
+        (
+            triple,
+            "run_async_state",
+            "`await triple.call_state(...)`, or triple.run_sync_state(...)",
+        ),
+    ],
+)
+def test_a_verb_of_the_other_kind_is_missed_with_what_to_use(
+    made: object, verb: str, instead: str
+) -> None:
+    assert not hasattr(made, verb)
+    with pytest.raises(AttributeError, match=re.escape(instead)) as raised:
+        getattr(made, verb)
+    assert (raised.value.name, raised.value.obj) == (verb, made)
+
+
+def test_attributes_that_there_are_not_are_missed_as_ever() -> None:
+    """Copies and pickles, which ask for some of them, are made; of an empty object, too."""
+    made: Any = double
+    with pytest.raises(AttributeError, match=r"^'Task' object has no attribute 'sumbit'$"):
+        made.sumbit(1)
+    with pytest.raises(AttributeError, match="has no attribute 'fn'"):
+        object.__new__(Task).fn  # noqa: B018  # reading it is the point
+    assert copy.copy(made) is made
+    assert pickle.loads(pickle.dumps(made)) is made
 
 
 def test_result_that_would_deadlock_says_so(run_loop: RunLoop) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Iterable, Iterator, Sequence
-from typing import Any, ParamSpec, Self, TypeAlias, cast
+from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, ParamSpec, Self, TypeAlias, cast
 
 from typing_extensions import TypeVar
 
@@ -34,6 +34,8 @@ class Verbs(Decorated[P, R]):
     """A flow or a task, with what starts its runs beside the code that asks for them."""
 
     _awaited_first: tuple[Upstream, ...] = ()
+    _instead: ClassVar[Mapping[str, str]]
+    """What to use in place of verbs that only the other kind of function has."""
 
     def _new_run(self, args: Sequence[Any], kwargs: dict[str, Any], *, passes: bool = False) -> Run:
         """A run that has not begun; takes `wait_for` out of the arguments.
@@ -113,6 +115,14 @@ class Verbs(Decorated[P, R]):
         submit(run, runtime)
         return run
 
+    if not TYPE_CHECKING:  # type checkers know which verbs there are
+
+        def __getattr__(self, name: str) -> NoReturn:
+            missing = f"{type(self).__name__!r} object has no attribute {name!r}"
+            if name in self._instead:
+                missing += f"; {self._instead[name].format(function_name(self.fn))}."
+            raise AttributeError(missing, name=name, obj=self)
+
     def wait_for(self, *futures: Awaited | Iterable[Awaited | Iterable[Awaited]]) -> Self:
         """The same flow or task, its runs starting only after these have completed.
 
@@ -131,6 +141,12 @@ class Verbs(Decorated[P, R]):
 
 class SyncVerbs(Verbs[P, R]):
     """A flow or a task of a sync function, with what runs it."""
+
+    _instead: ClassVar[Mapping[str, str]] = {
+        "run_sync": "it is sync: call it, or `await {0}.run_async(...)` in async code",
+        "run_sync_state": "it is sync: use {0}.call_state(...), or "
+        "`await {0}.run_async_state(...)` in async code",
+    }
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run here, in this thread, and return the value.
@@ -183,6 +199,12 @@ class SyncVerbs(Verbs[P, R]):
 
 class AsyncVerbs(Verbs[P, R]):
     """A flow or a task of an async function, with what runs it."""
+
+    _instead: ClassVar[Mapping[str, str]] = {
+        "run_async": "it is async: `await {0}(...)`, or {0}.run_sync(...) in sync code",
+        "run_async_state": "it is async: use `await {0}.call_state(...)`, or "
+        "{0}.run_sync_state(...) in sync code",
+    }
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
         """Run in this task of the event loop: `await` it for the value.

@@ -572,6 +572,8 @@ def test_map_refuses_what_cannot_be_mapped() -> None:
 def test_arguments_that_do_not_fit_raise_at_the_call() -> None:
     with pytest.raises(ParameterError, match="task 'double': missing a required argument: 'x'"):
         cast("Any", double).submit()
+    with pytest.raises(ParameterError, match=r"'double': .* argument 'z'; there are x"):
+        cast("Any", double).submit(z=1)
     with pytest.raises(ParameterError, match="unexpected keyword argument 'y'"):
         double(1, y=2)  # type: ignore[call-arg]  # the wrong call is the point
 

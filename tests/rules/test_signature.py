@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from penstock._engine.signature import Signature, convert
 from penstock.exceptions import ConfigurationError, ParameterError
-from tests.rules.strategies import FUNCTIONS, arguments, by_name, everything, plain
+from tests.rules.strategies import FUNCTIONS, arguments, by_name, everything, plain, positional
 
 T = TypeVar("T")
 
@@ -75,7 +75,8 @@ def test_parameters_are_by_name_with_their_defaults() -> None:
     [
         ((1,), {}, "missing a required argument: 'b'"),
         ((1, 2, 3, 4), {}, "too many positional arguments"),
-        ((1, 2), {"d": 4}, "got an unexpected keyword argument 'd'"),
+        ((1, 2), {"d": 4}, "got an unexpected keyword argument 'd'; there are a, b, c"),
+        ((), {"aa": 4}, "got an unexpected keyword argument 'aa'; did you mean a?"),
         ((1, 2), {"a": 4}, "multiple values for argument 'a'"),
     ],
 )
@@ -84,7 +85,20 @@ def test_a_call_that_does_not_fit_is_refused_by_name(
 ) -> None:
     with pytest.raises(ParameterError) as raised:
         signature_of(plain).check(args, kwargs)
-    assert str(raised.value) == f"flow 'plain': {what}."
+    assert str(raised.value).removesuffix(".") == f"flow 'plain': {what}"
+
+
+def test_a_name_that_no_parameter_has_is_refused_before_what_is_missing() -> None:
+    """Where there are `**others`, all names are known."""
+
+    def takes_none() -> None: ...
+
+    with pytest.raises(ParameterError, match=r"keyword argument 'z'; it takes none\.$"):
+        signature_of(takes_none).check((), {"z": 1})
+    with pytest.raises(ParameterError, match=r"keyword argument 'z'; there are b\.$"):
+        signature_of(positional).check((), {"z": 1})
+    with pytest.raises(ParameterError, match="missing a required argument: 'a'"):
+        signature_of(everything).check((), {"z": 1})
 
 
 @pytest.mark.parametrize("name", ["return_state", "wait_for"])

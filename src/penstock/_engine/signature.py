@@ -18,6 +18,7 @@ import msgspec
 from typing_extensions import TypeAliasType
 
 from penstock._engine.run_log import flow_runs
+from penstock._hints import hint
 from penstock.exceptions import ConfigurationError, ParameterError
 from penstock.states import State
 
@@ -25,6 +26,8 @@ RESERVED = frozenset({"return_state", "wait_for"})
 """Keyword arguments that belong to the call, not to the function."""
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+_BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
 class Signature:
@@ -102,7 +105,18 @@ class Signature:
         try:
             return self._signature.bind(*args, **kwargs)
         except TypeError as error:
-            raise ParameterError(f"{self._owner}: {error}.") from None
+            why = self._unknown(kwargs) or f"{error}."
+            raise ParameterError(f"{self._owner}: {why}") from None
+
+    def _unknown(self, names: Iterable[str]) -> str | None:
+        """What to say of the first name that no parameter has; None: all are known."""
+        parameters = self._signature.parameters
+        unknown = next((name for name in names if name not in parameters), None)
+        if unknown is None or any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+            return None
+        known = [name for name, p in parameters.items() if p.kind in _BY_NAME]
+        what = hint(unknown, known) if known else "it takes none"
+        return f"got an unexpected keyword argument {unknown!r}; {what}."
 
     def spread(self, parameters: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
         """The inverse of `bind`."""

@@ -23,6 +23,7 @@ from typing import (
 from msgspec import UNSET
 from typing_extensions import TypeVar
 
+from penstock._engine.arguments import unmapped
 from penstock._engine.current import current_run
 from penstock._engine.definitions import (
     CommonOptions,
@@ -32,7 +33,6 @@ from penstock._engine.definitions import (
     is_coroutine_function,
     seconds_or_none,
 )
-from penstock._engine.mapping import unmapped
 from penstock._engine.names import MakeName, name_maker
 from penstock._engine.runs import TaskRun
 from penstock._engine.runtime import get_runtime

@@ -639,6 +639,13 @@ def test_attributes_that_there_are_not_are_missed_as_ever() -> None:
     assert pickle.loads(pickle.dumps(made)) is made
 
 
+def test_unmapped_is_refused_where_nothing_is_mapped() -> None:
+    for verb in (double, double.submit, double.call_state):
+        for value in (unmapped(1), [unmapped(1)]):
+            with pytest.raises(ParameterError, match=r"unmapped\(...\) is for map\(\) and imap"):
+                cast("Any", verb)(value)
+
+
 def test_result_that_would_deadlock_says_so(run_loop: RunLoop) -> None:
     @flow
     async def f() -> str:

@@ -9,15 +9,18 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeAlias, cast
 
 import msgspec
+from typing_extensions import TypeVar
 
+from penstock.exceptions import ParameterError
 from penstock.states import State
 
 if TYPE_CHECKING:
     from penstock._engine.runs import Run
 
+T = TypeVar("T", covariant=True)
 Upstream: TypeAlias = "Handle | State[object]"
 
 _LEAVES = frozenset({type(None), bool, int, float, complex, str, bytes, bytearray, range})
@@ -42,8 +45,25 @@ class Handle:
         return self._run.result()
 
 
+class unmapped(Generic[T]):  # noqa: N801  # used like a function
+    """An argument of `map` that every run gets as it is.
+
+    Args:
+        value: what the runs get.
+    """
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: T) -> None:
+        self.value: T = value
+
+
 def upstreams_in(args: Sequence[object], kwargs: Mapping[str, object]) -> Sequence[Upstream]:
-    """The futures and states in the arguments of a call, each once, in order."""
+    """The futures and states in the arguments of a call, each once, in order.
+
+    Raises:
+        ParameterError: an `unmapped` value is among them.
+    """
     if _LEAVES.issuperset(map(type, args)) and (not kwargs or all_leaves(kwargs.values())):
         return ()
     found: list[Upstream] = []
@@ -65,6 +85,11 @@ def _collect(value: object, found: list[Upstream], seen: set[int]) -> None:
     if isinstance(value, Handle | State):
         found.append(cast("Upstream", value))
         return
+    if isinstance(value, unmapped):
+        raise ParameterError(
+            "unmapped(...) is for map() and imap(), which have items to take one by one; give all "
+            "other calls the value itself."
+        )
     for part in parts_of(value):
         _collect(part, found, seen)
 

@@ -5,32 +5,16 @@ from __future__ import annotations
 import io
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
 from itertools import count
-from typing import Any, Final, Generic, TypeAlias
+from typing import Any, Final, TypeAlias
 
-from typing_extensions import TypeVar
-
-from penstock._engine.arguments import Handle
+from penstock._engine.arguments import Handle, unmapped
 from penstock._engine.drivers.deadlocks import refuse_deadlock
 from penstock.exceptions import ParameterError
 from penstock.states import State, is_state
 
-T = TypeVar("T", covariant=True)
 Call: TypeAlias = tuple[list[Any], dict[str, Any]]
 """Arguments by position and by name."""
 _END: Final = object()
-
-
-class unmapped(Generic[T]):  # noqa: N801  # used like a function
-    """An argument of `map` that every run gets as it is.
-
-    Args:
-        value: what the runs get.
-    """
-
-    __slots__ = ("value",)
-
-    def __init__(self, value: T) -> None:
-        self.value: T = value
 
 
 _WHOLE = (unmapped, str, bytes, bytearray, io.IOBase, dict)

@@ -61,7 +61,7 @@ VERBS_OF: Mapping[str, Iterable[str]] = {
 FUTURE = "penstock.futures.TaskFuture"
 FAILURE_ALLOWED = "penstock.futures.FailureAllowed"
 STATE = "penstock.states.State"
-UNMAPPED = "penstock._engine.mapping.unmapped"
+UNMAPPED = "penstock._engine.arguments.unmapped"
 CONTAINERS = "penstock._containers"
 
 READ_AS = {"builtins.list": "ListOf", "builtins.set": "SetOf", "builtins.dict": "DictOf"}

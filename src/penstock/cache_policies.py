@@ -29,6 +29,7 @@ from penstock.caching import (
     text_form,
 )
 from penstock.exceptions import ConfigurationError
+from penstock.hooks import takes
 from penstock.records import storable_text
 
 if TYPE_CHECKING:
@@ -198,7 +199,7 @@ class CacheKeyFnPolicy(CachePolicy):
         cache_key_fn: the function; a sync one.
 
     Raises:
-        ConfigurationError: it is no function, or an async one.
+        ConfigurationError: it is no function of two arguments, or an async one.
     """
 
     __slots__ = ("_function",)
@@ -293,7 +294,7 @@ def _checked_policy(policy: object, parameters: Collection[str], owner: str) -> 
 
 
 def _checked_key_function(function: object, owner: str) -> CacheKeyFunction:
-    if not callable(function) or inspect.iscoroutinefunction(function):
+    if not takes(function, 2) or inspect.iscoroutinefunction(function):
         raise ConfigurationError(
             f"{owner}: cache_key_fn must be a sync function of (context, parameters), "
             f"not {function!r}."

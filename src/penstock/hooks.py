@@ -73,7 +73,7 @@ def _hooks_in(given: object, argument: str, owner: str) -> tuple[Hook, ...]:
     if given is None:
         return ()
     hooks = cast("Sequence[object]", given)
-    if not isinstance(given, list | tuple) or not all(map(_takes_three, hooks)):
+    if not isinstance(given, list | tuple) or not all(takes(hook, 3) for hook in hooks):
         raise ConfigurationError(
             f"{owner}: {argument} must be a list of functions that can be called with "
             f"(flow or task, run, state), not {given!r}."
@@ -81,11 +81,12 @@ def _hooks_in(given: object, argument: str, owner: str) -> tuple[Hook, ...]:
     return tuple(cast("Sequence[Hook]", hooks))
 
 
-def _takes_three(hook: object) -> bool:
-    if not callable(hook):
+def takes(function: object, count: int) -> bool:
+    """Whether it can be called with so many arguments by position."""
+    if not callable(function):
         return False
     try:
-        inspect.signature(hook).bind(None, None, None)
+        inspect.signature(function).bind(*[None] * count)
     except TypeError:
         return False
     except ValueError:  # a builtin that does not say what it takes

@@ -67,11 +67,16 @@ OF_BOTH: Cases = [
 OF_TASKS: Cases = [
     ({"cache_policy": 5}, r"task 'function': cache_policy must be one, not 5"),
     ({"cache_key_fn": 5}, r"cache_key_fn must be a sync function of \(context, parameters\)"),
+    (
+        {"cache_key_fn": function},
+        r"cache_key_fn must be a sync function of \(context, parameters\)",
+    ),
+    ({"cache_key_fn": answers(5)}, r"cache_key_fn must be a sync function of"),
     ({"retry_condition_fn": 5}, r"'function': retry_condition_fn must be a sync function of"),
     ({"retry_condition_fn": async_function}, r"retry_condition_fn must be a sync function of"),
     ({"cache_expiration": -5}, r"cache_expiration must be a time above 0"),
     ({"refresh_cache": 1}, r"refresh_cache must be True or False"),
-    ({"cache_key_fn": len, "persist_result": False}, r"leaves nothing to cache"),
+    ({"cache_key_fn": max, "persist_result": False}, r"leaves nothing to cache"),
 ]
 OF_FLOWS: Cases = [
     ({"task_runner": "threads"}, r"task_runner must be a task runner"),

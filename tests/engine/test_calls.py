@@ -646,6 +646,18 @@ def test_unmapped_is_refused_where_nothing_is_mapped() -> None:
                 cast("Any", verb)(value)
 
 
+@pytest.mark.parametrize("verb", ["submit", "map"])
+def test_return_state_is_for_calls_alone(verb: str) -> None:
+    """Of a function that takes any names as well."""
+
+    @task
+    def takes_all(x: int, **others: object) -> None: ...
+
+    for made in (double, takes_all):
+        with pytest.raises(ParameterError, match=rf"^{verb}\(\) takes no return_state: use future"):
+            getattr(made, verb)([1], return_state=True)
+
+
 def test_result_that_would_deadlock_says_so(run_loop: RunLoop) -> None:
     @flow
     async def f() -> str:

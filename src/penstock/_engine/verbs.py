@@ -17,7 +17,7 @@ from penstock._engine.loops import current_port
 from penstock._engine.mapping import Rows, arguments_of_call, calls_of_map
 from penstock._engine.runs import Run
 from penstock._engine.runtime import get_runtime
-from penstock.exceptions import ConfigurationError, UsageError
+from penstock.exceptions import ConfigurationError, ParameterError, UsageError
 from penstock.futures import FailureAllowed, FutureList, TaskFuture
 from penstock.records import RunKind
 from penstock.states import State
@@ -64,6 +64,8 @@ class Verbs(Decorated[P, R]):
         Raises:
             ParameterError: the function does not take such arguments.
         """
+        if kwargs:
+            _refuse_return_state(kwargs, "submit")
         runtime = get_runtime()
         run = self._new_run(args, kwargs)
         submit(run, runtime)
@@ -78,6 +80,7 @@ class Verbs(Decorated[P, R]):
             ParameterError: nothing to map over, different lengths, or the function does not take
                 such arguments.
         """
+        _refuse_return_state(kwargs, "map")
         first = tuple(_upstreams(kwargs.pop("wait_for", ())))
         waiting = self._after(first) if first else self
         calls = calls_of_map(self._signature.given(args, kwargs), self._owner)
@@ -272,6 +275,13 @@ class AsyncVerbs(Verbs[P, R]):
                 f"awaited. Use {name}.run_sync(...) to wait for it, or {name}.submit(...) to run "
                 "it beside this code."
             )
+
+
+def _refuse_return_state(kwargs: Mapping[str, object], verb: str) -> None:
+    if "return_state" in kwargs:
+        raise ParameterError(
+            f"{verb}() takes no return_state: use future.wait(), then future.state."
+        )
 
 
 def _upstreams(given: object) -> Iterator[Upstream]:

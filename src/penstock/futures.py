@@ -52,7 +52,7 @@ class TaskFuture(Handle, Generic[R]):
         Raises:
             WouldDeadlock: in the thread of the event loop that the run needs.
         """
-        refuse_deadlock(self._run)
+        refuse_deadlock(self._run, "`await future`")
         return self._run.wait(timeout)
 
     @overload
@@ -176,15 +176,25 @@ class FutureList(list[TaskFuture[T]]):
 
     def wait(self, timeout: float | None = None) -> bool:
         """Block until all runs have ended; False: `timeout` seconds came first."""
-        ends_at = None if timeout is None else time.monotonic() + timeout
-        for future in self:
-            left = None if ends_at is None else max(0.0, ends_at - time.monotonic())
-            if not future.wait(left):
-                return False
-        return True
+        return wait_for_all(self, timeout, "`await futures`")
 
     def __await__(self) -> Generator[Any, Any, list[T]]:
         """Wait in an event loop for all of them; the values in order."""
         for future in self:
             yield from future._run.wait_async().__await__()
         return [cast("T", future._run.result()) for future in self]
+
+
+def wait_for_all(futures: Iterable[TaskFuture[Any]], timeout: float | None, remedy: str) -> bool:
+    """Block until all runs have ended; False: `timeout` seconds came first.
+
+    Raises:
+        WouldDeadlock: in the thread of the event loop that a run needs; `remedy` says what to use.
+    """
+    ends_at = None if timeout is None else time.monotonic() + timeout
+    for future in futures:
+        left = None if ends_at is None else max(0.0, ends_at - time.monotonic())
+        refuse_deadlock(future._run, remedy)
+        if not future._run.wait(left):
+            return False
+    return True

@@ -149,7 +149,7 @@ class _InOrder:
     def next(self) -> Run:
         run = self._runs[0]
         if not run.is_set():
-            refuse_deadlock(run)
+            refuse_deadlock(run, "`async for`")
             run.wait()
         return self._popped()
 

@@ -13,7 +13,7 @@ from penstock._engine.arrivals import Arrivals
 from penstock._engine.drivers.deadlocks import refuse_deadlock
 from penstock._engine.runs import Run
 from penstock.exceptions import ConfigurationError
-from penstock.futures import FutureList, TaskFuture
+from penstock.futures import FutureList, TaskFuture, wait_for_all
 
 __all__ = ["CompletedFutures", "DoneAndNotDone", "as_completed", "wait", "wait_async"]
 
@@ -50,7 +50,7 @@ class CompletedFutures(Generic[R]):
             WouldDeadlock: in the thread of the event loop that a run needs.
         """
         for run in self._futures:
-            refuse_deadlock(run)
+            refuse_deadlock(run, "`async for`")
         while self._arrivals.count:
             yield self._futures.pop(self._arrivals.next(self._seconds_left()))
 
@@ -95,7 +95,7 @@ def wait(futures: Iterable[TaskFuture[R]], timeout: float | None = None) -> Done
         WouldDeadlock: in the thread of the event loop that a run needs: use `wait_async`.
     """
     waiting = _checked(futures)
-    waiting.wait(timeout)
+    wait_for_all(waiting, timeout, "`await wait_async(...)`")
     return _parted(waiting)
 
 

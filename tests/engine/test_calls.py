@@ -665,10 +665,16 @@ def test_result_that_would_deadlock_says_so(run_loop: RunLoop) -> None:
         behind = double.submit(direct)
         messages: list[str] = []
         for future in (direct, behind):
-            with pytest.raises(WouldDeadlock, match="await future"):
+            with pytest.raises(WouldDeadlock, match=r"use `await future`\.$"):
                 future.result()
+            with pytest.raises(WouldDeadlock, match=r"use `await future`\.$"):
+                future.wait()
             messages.append("refused")
-        with pytest.raises(WouldDeadlock):
+        with pytest.raises(WouldDeadlock, match="use `await futures`"):
+            triple.map([1, 2]).result()
+        with pytest.raises(WouldDeadlock, match="map over its value"):
+            double.map(direct)
+        with pytest.raises(WouldDeadlock, match="`await future` before this call"):
             cast("Any", double)(direct)  # only the plugin knows that futures are taken
         assert await behind == 6
         assert behind.result() == 6

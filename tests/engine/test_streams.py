@@ -411,9 +411,9 @@ def test_blocking_the_loop_that_the_runs_need_is_refused(
 ) -> None:
     @flow
     async def works() -> None:
-        with pytest.raises(WouldDeadlock):
+        with pytest.raises(WouldDeadlock, match=r"use `async for`\.$"):
             list(triple.imap([1, 2]))
-        with pytest.raises(WouldDeadlock):
+        with pytest.raises(WouldDeadlock, match=r"use `async for`\.$"):
             list(triple.imap_unordered([1, 2]))
 
     run_loop(works)

@@ -45,7 +45,7 @@ class Arrivals:
             bell = self._new_bell()
             if not self._ended:
                 if self._last_added is not None:
-                    refuse_deadlock(self._last_added)
+                    refuse_deadlock(self._last_added, "`async for`")
                 if not bell.wait(None if ends_at is None else max(0.0, ends_at - time.monotonic())):
                     raise self.overdue()
         return self._popped()

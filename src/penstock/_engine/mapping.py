@@ -167,7 +167,7 @@ def _items(value: object) -> list[Any] | None:
 def _column(value: Any) -> Iterable[Any] | AsyncIterable[Any] | None:
     """What gives the items of an argument; None: it is the same for every run."""
     if isinstance(value, Handle):
-        refuse_deadlock(value._run)
+        refuse_deadlock(value._run, "`await future` and map over its value")
         value._run.wait()
         return _column(value.resolved())
     if is_state(value):

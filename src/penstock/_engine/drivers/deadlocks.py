@@ -7,8 +7,12 @@ from penstock._engine.runs import FlowRun, Run
 from penstock.exceptions import WouldDeadlock
 
 
-def refuse_deadlock(run: Run) -> None:
+def refuse_deadlock(run: Run, remedy: str) -> None:
     """Raise where waiting in this thread would keep the run from ending.
+
+    Args:
+        run: the run to wait for.
+        remedy: what to do in async code, such as `await future`.
 
     Raises:
         WouldDeadlock: the run, or one that it waits for, needs the loop of this thread.
@@ -19,7 +23,7 @@ def refuse_deadlock(run: Run) -> None:
     if port is not None and _needs_loop(run, port.key):
         raise WouldDeadlock(
             f"Waiting for {getattr(run, 'name', 'this run')!r} here would block the event loop "
-            "that it needs to finish. Use `await future` instead of `future.result()`."
+            f"that it needs to finish. In async code, use {remedy}."
         )
 
 

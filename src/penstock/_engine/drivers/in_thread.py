@@ -120,7 +120,7 @@ def _wait_for(run: Run, effect: WaitFor) -> Outcome:
     flow_run = _stoppable(run)
     for latch in effect.latches:
         if isinstance(latch, FlowRun | TaskRun):
-            refuse_deadlock(latch)
+            refuse_deadlock(latch, "`await future` before this call")
         if flow_run is None:
             latch.wait()
         elif not wait_unless(latch, flow_run.stopping):

@@ -191,7 +191,11 @@ def test_blocking_the_loop_that_a_run_needs_is_refused(run_loop: RunLoop) -> Non
 def test_many_futures_are_each_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """And not each time that one is taken: that would be days for a million."""
     looks: list[Run] = []
-    monkeypatch.setattr(waiting, "refuse_deadlock", lambda run, _: looks.append(run))
+
+    def look(run: Run, _remedy: str) -> None:
+        looks.append(run)
+
+    monkeypatch.setattr(waiting, "refuse_deadlock", look)
 
     @task
     def work(number: int) -> int:

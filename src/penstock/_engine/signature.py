@@ -105,10 +105,10 @@ class Signature:
         try:
             return self._signature.bind(*args, **kwargs)
         except TypeError as error:
-            why = self._unknown(kwargs) or f"{error}."
+            why = self._unexpected(kwargs) or f"{error}."
             raise ParameterError(f"{self._owner}: {why}") from None
 
-    def _unknown(self, names: Iterable[str]) -> str | None:
+    def _unexpected(self, names: Iterable[str]) -> str | None:
         """What to say of the first name that no parameter has; None: all are known."""
         parameters = self._signature.parameters
         unknown = next((name for name in names if name not in parameters), None)

@@ -69,9 +69,19 @@ def test_a_function_names_runs_and_is_code_of_the_run(caplog: pytest.LogCaptureF
     assert "Task run 'my run'" in titles
 
 
-@pytest.mark.parametrize("answer", [KeyError("name"), 5, ""])
+REFUSED = "penstock.exceptions.ParameterError: A run's name must be a text that is not empty, not "
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        (KeyError("name"), "Traceback (most recent call last):"),
+        (5, f"{REFUSED}5."),
+        ("", f"{REFUSED}''."),
+    ],
+)
 def test_what_gives_no_name_leaves_the_generated_one_with_a_warning(
-    answer: object, caplog: pytest.LogCaptureFixture
+    answer: object, why: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     def name() -> str:
         if isinstance(answer, Exception):
@@ -92,8 +102,7 @@ def test_what_gives_no_name_leaves_the_generated_one_with_a_warning(
     assert "-" in history.flow_runs(flow="outer")[0].name
     warned = [r.getMessage() for r in caplog.records]
     assert [text.splitlines()[:2] for text in warned] == [
-        [f"{kind}_run_name raised; the run keeps its name:", "Traceback (most recent call last):"]
-        for kind in ("flow", "task")
+        [f"{kind}_run_name raised; the run keeps its name:", why] for kind in ("flow", "task")
     ]
 
 

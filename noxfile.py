@@ -41,7 +41,8 @@ def lowest(session: nox.Session) -> None:
         ]
     ]
     session.install(*pins)
-    session.run("pytest", *session.posargs)
+    # What the documentation shows beside Penstock, such as FastAPI, needs newer ones.
+    session.run("pytest", "--ignore=tests/docs", *session.posargs)
 
 
 @nox.session

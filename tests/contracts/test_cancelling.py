@@ -15,6 +15,7 @@ import anyio
 import pytest
 
 from penstock import TaskFuture, flow, history, task
+from penstock._engine.current import current_run
 from penstock._engine.drivers import calls, loop_tasks, parked
 from penstock._engine.effects import Outcome
 from penstock._engine.latch import Latch
@@ -503,8 +504,6 @@ def test_a_sync_flow_on_a_worker_joins_its_tasks_however_often_it_is_cancelled(
 
     @flow
     def inner() -> int:
-        from penstock._engine.current import current_run
-
         run = current_run.get()
         assert run is not None
         runs.append(run)
@@ -649,6 +648,38 @@ def test_code_of_an_attempt_that_was_left_to_itself_starts_nothing_in_the_next(
     assert sorted(called) == ["async hook", "hook", "kept", "second"]
     assert len(refused) == 2
     assert all("left of an earlier attempt" in text for text in refused)
+
+
+def test_code_of_an_attempt_that_is_over_starts_nothing_before_the_next_one_either(
+    engine: Runtime,
+) -> None:
+    """What it starts then would be taken for a run of the attempt, and begun a second time."""
+    attempts = itertools.count(1)
+    refused: list[RunCancelled] = []
+    tried = threading.Event()
+
+    @task
+    def work() -> None: ...
+
+    @flow(retries=1, retry_delay_seconds=0.2, timeout_seconds=0.05)
+    def works() -> int:
+        run = current_run.get()
+        assert run is not None
+        if next(attempts) == 1:
+            while run.phase != "AwaitingRetry":
+                time.sleep(0.001)
+            for start in (work, work.submit):
+                try:
+                    start()
+                except RunCancelled as error:
+                    refused.append(error)
+            tried.set()
+        return 2
+
+    assert works() == 2
+    assert tried.wait(PATIENCE_SECONDS)
+    assert len(refused) == 2
+    assert history.task_runs() == []
 
 
 def test_a_hook_beside_code_that_was_left_to_itself_raises_as_the_users_code_does(

@@ -417,6 +417,8 @@ def _flow_code_steps(run: FlowRun, rules: Rulebook) -> Steps[Outcome]:
     seconds = run.options.timeout_seconds
     ends_at = None if seconds is None else rules.now() + seconds
     outcome: Outcome = Interrupted() if run.stopped is not None else (yield _INVOKE)
+    if type(outcome) in _ENDS:
+        run.leave_attempt()  # before the join, which then sees all that it has started
     left = None if ends_at is None else max(0.0, ends_at - rules.now())
     outcome = yield from _join_steps(run, outcome, left)
     return run.take_stop() or outcome

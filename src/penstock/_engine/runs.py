@@ -555,7 +555,7 @@ class FlowRun(Run[FlowOptions]):
         task_runner: where its submitted sync tasks run.
         last_submitted: the end of the queue of a sequential task runner, by parent.
         is_retried: whether it, or a flow run around it, may be tried again.
-        attempt: how often it was begun again.
+        attempt: a number that is another one in each attempt, and after it.
         watched: the members of which one that fails lets it fail.
         stopped: how it has to end, whatever its code still does; None: as its code says.
         stopping: set when it is stopped.
@@ -647,6 +647,9 @@ class FlowRun(Run[FlowOptions]):
         if self.stopped is not None:
             self.disown((run,))
             raise RunCancelled(f"The flow run {self.name!r} was stopped; nothing can join it.")
+        if self.attempt and self._is_left_behind():  # only now, while this was taken in
+            self.disown((run,))
+            raise self._cannot_join()
         if not self._earlier_members or run.parent is None:
             return None
         place = (run.parent.run_id, run.definition.id, run.ordinal)
@@ -654,12 +657,21 @@ class FlowRun(Run[FlowOptions]):
 
     def refuse_code_of_earlier_attempts(self) -> None:
         """Raise where the code that calls this was left to itself by an attempt before."""
+        if self._is_left_behind():
+            raise self._cannot_join()
+
+    def _is_left_behind(self) -> bool:
         attempt = current_attempt.get()
-        if attempt is not None and attempt[0] is self and attempt[1] != self.attempt:
-            raise RunCancelled(
-                f"The flow run {self.name!r} is tried again; what is left of an earlier attempt "
-                "cannot join it."
-            )
+        return attempt is not None and attempt[0] is self and attempt[1] != self.attempt
+
+    def _cannot_join(self) -> RunCancelled:
+        return RunCancelled(
+            f"What is left of an earlier attempt of the flow run {self.name!r} cannot join it."
+        )
+
+    def leave_attempt(self) -> None:
+        """The code of this attempt may go on; from now on it can start nothing."""
+        self.attempt += 1
 
     def _take_over(self, earlier: Run) -> None:
         super()._take_over(earlier)
@@ -675,7 +687,7 @@ class FlowRun(Run[FlowOptions]):
 
     def begin_again(self) -> None:
         """Make room for the members of another attempt."""
-        self.attempt += 1
+        self.leave_attempt()
         self._earlier_members |= self._members_by_place()
         self.members = []
         self.ordinals = None

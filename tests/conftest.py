@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar, TypeVarTuple, Unpack
 import anyio
 import pytest
 
-from penstock._engine.runtime import Runtime, close_runtime, use_settings
+from penstock._engine.engine import Engine, close_engine, use_settings
 from penstock.settings import Settings, load_settings
 from penstock.testing import FakeClock
 from penstock.testing import engine as engine_of_a_test
@@ -48,7 +48,7 @@ def _nothing_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Ite
         monkeypatch.delenv(name)
     monkeypatch.setenv("PENSTOCK_HOME", str(tmp_path / "home"))
     yield
-    close_runtime()
+    close_engine()
 
 
 @pytest.fixture
@@ -58,10 +58,10 @@ def settings(tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def engine(settings: Settings) -> Iterator[Runtime]:
+def engine(settings: Settings) -> Iterator[Engine]:
     """An engine on a fresh SQLite file; flushed and closed at the end."""
-    with use_settings(settings) as runtime:
-        yield runtime
+    with use_settings(settings) as engine:
+        yield engine
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """The layers and the state diagram of `docs/architecture.md` are those of the code.
 
-A change that moves a module, or a transition, changes the document with it: these tests print what
+A change that adds a folder, or a transition, changes the document with it: these tests print what
 it has to say.
 """
 
@@ -13,7 +13,7 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import pytest
 
@@ -24,96 +24,44 @@ PACKAGE = ROOT / "src" / "penstock"
 DOCUMENT = ROOT / "docs" / "architecture.md"
 
 Layers: TypeAlias = Sequence[Sequence[str]]
-Imports: TypeAlias = Mapping[str, set[str]]
 
 LAYERS: Layers = (
-    ("mypy", "mypy.verbs", "mypy.decorators", "mypy.library"),
-    ("__init__",),
-    (
-        "testing",
-        "testing.engines",
-        "testing.transitions",
-        "testing.clock",
-        "testing._crew",
-        "testing._questions",
-    ),
-    ("_engine.processes.serving",),
+    ("mypy",),
+    ("__init__", "_worker"),
+    ("testing",),
     ("flows", "tasks", "tagging"),
-    ("_engine.verbs", "_engine.definitions"),
     (
-        "history",
-        "waiting",
-        "streams",
-        "futures",
-        "logging",
-        "context",
-        "runtime",
+        "cache_policies",
+        "caching",
         "concurrency",
+        "context",
+        "futures",
+        "history",
+        "logging",
+        "runtime",
         "settings",
+        "streams",
+        "waiting",
     ),
-    ("_engine.mapping", "_engine.signature", "_engine.arrivals"),
-    (
-        "_engine.drivers.starting",
-        "_engine.drivers.loop_tasks",
-        "_engine.drivers.parked",
-        "_engine.drivers.in_loop",
-        "_engine.drivers.in_thread",
-    ),
-    ("_engine.drivers.bookkeeping", "_engine.drivers.calls", "_engine.drivers.deadlocks"),
-    ("_engine.runtime",),
-    ("task_runners", "stores.sqlite", "stores.memory", "_engine.slots"),
-    (
-        "_engine.processes.pool",
-        "_engine.processes.worker",
-        "_engine.processes.messages",
-        "_engine.processes.functions",
-        "_engine.processes.guard",
-    ),
-    (
-        "stores.slots",
-        "stores.holders",
-        "stores.shares",
-        "stores.writer",
-        "stores.batches",
-        "stores.pages",
-        "stores.pruning",
-        "stores.recent",
-        "stores.schema",
-    ),
-    ("stores",),
-    ("_engine.lifecycle", "_engine.sketches", "_engine.run_log", "_engine.log_records"),
-    ("_engine.runs", "_engine.arguments", "_engine.current", "_engine.effects"),
-    (
-        "_engine.clock",
-        "_engine.lanes",
-        "_engine.latch",
-        "_engine.loops",
-        "_engine.trio_host",
-        "_engine.threads",
-        "_engine.ids",
-        "_engine.names",
-        "_engine.tracebacks",
-    ),
-    ("pictures", "_svg", "_layout"),
-    ("cache_explanations", "cache_policies", "reached_code", "caching"),
-    (
-        "records",
-        "results",
-        "serializers",
-        "_settings",
-        "hooks",
-        "retries",
-        "states",
-    ),
-    ("exceptions", "_hints", "_containers", "_modules"),
+    ("_calls",),
+    ("_drivers",),
+    ("_engine",),
+    ("task_runners",),
+    ("_remote",),
+    ("_stores",),
+    ("_logs",),
+    ("_rules",),
+    ("_waiting",),
+    ("_caching",),
+    ("_model",),
+    ("pictures", "_drawing"),
+    ("hooks", "retries", "serializers", "states"),
+    ("exceptions",),
 )
-"""A module imports from the rows below its own, and in its own row from its right."""
+"""Folders, and modules that are in none; each imports from the rows below its own alone.
 
-PLUGIN = LAYERS[0]
-"""What only mypy imports, and so may import mypy."""
-
-EMPTY = {"_engine", "_engine.drivers", "_engine.processes"}
-"""Packages that hold nothing but a docstring."""
+In its own row it imports from its right.
+"""
 
 OTHER_NAMES = {"double", "md", "start_soon"}
 """What the document names and the code does not: an example, a file, what another library has."""
@@ -132,21 +80,32 @@ def modules() -> dict[str, Path]:
     return found
 
 
-def imports_of(source: str) -> Iterator[tuple[str, bool]]:
-    """What a module imports when it runs, dotted down to the names; and whether on import."""
-    pending: list[tuple[ast.AST, bool]] = [(ast.parse(source), True)]
+def imports_of(source: str, *, for_types: bool = False) -> Iterator[tuple[str, bool]]:
+    """What a module imports, dotted down to the names; and whether on import.
+
+    `for_types`: what type checkers alone see; else what it imports when it runs.
+    """
+    pending: list[tuple[ast.AST, bool, bool]] = [(ast.parse(source), True, False)]
     while pending:
-        node, at_once = pending.pop()
-        if isinstance(node, ast.Import):
-            yield from ((alias.name, at_once) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, "imports are absolute"
-            yield from ((f"{node.module}.{alias.name}", at_once) for alias in node.names)
-        children: Iterator[ast.AST] = ast.iter_child_nodes(node)
-        if isinstance(node, ast.If) and is_type_checking(node.test):
-            children = iter(node.orelse)
+        node, at_once, unseen = pending.pop()
+        if unseen is for_types:
+            yield from ((name, at_once) for name in imported_by(node))
+        is_guard = isinstance(node, ast.If) and is_type_checking(node.test)
+        guarded = set(map(id, node.body)) if isinstance(node, ast.If) and is_guard else set[int]()
         inside_function = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-        pending.extend((child, at_once and not inside_function) for child in children)
+        pending.extend(
+            (child, at_once and not inside_function, unseen or id(child) in guarded)
+            for child in ast.iter_child_nodes(node)
+        )
+
+
+def imported_by(node: ast.AST) -> Iterator[str]:
+    """What a statement imports."""
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        assert node.level == 0, "imports are absolute"
+        yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
 def is_type_checking(test: ast.expr) -> bool:
@@ -154,17 +113,24 @@ def is_type_checking(test: ast.expr) -> bool:
     return "TYPE_CHECKING" in (getattr(test, "id", ""), getattr(test, "attr", ""))
 
 
-def own_imports() -> Imports:
-    """Of each module of the package, the others that it imports."""
+class Import(NamedTuple):
+    """One module of the package imports another one."""
+
+    module: str
+    other: str
+    for_types: bool
+
+
+def own_imports() -> list[Import]:
+    """All that modules of the package import of it."""
     found = modules()
-    return {
-        name: {
-            module_of(imported, found)
-            for imported, _ in imports_of(path.read_text(encoding="utf-8"))
-            if imported.split(".")[0] == "penstock"
-        }
+    return [
+        Import(name, module_of(imported, found), for_types)
         for name, path in found.items()
-    }
+        for for_types in (False, True)
+        for imported, _ in imports_of(path.read_text(encoding="utf-8"), for_types=for_types)
+        if imported.split(".")[0] == "penstock"
+    ]
 
 
 def module_of(imported: str, found: Mapping[str, Path]) -> str:
@@ -175,44 +141,77 @@ def module_of(imported: str, found: Mapping[str, Path]) -> str:
     return name or "__init__"
 
 
-def upward_imports(imports: Imports, layers: Layers) -> list[str]:
-    """The imports that do not point down, as text."""
+def folder_of(module: str) -> str:
+    """The folder of a module; of one that is in none, its name."""
+    return module.split(".", maxsplit=1)[0]
+
+
+def upward_imports(imports: Sequence[Import], layers: Layers) -> list[str]:
+    """The imports between folders that do not point down, as text."""
     place = {name: number for number, name in enumerate(chain.from_iterable(layers))}
-    return [
-        f"{name} imports {other}"
-        for name in sorted(imports)
-        for other in sorted(imports[name])
-        if place[other] <= place[name]
-    ]
+    wrong = {
+        f"{one.module} imports {one.other}"
+        for one in imports
+        if folder_of(one.module) != folder_of(one.other)
+        and place[folder_of(one.other)] <= place[folder_of(one.module)]
+    }
+    return sorted(wrong)
 
 
-def test_every_module_stands_in_one_layer() -> None:
+def test_every_folder_stands_in_one_layer() -> None:
     placed = list(chain.from_iterable(LAYERS))
     assert len(placed) == len(set(placed))
-    assert set(placed) == modules().keys() - EMPTY
+    assert set(placed) == set(map(folder_of, modules()))
 
 
 def test_imports_point_down() -> None:
-    imports = {name: others for name, others in own_imports().items() if name not in EMPTY}
-    assert sum(map(len, imports.values())) > 100
+    imports = [one for one in own_imports() if not one.for_types]
+    assert len(imports) > 100
     assert upward_imports(imports, LAYERS) == []
 
 
-def test_packages_said_to_be_empty_are() -> None:
-    for name in EMPTY:
-        assert len(ast.parse(modules()[name].read_text(encoding="utf-8")).body) == 1
+EXPLAINED: Mapping[str, str] = {
+    "caching imports tasks": "`explain` is typed by the task that it takes",
+    "context imports flows": "a context has the flow",
+    "context imports tasks": "a context has the task",
+    "_caching.keys imports context": "key functions of the user's are given a context",
+    "_caching.policies imports context": "as above",
+    "_rules.flow_run imports task_runners": "a flow run has its runner",
+    "_rules.options imports task_runners": "as above",
+    "_waiting.clock imports task_runners": "a clock watches workers",
+    "_waiting.lanes imports task_runners": "lanes are workers",
+}
+"""The imports of type checkers that point up, and why."""
+
+
+def test_imports_of_types_point_down_but_for_those_that_say_why() -> None:
+    imports = [one for one in own_imports() if one.for_types]
+    assert upward_imports(imports, LAYERS) == sorted(EXPLAINED)
+
+
+def test_a_private_folder_says_its_law() -> None:
+    for name in (name for name in chain.from_iterable(LAYERS) if name.startswith("_")):
+        if (PACKAGE / name).is_dir():
+            body = ast.parse((PACKAGE / name / "__init__.py").read_text(encoding="utf-8")).body
+            assert len(body) == 1, f"{name} holds a docstring and nothing else"
+            assert isinstance(body[0], ast.Expr)
 
 
 def test_an_import_that_points_up_or_to_the_left_is_found() -> None:
     layers = (("top",), ("left", "right"), ("bottom",))
-    fine = {"top": {"left"}, "left": {"right", "bottom"}, "right": {"bottom"}, "bottom": set[str]()}
-    assert upward_imports(fine, layers) == []
-    wrong = {"bottom": {"right"}, "right": {"left"}, "top": {"top"}}
-    assert upward_imports(wrong, layers) == [
-        "bottom imports right",
-        "right imports left",
-        "top imports top",
+    fine = [
+        Import("top", "left.part", for_types=False),
+        Import("left.part", "left.other", for_types=False),
+        Import("left.other", "left.part", for_types=False),
+        Import("left.part", "right", for_types=False),
+        Import("right", "bottom", for_types=False),
     ]
+    assert upward_imports(fine, layers) == []
+    wrong = [
+        Import("bottom", "right", for_types=False),
+        Import("right", "left.part", for_types=False),
+    ]
+    assert upward_imports(wrong, layers) == ["bottom imports right", "right imports left.part"]
 
 
 def test_imports_are_found_wherever_they_stand_but_for_those_of_type_checkers() -> None:
@@ -244,7 +243,12 @@ class Class:
     ]
 
 
-@pytest.mark.parametrize("name", ["_engine.lifecycle", "_engine.effects", "states", "retries"])
+RULES = ("lifecycle", "attempts", "cache", "endings", "hooks", "sketches", "submission")
+
+
+@pytest.mark.parametrize(
+    "name", ["states", "retries", "_rules.effects", *(f"_rules.{rule}" for rule in RULES)]
+)
 def test_the_rules_import_no_clock_no_thread_and_no_loop(name: str) -> None:
     roots = {i.split(".")[0] for i, _ in imports_of(modules()[name].read_text(encoding="utf-8"))}
     assert "penstock" in roots
@@ -259,7 +263,7 @@ def test_what_is_imported_is_declared_and_the_optional_is_imported_late() -> Non
     )
     at_once: set[str] = set()
     later: set[str] = set()
-    for path in (path for name, path in modules().items() if name not in PLUGIN):
+    for path in (path for name, path in modules().items() if folder_of(name) != "mypy"):
         for imported, on_import in imports_of(path.read_text(encoding="utf-8")):
             root = imported.split(".")[0]
             if root not in sys.stdlib_module_names | {"penstock"}:
@@ -269,11 +273,11 @@ def test_what_is_imported_is_declared_and_the_optional_is_imported_late() -> Non
 
 
 def test_the_plugin_imports_mypy_and_the_protocols_that_it_names_are_imported_by_nobody() -> None:
-    for name in PLUGIN:
+    for name in (name for name in modules() if folder_of(name) == "mypy"):
         imported = imports_of(modules()[name].read_text(encoding="utf-8"))
         roots = {i.split(".")[0] for i, _ in imported}
         assert roots - sys.stdlib_module_names <= {"mypy", "penstock"}
-    assert not any("_containers" in others for others in own_imports().values())
+    assert not any(one.other == "_calls.containers" for one in own_imports())
 
 
 def distribution(requirement: str) -> str:

@@ -5,16 +5,16 @@ futures and the history of every run, in your own process.
 """
 
 from penstock import concurrency, exceptions, history, runtime, states
-from penstock._engine.runtime import close_runtime as shutdown
+from penstock._calls.futures import FailureAllowed, FutureList, TaskFuture, allow_failure
+from penstock._calls.streams import ResultStream
+from penstock._engine.engine import close_engine as shutdown
 from penstock.context import FlowRunContext, TaskRunContext, get_run_context
 from penstock.flows import AsyncFlow, Flow, cancel_flow_run, flow
-from penstock.futures import FailureAllowed, FutureList, TaskFuture, allow_failure
 from penstock.logging import get_run_logger
 from penstock.pictures import Picture
 from penstock.retries import exponential_backoff
 from penstock.settings import temporary_settings
 from penstock.states import State, StateType
-from penstock.streams import ResultStream
 from penstock.tagging import tags
 from penstock.tasks import AsyncTask, Task, task, unmapped
 from penstock.waiting import CompletedFutures, DoneAndNotDone, as_completed, wait, wait_async

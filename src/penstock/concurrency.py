@@ -27,10 +27,10 @@ from typing import cast
 
 import anyio
 
-from penstock._engine.runtime import Runtime, get_runtime
-from penstock._engine.slots import SlotRequest
+from penstock._engine.engine import Engine, get_engine
+from penstock._engine.slot_broker import SlotRequest
+from penstock._stores.port import Limit
 from penstock.exceptions import ConfigurationError, UnknownLimit
-from penstock.stores import Limit
 
 __all__ = [
     "Limit",
@@ -66,9 +66,9 @@ def set_limit(name: str, slots: int, *, slot_decay_per_second: float = 0.0) -> N
     if isinstance(slots, bool) or not isinstance(cast("object", slots), int) or slots < 0:
         raise ConfigurationError(f"set_limit(): slots must be an int from 0 on, not {slots!r}.")
     decay = _number_from_0(slot_decay_per_second, "set_limit(): slot_decay_per_second")
-    runtime = get_runtime()
-    runtime.store.slots.set_limit(Limit(name, slots, decay))
-    runtime.slots.start()
+    engine = get_engine()
+    engine.store.slots.set_limit(Limit(name, slots, decay))
+    engine.slots.start()
 
 
 def get_limit(name: str) -> Limit | None:
@@ -78,8 +78,8 @@ def get_limit(name: str) -> Limit | None:
 
 def get_limits() -> list[Limit]:
     """All limits by name, and how many of their slots are taken now."""
-    runtime = get_runtime()
-    return list(runtime.store.slots.read_limits(runtime.clock.now()))
+    engine = get_engine()
+    return list(engine.store.slots.read_limits(engine.clock.now()))
 
 
 def delete_limit(name: str) -> bool:
@@ -88,7 +88,7 @@ def delete_limit(name: str) -> bool:
     Code that asks for it by its name is refused from then on; task runs that have a tag of the name
     are not limited any more.
     """
-    return get_runtime().store.slots.delete_limit(name)
+    return get_engine().store.slots.delete_limit(name)
 
 
 # Their slots
@@ -181,8 +181,8 @@ def _ask_for_rate(names: object, occupy: object, owner: str) -> SlotRequest | No
 
 def _ask(names: Sequence[str], occupy: int, *, decays: bool = False) -> SlotRequest | None:
     """Ask for slots of limits that exist and can give them; None: of no limit."""
-    runtime = get_runtime()
-    for limit in _known_limits(runtime, names):
+    engine = get_engine()
+    for limit in _known_limits(engine, names):
         if 0 < limit.slots < occupy:
             raise ConfigurationError(
                 f"occupy is {occupy}, and the limit {limit.name!r} has {limit.slots} slots."
@@ -191,11 +191,11 @@ def _ask(names: Sequence[str], occupy: int, *, decays: bool = False) -> SlotRequ
             raise ConfigurationError(
                 f"The limit {limit.name!r} is none of rates: set it with slot_decay_per_second."
             )
-    return runtime.slots.ask(names, occupy, decays=decays) if names else None
+    return engine.slots.ask(names, occupy, decays=decays) if names else None
 
 
-def _known_limits(runtime: Runtime, names: Sequence[str]) -> list[Limit]:
-    limits: Mapping[str, Limit] = runtime.store.slots.limits()
+def _known_limits(engine: Engine, names: Sequence[str]) -> list[Limit]:
+    limits: Mapping[str, Limit] = engine.store.slots.limits()
     for name in names:
         if name not in limits:
             raise UnknownLimit(

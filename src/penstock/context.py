@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from penstock._engine.current import current_run
-from penstock._engine.runs import FlowRun, TaskRun
+from penstock._rules.current import current_run
+from penstock._rules.flow_run import FlowRun
+from penstock._rules.task_run import TaskRun
 from penstock.exceptions import MissingContextError
 
 if TYPE_CHECKING:

@@ -22,8 +22,7 @@ from uuid import UUID
 
 from typing_extensions import TypeVar
 
-from penstock._engine.current import current_run
-from penstock._engine.definitions import (
+from penstock._calls.definitions import (
     CommonOptions,
     flag,
     function_name,
@@ -31,18 +30,19 @@ from penstock._engine.definitions import (
     hash_of_defining_file,
     is_coroutine_function,
 )
-from penstock._engine.drivers.in_loop import drive_async
-from penstock._engine.drivers.in_thread import drive_sync
-from penstock._engine.drivers.starting import run_on_engine_loop
-from penstock._engine.names import MakeName, name_maker
-from penstock._engine.runs import FlowRun
-from penstock._engine.runtime import get_runtime, no_new_runtime
-from penstock._engine.sketches import Sketch
-from penstock._engine.verbs import AsyncVerbs, SyncVerbs, Verbs
+from penstock._calls.verbs import AsyncVerbs, SyncVerbs, Verbs
+from penstock._drivers.in_loop import drive_async
+from penstock._drivers.in_thread import drive_sync
+from penstock._drivers.starting import run_on_engine_loop
+from penstock._engine.engine import get_engine, no_new_engine
+from penstock._model.definition import RunKind
+from penstock._model.names import MakeName, name_maker
+from penstock._rules.current import current_run
+from penstock._rules.flow_run import FlowRun
+from penstock._rules.sketches import Sketch
 from penstock.exceptions import ConfigurationError
 from penstock.hooks import Hook, HookFunction, Hooks, with_hooks
 from penstock.pictures import Picture
-from penstock.records import RunKind
 from penstock.retries import RetryDelays, RetryOn
 from penstock.serializers import Serializer
 from penstock.states import State
@@ -132,7 +132,7 @@ class _FlowBase(Verbs[P, R]):
         """A run for what it would call; while inside, under no run and beside no engine."""
         token = current_run.set(None)
         try:
-            with no_new_runtime():
+            with no_new_engine():
                 run = self._new_run(args, kwargs)
                 sketch = Sketch(run)
                 run.validate()
@@ -150,7 +150,7 @@ class _FlowBase(Verbs[P, R]):
         run = FlowRun(self, current_run.get(), args, kwargs, passes)
         if first:
             run.upstreams = [*run.upstreams, *first]
-        get_runtime().flow_runs[run.run_id] = run
+        get_engine().flow_runs[run.run_id] = run
         return run
 
 
@@ -198,7 +198,7 @@ class Flow(_FlowBase[P, R], SyncVerbs[P, R]):
             BaseException: what the function raised.
         """
         with self._sketched(args, kwargs) as (run, sketch):
-            drive_sync(run, get_runtime())
+            drive_sync(run, get_engine())
         return sketch.picture()
 
 
@@ -234,7 +234,7 @@ class AsyncFlow(_FlowBase[P, R], AsyncVerbs[P, R]):
         `Flow.visualize`.
         """
         with self._sketched(args, kwargs) as (run, sketch):
-            await drive_async(run, get_runtime())
+            await drive_async(run, get_engine())
         return sketch.picture()
 
     def visualize_sync(self, *args: P.args, **kwargs: P.kwargs) -> Picture:
@@ -244,7 +244,7 @@ class AsyncFlow(_FlowBase[P, R], AsyncVerbs[P, R]):
             WouldDeadlock: called from code that runs in that very loop.
         """
         with self._sketched(args, kwargs) as (run, sketch):
-            run_on_engine_loop(run, get_runtime())
+            run_on_engine_loop(run, get_engine())
         return sketch.picture()
 
 
@@ -383,7 +383,7 @@ def cancel_flow_run(flow_run_id: UUID | str) -> bool:
         raise ConfigurationError(
             f"cancel_flow_run takes the id of a flow run, not {flow_run_id!r}."
         ) from None
-    run = get_runtime().flow_runs.get(id_.bytes)
+    run = get_engine().flow_runs.get(id_.bytes)
     if run is None or run.is_set():
         return False
     run.cancel()

@@ -19,20 +19,16 @@ from uuid import UUID
 
 import msgspec
 
-from penstock._engine.ids import id_time, to_uuid
-from penstock._engine.runs import task_run_name
-from penstock._engine.runtime import Runtime, runtime_of_process
-from penstock._hints import nearest
+from penstock._engine.engine import Engine, engine_of_process
+from penstock._model.codecs import decode_parameters
+from penstock._model.hints import nearest
+from penstock._model.ids import id_time, to_uuid
+from penstock._model.records import FlowRunRecord, TaskRunRecord, states_of
+from penstock._rules.task_run import task_run_name
+from penstock._stores.port import FoundFlowRun, FoundTaskRun, Pruned, Query
 from penstock.exceptions import ConfigurationError
 from penstock.pictures import Node, Picture
-from penstock.records import (
-    FlowRunRecord,
-    TaskRunRecord,
-    decode_parameters,
-    states_of,
-)
 from penstock.states import TYPES, StateType
-from penstock.stores import FoundFlowRun, FoundTaskRun, Pruned, Query
 
 __all__ = [
     "FlowRunRecord",
@@ -99,11 +95,11 @@ def flow_runs(
         ConfigurationError: there is no such state, the limit is below 1, or an argument is of
             another type.
     """
-    runtime = _flushed()
+    engine = _flushed()
     name = _text(flow, "flow")
-    query = _query(runtime.store.flow_runs, name, state, tag, since, until, before, limit)
+    query = _query(engine.store.flow_runs, name, state, tag, since, until, before, limit)
     query = msgspec.structs.replace(query, parent_id=_bytes_of(parent, "parent"))
-    return [_flow_record(found, runtime) for found in runtime.store.flow_runs(query)]
+    return [_flow_record(found, engine) for found in engine.store.flow_runs(query)]
 
 
 def task_runs(
@@ -134,11 +130,11 @@ def task_runs(
         ConfigurationError: there is no such state, the limit is below 1, or an argument is of
             another type.
     """
-    runtime = _flushed()
+    engine = _flushed()
     name = _text(task, "task")
-    query = _query(runtime.store.task_runs, name, state, tag, since, until, before, limit)
+    query = _query(engine.store.task_runs, name, state, tag, since, until, before, limit)
     query = msgspec.structs.replace(query, flow_run_id=_bytes_of(flow_run, "flow_run"))
-    return [_task_record(found, runtime) for found in runtime.store.task_runs(query)]
+    return [_task_record(found, engine) for found in engine.store.task_runs(query)]
 
 
 def flow_run(run_id: UUID | str) -> FlowRunRecord | None:
@@ -147,9 +143,9 @@ def flow_run(run_id: UUID | str) -> FlowRunRecord | None:
     Raises:
         ConfigurationError: the id is no UUID.
     """
-    runtime = _flushed()
-    found = runtime.store.flow_runs(Query(run_id=_parsed(run_id).bytes, limit=1))
-    return _flow_record(found[0], runtime) if found else None
+    engine = _flushed()
+    found = engine.store.flow_runs(Query(run_id=_parsed(run_id).bytes, limit=1))
+    return _flow_record(found[0], engine) if found else None
 
 
 def task_run(run_id: UUID | str) -> TaskRunRecord | None:
@@ -158,9 +154,9 @@ def task_run(run_id: UUID | str) -> TaskRunRecord | None:
     Raises:
         ConfigurationError: the id is no UUID.
     """
-    runtime = _flushed()
-    found = runtime.store.task_runs(Query(run_id=_parsed(run_id).bytes, limit=1))
-    return _task_record(found[0], runtime) if found else None
+    engine = _flushed()
+    found = engine.store.task_runs(Query(run_id=_parsed(run_id).bytes, limit=1))
+    return _task_record(found[0], engine) if found else None
 
 
 def graph(run: FlowRunRecord | UUID | str) -> Graph | None:
@@ -177,9 +173,9 @@ def graph(run: FlowRunRecord | UUID | str) -> Graph | None:
         return None
     tasks = _all_task_runs(record)
     edges = tuple((upstream, t.id) for t in tasks for upstream in t.upstream_ids)
-    runtime = _flushed()
-    found = runtime.store.subflow_runs(record.id.bytes)
-    subflows = tuple(_flow_record(one, runtime) for one in found)
+    engine = _flushed()
+    found = engine.store.subflow_runs(record.id.bytes)
+    subflows = tuple(_flow_record(one, engine) for one in found)
     return Graph(record, tuple(tasks), subflows, edges)
 
 
@@ -248,10 +244,10 @@ def prune(
             f"older_than must be a timedelta, not {older_than!r}; until takes a datetime."
         )
     until = _time(until, "until")
-    runtime = _flushed()
+    engine = _flushed()
     if older_than is not None:
-        until = datetime.fromtimestamp(runtime.clock.now(), UTC) - older_than
-    return runtime.store.prune(until, keep_cache, runtime.clock.now())
+        until = datetime.fromtimestamp(engine.clock.now(), UTC) - older_than
+    return engine.store.prune(until, keep_cache, engine.clock.now())
 
 
 def clear() -> Pruned:
@@ -259,8 +255,8 @@ def clear() -> Pruned:
 
     Runs under way, of this process and of others, stay.
     """
-    runtime = _flushed()
-    return runtime.store.prune(None, False, runtime.clock.now())
+    engine = _flushed()
+    return engine.store.prune(None, False, engine.clock.now())
 
 
 def clear_cache(key: str | None = None) -> int:
@@ -275,11 +271,11 @@ def clear_cache(key: str | None = None) -> int:
     return _flushed().store.clear_cache(key)
 
 
-def _flushed() -> Runtime:
-    runtime = runtime_of_process()
-    runtime.commit().wait()
-    runtime.store.check()
-    return runtime
+def _flushed() -> Engine:
+    engine = engine_of_process()
+    engine.commit().wait()
+    engine.store.check()
+    return engine
 
 
 def _query(
@@ -375,20 +371,20 @@ def _parsed(run_id: UUID | str) -> UUID:
 class _Stored:
     """A result that is read when somebody asks for it."""
 
-    def __init__(self, payload: bytes, runtime: Runtime) -> None:
+    def __init__(self, payload: bytes, engine: Engine) -> None:
         self._payload = payload
-        self._runtime = runtime
+        self._engine = engine
 
     def load(self) -> object:
         """The value; raises `ResultUnavailable`."""
-        return self._runtime.decode(self._payload)
+        return self._engine.decode(self._payload)
 
 
-def _stored(payload: bytes | None, runtime: Runtime) -> _Stored | None:
-    return None if payload is None else _Stored(payload, runtime)
+def _stored(payload: bytes | None, engine: Engine) -> _Stored | None:
+    return None if payload is None else _Stored(payload, engine)
 
 
-def _flow_record(found: FoundFlowRun, runtime: Runtime) -> FlowRunRecord:
+def _flow_record(found: FoundFlowRun, engine: Engine) -> FlowRunRecord:
     row, definition = found
     return FlowRunRecord(
         id=to_uuid(row.id),
@@ -400,11 +396,11 @@ def _flow_record(found: FoundFlowRun, runtime: Runtime) -> FlowRunRecord:
         tags=frozenset(definition.tags),
         run_count=row.run_count,
         created_at=id_time(row.id),
-        states=states_of(row.history, _stored(row.result, runtime), None, row.id),
+        states=states_of(row.history, _stored(row.result, engine), None, row.id),
     )
 
 
-def _task_record(found: FoundTaskRun, runtime: Runtime) -> TaskRunRecord:
+def _task_record(found: FoundTaskRun, engine: Engine) -> TaskRunRecord:
     row, definition = found
     upstreams = row.upstreams or b""
     return TaskRunRecord(
@@ -418,5 +414,5 @@ def _task_record(found: FoundTaskRun, runtime: Runtime) -> TaskRunRecord:
         run_count=row.run_count,
         upstream_ids=tuple(to_uuid(upstreams[i : i + 16]) for i in range(0, len(upstreams), 16)),
         created_at=id_time(row.id),
-        states=states_of(row.history, _stored(row.result, runtime), row.id, row.flow_run_id),
+        states=states_of(row.history, _stored(row.result, engine), row.id, row.flow_run_id),
     )

@@ -89,12 +89,12 @@ class Picture(msgspec.Struct, frozen=True):
     @property
     def svg(self) -> str:
         """As the text of an SVG image, which needs nothing besides to be shown."""
-        from penstock import _svg  # as above
+        from penstock._drawing import svg  # as above
 
-        return _svg.drawn(
+        return svg.drawn(
             self.name,
             [
-                _svg.Shape(label, node.inside, node.is_flow, node.state)
+                svg.Shape(label, node.inside, node.is_flow, node.state)
                 for label, node in zip(self.labels, self.nodes, strict=True)
             ],
             self.edges,

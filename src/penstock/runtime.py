@@ -10,9 +10,10 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from penstock._engine.current import current_run
-from penstock._engine.ids import id_time
-from penstock._engine.runs import FlowRun, TaskRun
+from penstock._model.ids import id_time
+from penstock._rules.current import current_run
+from penstock._rules.flow_run import FlowRun
+from penstock._rules.task_run import TaskRun
 
 __all__ = ["CurrentFlowRun", "CurrentTaskRun", "flow_run", "task_run"]
 

@@ -22,8 +22,8 @@ from contextlib import contextmanager
 
 from typing_extensions import Unpack
 
-from penstock._engine.runtime import present_runtime, use_settings
-from penstock._settings import (
+from penstock._engine.engine import present_engine, use_settings
+from penstock._model.settings import (
     Durability,
     Settings,
     SettingsChanges,
@@ -63,7 +63,7 @@ def temporary_settings(**changes: Unpack[SettingsChanges]) -> Generator[Settings
         ConfigurationError: there is no such setting, its value is impossible, or a run calls this.
         StoreError: the database cannot be used.
     """
-    before = present_runtime()
+    before = present_engine()
     if before is not None:  # what has been recorded is seen inside, too
         before.commit().wait()
     settings = changed(load_settings() if before is None else before.settings, changes)

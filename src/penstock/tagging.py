@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Generator
 from contextlib import contextmanager
 
-from penstock._engine.current import current_tags
-from penstock._engine.definitions import tag_tuple
+from penstock._calls.definitions import tag_tuple
+from penstock._rules.current import current_tags
 
 __all__ = ["tags"]
 

@@ -23,9 +23,10 @@ from typing import (
 from msgspec import UNSET
 from typing_extensions import TypeVar
 
-from penstock._engine.arguments import unmapped
-from penstock._engine.current import current_run
-from penstock._engine.definitions import (
+from penstock._caching.explanations import CacheExplanation
+from penstock._caching.keys import CacheKey, CacheKeyFunction, task_input_hash
+from penstock._caching.policies import CachePolicy, name_of_self, policy_of_options
+from penstock._calls.definitions import (
     CommonOptions,
     flag,
     function_name,
@@ -33,16 +34,15 @@ from penstock._engine.definitions import (
     is_coroutine_function,
     seconds_or_none,
 )
-from penstock._engine.names import MakeName, name_maker
-from penstock._engine.runs import TaskRun
-from penstock._engine.runtime import get_runtime
-from penstock._engine.verbs import AsyncVerbs, SyncVerbs, Verbs
-from penstock.cache_explanations import CacheExplanation
-from penstock.cache_policies import CacheKey, CachePolicy, name_of_self, policy_of_options
-from penstock.caching import CacheKeyFunction, task_input_hash
+from penstock._calls.verbs import AsyncVerbs, SyncVerbs, Verbs
+from penstock._engine.engine import get_engine
+from penstock._model.definition import RunKind
+from penstock._model.names import MakeName, name_maker
+from penstock._rules.arguments import unmapped
+from penstock._rules.current import current_run
+from penstock._rules.task_run import TaskRun
 from penstock.context import TaskRunContext
 from penstock.exceptions import ConfigurationError
-from penstock.records import RunKind
 from penstock.retries import RetryDelays, RetryOn, RetryPolicy, exponential_backoff, with_condition
 from penstock.serializers import Serializer
 from penstock.states import State
@@ -142,7 +142,7 @@ class _TaskBase(Verbs[P, R]):
         asked.next_number = itertools.count().__next__  # no run of the task is counted
         run = TaskRun(asked, None, args, kwargs)
         run.join_silently(current_run.get())
-        return get_runtime().explain(run)
+        return get_engine().explain(run)
 
     def with_options(self, **options: Unpack[TaskArguments]) -> Self:
         """A copy of this task with some options changed; all others are as they were given here.

@@ -9,11 +9,11 @@ from typing import Generic, NamedTuple
 import anyio
 from typing_extensions import TypeVar
 
-from penstock._engine.arrivals import Arrivals
-from penstock._engine.drivers.deadlocks import refuse_deadlock
-from penstock._engine.runs import Run
+from penstock._calls.arrivals import Arrivals
+from penstock._calls.futures import FutureList, TaskFuture, wait_for_all
+from penstock._drivers.deadlocks import refuse_deadlock
+from penstock._rules.run import Run
 from penstock.exceptions import ConfigurationError
-from penstock.futures import FutureList, TaskFuture, wait_for_all
 
 __all__ = ["CompletedFutures", "DoneAndNotDone", "as_completed", "wait", "wait_async"]
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import penstock
 from penstock import flow
-from penstock.records import FlowRow
+from penstock._model.rows import FlowRow
 from tests.benchmarks import floor, runs
 from tests.benchmarks.cases import Case, Reference, Sample, microseconds_a_task
 

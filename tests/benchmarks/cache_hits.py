@@ -11,9 +11,9 @@ import msgspec
 
 import penstock
 from penstock import flow, task
-from penstock._engine.runtime import get_runtime
-from penstock.records import TaskRow
-from penstock.stores.schema import connect, upsert
+from penstock._engine.engine import get_engine
+from penstock._model.rows import TaskRow
+from penstock._stores.sqlite.schema import connect, upsert
 from penstock.tasks import task_input_hash
 from tests.benchmarks import floor, runs
 from tests.benchmarks.cases import Case, Reference, Sample
@@ -42,7 +42,7 @@ class CacheHits(Case):
 
     def penstock(self, count: int, /) -> Sample:
         call_cached(_KEYS)
-        get_runtime().commit().wait()
+        get_engine().commit().wait()
         if self._restarted:
             penstock.shutdown()
         sample = runs.timed(lambda: call_cached(count), count)

@@ -10,8 +10,8 @@ from typing import Any
 import aiosqlite
 
 from penstock import flow
-from penstock.records import TaskRow
-from penstock.stores.schema import upsert
+from penstock._model.rows import TaskRow
+from penstock._stores.sqlite.schema import upsert
 from tests.benchmarks import floor, runs
 from tests.benchmarks.cases import Case, Reference, Sample
 from tests.benchmarks.direct import call_all

@@ -19,21 +19,15 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from penstock._engine.ids import id_bound
-from penstock._engine.names import name_of_flow_run
-from penstock.records import (
-    CacheRow,
-    Definition,
-    FlowRow,
-    RunKind,
-    TaskRow,
-    encode_parameters,
-    make_definition,
-)
-from penstock.results import encode_result, reference_to_run
+from penstock._model.codecs import encode_parameters
+from penstock._model.definition import Definition, RunKind, make_definition
+from penstock._model.ids import id_bound
+from penstock._model.names import name_of_flow_run
+from penstock._model.payloads import encode_result, reference_to_run
+from penstock._model.rows import CacheRow, FlowRow, TaskRow
+from penstock._stores.sqlite.schema import connect, prepare_file
+from penstock._stores.writing.batches import stored_definition
 from penstock.states import TYPES
-from penstock.stores.batches import stored_definition
-from penstock.stores.schema import connect, prepare_file
 
 BEGIN: Final = datetime(2024, 1, 1, tzinfo=UTC)
 SPAN: Final = timedelta(days=730)

@@ -19,10 +19,10 @@ from uuid import UUID
 import aiosqlite
 import msgspec
 
-from penstock._engine.ids import new_id
-from penstock.records import FlowRow, TaskRow
+from penstock._model.ids import new_id
+from penstock._model.rows import FlowRow, TaskRow
+from penstock._stores.sqlite.schema import prepare_file, upsert
 from penstock.settings import load_settings
-from penstock.stores.schema import prepare_file, upsert
 from tests.benchmarks.cases import Sample, microseconds_a_task
 
 Details: TypeAlias = Mapping[str, object]

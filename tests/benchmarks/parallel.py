@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from multiprocessing.synchronize import Barrier
 
 import penstock
-from penstock._engine.runtime import get_runtime
+from penstock._engine.engine import get_engine
 from tests.benchmarks import runs
 from tests.benchmarks.cases import Case, Reference, Sample, microseconds_a_task
 from tests.benchmarks.direct import call_all
@@ -83,7 +83,7 @@ def _run_between(line: Barrier, flows: int) -> None:
     """Run flows in a process of its own, between two meetings at the line."""
     runs.set_up_logging()
     runs.warm_up()
-    get_runtime().commit().wait()
+    get_engine().commit().wait()
     line.wait()
     _run_flows(flows)
     penstock.shutdown()

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from penstock._settings import PREFIX
+from penstock._model.settings import PREFIX
 from tests.benchmarks import floor, runs
 from tests.benchmarks.cases import Sample
 from tests.benchmarks.memory import peak_rss_bytes

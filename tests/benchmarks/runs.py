@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import penstock
 from penstock import flow, task
-from penstock._engine.runtime import get_runtime
+from penstock._engine.engine import get_engine
 from tests.benchmarks.cases import Sample, microseconds_a_task
 
 WARM_UP_RUNS = 1
@@ -40,7 +40,7 @@ def set_up_logging() -> None:
 def timed(work: Callable[[], object], tasks: int, flow_runs: int = 1) -> Sample:
     """Time what runs `tasks` tasks in `flow_runs` flows, to the last row on disk."""
     warm_up()
-    get_runtime().commit().wait()
+    get_engine().commit().wait()
 
     def work_and_flush() -> None:
         work()

@@ -16,8 +16,8 @@ from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 from penstock import history
-from penstock._engine.ids import id_bound
-from penstock._engine.runtime import get_runtime
+from penstock._engine.engine import get_engine
+from penstock._model.ids import id_bound
 from tests.benchmarks import filling, floor
 from tests.benchmarks.cases import Case, Reference, Sample
 
@@ -182,7 +182,7 @@ def _first_call(work: Work) -> float:
 def _look_ups(count: int) -> dict[str, float]:
     """Milliseconds a look-up, of keys all over the file."""
     history.flow_runs(limit=1)  # starts the engine
-    look_up = get_runtime().store.look_up
+    look_up = get_engine().store.look_up
     numbers = random.Random(0).sample(range(count // 100), min(_LOOK_UPS, count // 100))
 
     def each(last_digits: int, is_there: bool) -> Work:

@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeVar
 import anyio
 
 from penstock import TaskFuture, flow
-from penstock._engine.runtime import Runtime
+from penstock._engine.engine import Engine
 from penstock.task_runners import TaskRunner
 
 T = TypeVar("T")
@@ -103,7 +103,7 @@ def _in_thread(call: Callable[[], T]) -> T:
     return values[0]
 
 
-def _sync_flow(_engine: Runtime, body: Body[T], runner: TaskRunner) -> T:
+def _sync_flow(_engine: Engine, body: Body[T], runner: TaskRunner) -> T:
     @flow(task_runner=runner)
     def calling() -> tuple[T]:  # no None: the body alone says what it expects of its tasks
         return (_run_without_loop(body),)
@@ -122,26 +122,26 @@ def _async_flow(backend: str, body: Body[T], runner: TaskRunner) -> T:
     return anyio.run(main, backend=backend)[0]
 
 
-def _asyncio_flow(_engine: Runtime, body: Body[T], runner: TaskRunner) -> T:
+def _asyncio_flow(_engine: Engine, body: Body[T], runner: TaskRunner) -> T:
     return _async_flow("asyncio", body, runner)
 
 
-def _trio_flow(_engine: Runtime, body: Body[T], runner: TaskRunner) -> T:
+def _trio_flow(_engine: Engine, body: Body[T], runner: TaskRunner) -> T:
     return _async_flow("trio", body, runner)
 
 
-def _flow_in_thread(engine: Runtime, body: Body[T], runner: TaskRunner) -> T:
+def _flow_in_thread(engine: Engine, body: Body[T], runner: TaskRunner) -> T:
     return _in_thread(lambda: _sync_flow(engine, body, runner))
 
 
-def _outside_of_flows(engine: Runtime, body: Body[T], runner: TaskRunner) -> T:
+def _outside_of_flows(engine: Engine, body: Body[T], runner: TaskRunner) -> T:
     """A thread that submits on its own; the engine's default runner serves it."""
     engine.default_task_runner = runner
     return _in_thread(lambda: _run_without_loop(body))
 
 
 class _Place(Protocol):
-    def __call__(self, engine: Runtime, body: Body[T], runner: TaskRunner, /) -> T: ...
+    def __call__(self, engine: Engine, body: Body[T], runner: TaskRunner, /) -> T: ...
 
 
 IN_FLOWS: dict[str, _Place] = {
@@ -153,7 +153,7 @@ IN_FLOWS: dict[str, _Place] = {
 CALLERS: dict[str, _Place] = {**IN_FLOWS, "outside of flows": _outside_of_flows}
 
 
-def caller_at(place: str, engine: Runtime) -> Caller:
+def caller_at(place: str, engine: Engine) -> Caller:
     """The caller of this name, on this engine."""
     run = CALLERS[place]
 

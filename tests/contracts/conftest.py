@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from penstock._engine.loops import LoopThread
-from penstock.stores import Store
-from penstock.stores.memory import MemoryStore
-from penstock.stores.sqlite import SqliteStore
+from penstock._stores.memory import MemoryStore
+from penstock._stores.port import Store
+from penstock._stores.sqlite.store import SqliteStore
+from penstock._waiting.loops import LoopThread
 
 StoreMaker = Callable[[Path, LoopThread], Store]
 

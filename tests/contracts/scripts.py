@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from penstock.results import decode_result
+from penstock._model.payloads import decode_result
 
 
 @dataclass

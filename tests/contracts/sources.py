@@ -6,20 +6,13 @@ import time
 from collections.abc import Iterable
 from datetime import datetime
 
-from penstock._engine.ids import id_bound, new_id
-from penstock.records import (
-    CacheRow,
-    Definition,
-    FlowRow,
-    RunKind,
-    TaskRow,
-    encode_history,
-    encode_parameters,
-    make_definition,
-)
-from penstock.results import encode_result
+from penstock._model.codecs import encode_history, encode_parameters
+from penstock._model.definition import Definition, RunKind, make_definition
+from penstock._model.ids import id_bound, new_id
+from penstock._model.payloads import encode_result
+from penstock._model.rows import CacheRow, FlowRow, TaskRow
+from penstock._stores.port import Store
 from penstock.states import TYPES, StateType, Transition
-from penstock.stores import Store
 
 
 def task_definition(name: str = "work", tags: Iterable[str] = ()) -> Definition:

@@ -15,12 +15,12 @@ import anyio
 import pytest
 
 from penstock import TaskFuture, flow, history, task
-from penstock._engine.current import current_run
-from penstock._engine.drivers import calls, loop_tasks, parked
-from penstock._engine.effects import Outcome
-from penstock._engine.latch import Latch
-from penstock._engine.runs import Run
-from penstock._engine.runtime import Runtime, use_settings
+from penstock._drivers import calls, loop_tasks, parked
+from penstock._engine.engine import Engine, use_settings
+from penstock._rules.current import current_run
+from penstock._rules.effects import Outcome
+from penstock._rules.run import Run
+from penstock._waiting.latch import Latch
 from penstock.exceptions import RunCancelled
 from penstock.settings import load_settings
 from penstock.states import FINAL_TYPES
@@ -30,11 +30,11 @@ PATIENCE_SECONDS = 10.0
 
 
 @pytest.fixture
-def strict_engine(tmp_path: Path) -> Iterator[Runtime]:
+def strict_engine(tmp_path: Path) -> Iterator[Engine]:
     """An engine that shows no result before it is on disk."""
     environ = {"PENSTOCK_HOME": str(tmp_path), "PENSTOCK_DURABILITY": "strict"}
-    with use_settings(load_settings(environ)) as runtime:
-        yield runtime
+    with use_settings(load_settings(environ)) as engine:
+        yield engine
 
 
 def check_ended_once(future: TaskFuture[Any], ends: list[object]) -> str:
@@ -49,7 +49,7 @@ def check_ended_once(future: TaskFuture[Any], ends: list[object]) -> str:
     return record.state.name
 
 
-def cancelled_when(engine: Runtime, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def cancelled_when(engine: Engine, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """Have every run cancelled in the moment in which it enters the state."""
     record = engine.record
 
@@ -65,7 +65,7 @@ def cancelled_when(engine: Runtime, monkeypatch: pytest.MonkeyPatch, name: str) 
 # At random
 
 
-def test_a_cancel_that_races_with_the_end_leaves_one_final_state(engine: Runtime) -> None:
+def test_a_cancel_that_races_with_the_end_leaves_one_final_state(engine: Engine) -> None:
     """Cancels from two threads, at any moment between the submission and the end."""
     seen: set[str] = set()
     dice = random.Random(7)
@@ -103,7 +103,7 @@ def test_a_cancel_that_races_with_the_end_leaves_one_final_state(engine: Runtime
 
 
 def test_an_async_cancel_that_races_with_the_end_leaves_one_final_state(
-    engine: Runtime, backend: str
+    engine: Engine, backend: str
 ) -> None:
     dice = random.Random(7)
 
@@ -140,7 +140,7 @@ def test_an_async_cancel_that_races_with_the_end_leaves_one_final_state(
 
 
 def test_a_sync_run_cancelled_just_before_its_code_begins_ends_cancelled(
-    engine: Runtime, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The record of Running is made, the call is next."""
     called: list[int] = []
@@ -157,7 +157,7 @@ def test_a_sync_run_cancelled_just_before_its_code_begins_ends_cancelled(
 
 
 def test_an_async_run_cancelled_just_before_its_code_begins_ends_cancelled(
-    engine: Runtime, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     finished: list[int] = []
     cancelled_when(engine, monkeypatch, "Running")
@@ -175,7 +175,7 @@ def test_an_async_run_cancelled_just_before_its_code_begins_ends_cancelled(
 
 @pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
 def test_a_run_cancelled_in_the_moment_of_its_submission_never_starts(
-    engine: Runtime, monkeypatch: pytest.MonkeyPatch, is_async: bool
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, is_async: bool
 ) -> None:
     called: list[int] = []
     cancelled_when(engine, monkeypatch, "Pending")
@@ -197,7 +197,7 @@ def test_a_run_cancelled_in_the_moment_of_its_submission_never_starts(
 
 @pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
 def test_a_run_cancelled_in_the_moment_of_its_end_stays_completed(
-    engine: Runtime, monkeypatch: pytest.MonkeyPatch, is_async: bool
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, is_async: bool
 ) -> None:
     cancelled_when(engine, monkeypatch, "Completed")
 
@@ -217,7 +217,7 @@ def test_a_run_cancelled_in_the_moment_of_its_end_stays_completed(
 
 
 def test_a_run_cancelled_just_before_it_waits_for_its_retry_ends_cancelled(
-    engine: Runtime, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     attempts: list[int] = []
     cancelled_when(engine, monkeypatch, "AwaitingRetry")
@@ -233,7 +233,7 @@ def test_a_run_cancelled_just_before_it_waits_for_its_retry_ends_cancelled(
     assert len(attempts) == 1
 
 
-def test_the_timer_of_a_cancelled_retry_finds_nothing_to_do(engine: Runtime) -> None:
+def test_the_timer_of_a_cancelled_retry_finds_nothing_to_do(engine: Engine) -> None:
     attempts: list[int] = []
 
     @task(retries=3, retry_delay_seconds=0.03)
@@ -255,7 +255,7 @@ def test_the_timer_of_a_cancelled_retry_finds_nothing_to_do(engine: Runtime) -> 
 @pytest.mark.parametrize("is_begun", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
 def test_ctrl_c_while_a_run_is_handed_over_ends_it_once(
-    engine: Runtime,
+    engine: Engine,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     is_async: bool,
@@ -304,7 +304,7 @@ def test_ctrl_c_while_a_run_is_handed_over_ends_it_once(
 
 
 def test_a_run_cancelled_while_a_worker_is_about_to_call_it_is_not_called_with_less(
-    engine: Runtime, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What has ended lets go of its arguments; a worker may be just about to use them."""
     called: list[str] = []
@@ -330,7 +330,7 @@ def test_a_run_cancelled_while_a_worker_is_about_to_call_it_is_not_called_with_l
 
 
 def test_a_call_whose_time_was_up_before_it_began_is_not_called_with_less(
-    engine: Runtime, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The machine is so busy that its thread starts only after the timeout."""
     called: list[str] = []
@@ -353,7 +353,7 @@ def test_a_call_whose_time_was_up_before_it_began_is_not_called_with_less(
 class HeldBarriers:
     """While inside, the barriers of a store are set only when the test says so."""
 
-    def __init__(self, engine: Runtime) -> None:
+    def __init__(self, engine: Engine) -> None:
         self._latch = Latch()
         self._asked = threading.Event()
         self._patch = pytest.MonkeyPatch()
@@ -380,7 +380,7 @@ class HeldBarriers:
 
 @pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
 def test_a_strict_run_cancelled_while_it_is_committed_ends_after_the_commit(
-    strict_engine: Runtime, is_async: bool
+    strict_engine: Engine, is_async: bool
 ) -> None:
     @task
     def work() -> int:
@@ -401,7 +401,7 @@ def test_a_strict_run_cancelled_while_it_is_committed_ends_after_the_commit(
 
 
 def test_a_strict_async_run_cancelled_in_the_loop_of_its_flow_ends_after_the_commit(
-    strict_engine: Runtime, backend: str
+    strict_engine: Engine, backend: str
 ) -> None:
     ended_early: list[bool] = []
 
@@ -423,7 +423,7 @@ def test_a_strict_async_run_cancelled_in_the_loop_of_its_flow_ends_after_the_com
 
 
 def test_a_done_callback_of_a_strict_run_may_read_the_history_and_wait_for_others(
-    strict_engine: Runtime,
+    strict_engine: Engine,
 ) -> None:
     """The thread that calls it is not the one that writes."""
     seen: list[str] = []
@@ -447,9 +447,7 @@ def test_a_done_callback_of_a_strict_run_may_read_the_history_and_wait_for_other
 # Flows join before they end
 
 
-def test_a_flow_that_is_cancelled_twice_still_joins_its_tasks(
-    engine: Runtime, backend: str
-) -> None:
+def test_a_flow_that_is_cancelled_twice_still_joins_its_tasks(engine: Engine, backend: str) -> None:
     """Its task takes a moment to clean up; the flow ends after that, however often it is told."""
     log: list[str] = []
     began = threading.Event()
@@ -486,7 +484,7 @@ def test_a_flow_that_is_cancelled_twice_still_joins_its_tasks(
 
 
 def test_a_sync_flow_on_a_worker_joins_its_tasks_however_often_it_is_cancelled(
-    engine: Runtime,
+    engine: Engine,
 ) -> None:
     log: list[str] = []
     began = threading.Event()
@@ -527,7 +525,7 @@ def test_a_sync_flow_on_a_worker_joins_its_tasks_however_often_it_is_cancelled(
     assert log == ["task cleaned up", "flow ended"]
 
 
-def test_nothing_joins_a_flow_that_has_ended(engine: Runtime) -> None:
+def test_nothing_joins_a_flow_that_has_ended(engine: Engine) -> None:
     """Code that a timeout left to itself cannot bring new runs into the flow."""
     refused: list[BaseException] = []
     submitted: list[Callable[[], object]] = []
@@ -556,7 +554,7 @@ def test_nothing_joins_a_flow_that_has_ended(engine: Runtime) -> None:
 @pytest.mark.parametrize("is_in_flow", [True, False], ids=["in a flow", "outside of flows"])
 @pytest.mark.parametrize("seconds", [None, 0.05], ids=["cancelled", "timed out"])
 def test_code_of_a_task_that_was_left_to_itself_starts_nothing_more(
-    engine: Runtime, seconds: float | None, is_in_flow: bool
+    engine: Engine, seconds: float | None, is_in_flow: bool
 ) -> None:
     began, go_on = threading.Event(), threading.Event()
     called: list[str] = []
@@ -596,7 +594,7 @@ def test_code_of_a_task_that_was_left_to_itself_starts_nothing_more(
 
 @pytest.mark.parametrize("ends_by", ["timeout", "failure"])
 def test_code_of_an_attempt_that_was_left_to_itself_starts_nothing_in_the_next(
-    engine: Runtime, ends_by: str
+    engine: Engine, ends_by: str
 ) -> None:
     """Neither its own calls nor its hooks are mistaken for those of the other attempt."""
     attempts = itertools.count(1)
@@ -651,7 +649,7 @@ def test_code_of_an_attempt_that_was_left_to_itself_starts_nothing_in_the_next(
 
 
 def test_code_of_an_attempt_that_is_over_starts_nothing_before_the_next_one_either(
-    engine: Runtime,
+    engine: Engine,
 ) -> None:
     """What it starts then would be taken for a run of the attempt, and begun a second time."""
     attempts = itertools.count(1)
@@ -683,7 +681,7 @@ def test_code_of_an_attempt_that_is_over_starts_nothing_before_the_next_one_eith
 
 
 def test_a_hook_beside_code_that_was_left_to_itself_raises_as_the_users_code_does(
-    engine: Runtime, caplog: pytest.LogCaptureFixture
+    engine: Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Its traceback tells of no trouble of the engine's with the context that is still in use."""
     began, go_on = threading.Event(), threading.Event()

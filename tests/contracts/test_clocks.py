@@ -13,9 +13,9 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from penstock._engine.clock import Clock
-from penstock._engine.latch import Latch
-from penstock._engine.runtime import use_settings
+from penstock._engine.engine import use_settings
+from penstock._waiting.clock import Clock
+from penstock._waiting.latch import Latch
 from penstock.settings import load_settings
 from penstock.testing import FakeClock, engine
 from tests.conftest import RunLoop
@@ -38,8 +38,8 @@ def sample(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Sample]:
             yield Sample(clock, 60, 3600)
     else:
         environ = {"PENSTOCK_HOME": str(tmp_path), "PENSTOCK_DATABASE_URL": "memory:"}
-        with use_settings(load_settings(environ)) as runtime:
-            yield Sample(runtime.clock, 0.01, 20)
+        with use_settings(load_settings(environ)) as real:
+            yield Sample(real.clock, 0.01, 20)
 
 
 def seconds_of(clock: Clock, call: Callable[[], object]) -> float:

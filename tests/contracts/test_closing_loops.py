@@ -12,19 +12,19 @@ import anyio.lowlevel
 import pytest
 
 from penstock import TaskFuture, flow, history, task
-from penstock._engine.runtime import Runtime, use_settings
+from penstock._engine.engine import Engine, use_settings
 from penstock.settings import load_settings
 
 PATIENCE_SECONDS = 5.0
 
 
 @pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Runtime]:
+def engine(tmp_path: Path) -> Iterator[Engine]:
     """An engine whose history is in memory."""
     environ = {"PENSTOCK_HOME": str(tmp_path), "PENSTOCK_DATABASE_URL": "memory:"}
-    with use_settings(load_settings(environ)) as runtime:
-        yield runtime
-        for run in tuple(runtime._loose):  # else a test that fails would hang here
+    with use_settings(load_settings(environ)) as engine:
+        yield engine
+        for run in tuple(engine._loose):  # else a test that fails would hang here
             run.cancel()
             run.set()
 

@@ -15,11 +15,11 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from penstock._engine import lanes, threads
-from penstock._engine.lanes import Lanes
-from penstock._engine.latch import Latch, occupation
-from penstock._engine.loops import LoopThread
-from penstock._engine.threads import FreeThreads
+from penstock._waiting import lanes, threads
+from penstock._waiting.lanes import Lanes
+from penstock._waiting.latch import Latch, occupation
+from penstock._waiting.loops import LoopThread
+from penstock._waiting.threads import FreeThreads
 from penstock.task_runners import Workers
 
 PATIENCE_SECONDS = 10.0

@@ -13,7 +13,7 @@ from itertools import pairwise
 import anyio
 import pytest
 
-from penstock._engine.latch import Latch, when_all
+from penstock._waiting.latch import Latch, when_all
 
 
 @pytest.fixture(autouse=True)
@@ -237,7 +237,7 @@ def test_a_latch_set_after_the_loop_of_its_waiter_has_gone_hurts_nobody(
 
 
 def _wake_up_in_this_loop() -> Callable[[], object]:
-    from penstock._engine.loops import current_port
+    from penstock._waiting.loops import current_port
 
     port = current_port()
     assert port is not None

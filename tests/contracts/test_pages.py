@@ -15,11 +15,13 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from penstock._stores.memory import MemoryStore
+from penstock._stores.port import Query, Store
+from penstock._stores.sqlite import schema
+from penstock._stores.sqlite import store as sqlite
+from penstock._stores.sqlite.pages import FLOW_RUNS, SUBFLOW_RUNS, TASK_RUNS, Table, read_page
+from penstock._stores.sqlite.store import SqliteStore
 from penstock.states import TYPES, StateType, Transition
-from penstock.stores import Query, Store, schema, sqlite
-from penstock.stores.memory import MemoryStore
-from penstock.stores.pages import FLOW_RUNS, SUBFLOW_RUNS, TASK_RUNS, Table, read_page
-from penstock.stores.sqlite import SqliteStore
 from tests.benchmarks import filling, scale
 from tests.contracts.sources import (
     HandFlowRun,

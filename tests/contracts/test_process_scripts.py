@@ -128,7 +128,7 @@ def test_workers_end_with_their_script(script: Script) -> None:
     """Also tasks outside of flows are waited for, and strict durability holds."""
     script.environment["PENSTOCK_DURABILITY"] = "strict"
     text = f"""{HEAD}
-from penstock._engine.runtime import get_runtime
+from penstock._engine.engine import get_engine
 
 @task
 def pid(number):
@@ -136,7 +136,7 @@ def pid(number):
     return os.getpid()
 
 if __name__ == "__main__":
-    get_runtime().default_task_runner = ProcessTaskRunner(max_workers=2)
+    get_engine().default_task_runner = ProcessTaskRunner(max_workers=2)
     print(squares())
     print(pid.submit(1).result())
     pid.map(range(4))  # nobody waits for these
@@ -239,9 +239,9 @@ def test_a_child_that_the_script_forks_leaves_the_workers_alone(script: Script) 
     """It may use workers of its own, and its end is not theirs."""
     text = f"""{HEAD}
 def first_pid():
-    return list(get_runtime().workers_of(squares.task_runner).remote._idle)
+    return list(get_engine().workers_of(squares.task_runner).remote._idle)
 
-from penstock._engine.runtime import get_runtime
+from penstock._engine.engine import get_engine
 import penstock
 if __name__ == "__main__":
     squares()

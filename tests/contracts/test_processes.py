@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from penstock import history, task
-from penstock._engine.runtime import use_settings
+from penstock._engine.engine import use_settings
 from penstock.settings import load_settings
 from tests.contracts.scripts import Script, ended, hear, say
 
@@ -301,7 +301,7 @@ def test_a_child_forked_in_the_middle_of_a_commit_can_write(script: Script) -> N
     text = """
         import os, sys, threading, time
         from penstock import task
-        from penstock.stores import writer
+        from penstock._stores.writing import writer
 
         in_transaction = threading.Event()
 
@@ -391,7 +391,7 @@ def test_a_fork_while_another_thread_opens_the_file_leaves_the_child_free(script
         import os, sqlite3, sys, threading, time
         import penstock
         from penstock import task
-        from penstock.stores import sqlite
+        from penstock._stores.sqlite import store as sqlite
 
         opening = threading.Event()
         prepare_file = sqlite.prepare_file
@@ -432,7 +432,7 @@ def test_a_fork_while_another_thread_deletes_leaves_the_child_free(script: Scrip
     text = """
         import os, sys, threading, time
         from penstock import history, task
-        from penstock.stores import sqlite
+        from penstock._stores.sqlite import store as sqlite
 
         inside = threading.Event()
         begin = sqlite._transaction.__enter__
@@ -472,7 +472,7 @@ def test_a_forked_child_may_outlive_its_parent(script: Script) -> None:
         import os, sys
         import penstock
         from penstock import task
-        from penstock._engine.runtime import get_runtime
+        from penstock._engine.engine import get_engine
 
         @task
         def step(name):
@@ -480,7 +480,7 @@ def test_a_forked_child_may_outlive_its_parent(script: Script) -> None:
 
         to_parent, to_child = os.pipe(), os.pipe()
         step("parent")
-        get_runtime().commit().wait()
+        get_engine().commit().wait()
         child = os.fork()
         if child == 0:
             step("child")

@@ -15,10 +15,11 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from penstock.results import INLINE_LIMIT, encode_result
-from penstock.stores import FoundResult, recent
-from penstock.stores.recent import LEASE_SECONDS, RecentResults
-from penstock.stores.sqlite import SqliteStore
+from penstock._model.payloads import INLINE_LIMIT, encode_result
+from penstock._stores import recent
+from penstock._stores.port import FoundResult
+from penstock._stores.recent import LEASE_SECONDS, RecentResults
+from penstock._stores.sqlite.store import SqliteStore
 from tests.contracts.sources import HandTaskRun, flush, record_completed
 
 

@@ -13,10 +13,10 @@ from typing import Any
 import anyio
 import pytest
 
-from penstock._engine import slots as engine_slots
-from penstock._engine.slots import SlotBroker, SlotRequest
+from penstock._engine import slot_broker
+from penstock._engine.slot_broker import SlotBroker, SlotRequest
+from penstock._stores.port import Limit, Store, Traded
 from penstock.exceptions import StoreError
-from penstock.stores import Limit, Store, Traded
 from tests.conftest import RunLoop
 
 PATIENCE = 10
@@ -231,7 +231,7 @@ class Failures:
         self.left = 0
         self.given_back: list[Mapping[str, int]] = []
         monkeypatch.setattr(store.slots, "trade", self.trade)
-        monkeypatch.setattr(engine_slots, "_RETRY_SECONDS", 0.001)
+        monkeypatch.setattr(slot_broker, "_RETRY_SECONDS", 0.001)
 
     def trade(self, given_back: Mapping[str, int], *rest: Any) -> Traded:
         if self.left:
@@ -263,7 +263,7 @@ def test_a_store_that_fails_is_asked_again_and_nothing_is_lost(
 def test_a_store_that_fails_for_long_is_told_to_those_who_wait(
     failures: Failures, broker: SlotBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine_slots, "_GIVE_UP_SECONDS", 0.01)
+    monkeypatch.setattr(slot_broker, "_GIVE_UP_SECONDS", 0.01)
     failures.left = 1_000_000
     request = broker.ask(["a"])
     assert request.wait(PATIENCE)

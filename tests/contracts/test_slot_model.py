@@ -10,11 +10,11 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from penstock.stores import Claim, Limit
-from penstock.stores import slots as sqlite_slots
-from penstock.stores.schema import prepare_file
-from penstock.stores.shares import Kind, kind_of
-from penstock.stores.slots import SqliteSlots
+from penstock._stores.port import Claim, Limit
+from penstock._stores.shares import Kind, kind_of
+from penstock._stores.sqlite import slots as sqlite_slots
+from penstock._stores.sqlite.schema import prepare_file
+from penstock._stores.sqlite.slots import SqliteSlots
 
 NAMES = ["a", "b"]
 PROCESSES = range(3)

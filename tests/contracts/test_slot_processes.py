@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from penstock.stores import Limit
-from penstock.stores.sqlite import SqliteStore
+from penstock._stores.port import Limit
+from penstock._stores.sqlite.store import SqliteStore
 from tests.contracts.scripts import Script, ended, hear, say
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="kills and forks as POSIX has them")

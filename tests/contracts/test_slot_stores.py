@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
+from penstock._stores.port import Claim, Limit, SlotStore, Store
+from penstock._stores.recent import LEASE_SECONDS
+from penstock._stores.sqlite.holders import Holder, is_alive
+from penstock._stores.sqlite.store import SqliteStore
 from penstock.exceptions import StoreError
-from penstock.stores import Claim, Limit, SlotStore, Store
-from penstock.stores.holders import Holder, is_alive
-from penstock.stores.recent import LEASE_SECONDS
-from penstock.stores.sqlite import SqliteStore
 
 NOW = 1_000_000.0
 
@@ -157,7 +157,7 @@ def test_within_a_lease_the_limits_are_read_once(
         return read(sql, values)
 
     monkeypatch.setattr(sqlite_store.slots, "_read", count)
-    monkeypatch.setattr("penstock.stores.slots.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("penstock._stores.sqlite.slots.time.monotonic", lambda: clock[0])
     for _ in range(5):
         sqlite_store.slots.limits()
     assert reads == ["read"]

@@ -18,16 +18,19 @@ from typing import Any
 import pytest
 
 from penstock import flow, history, task
-from penstock._engine import lanes
-from penstock._engine.latch import Latch
-from penstock._engine.loops import LoopThread
-from penstock._engine.runtime import Runtime, get_runtime, use_settings
+from penstock._engine.engine import Engine, get_engine, use_settings
+from penstock._model.payloads import INLINE_LIMIT, decode_result, encode_result
+from penstock._model.rows import TaskRow
+from penstock._stores.port import Pruned, Query
+from penstock._stores.sqlite import pruning, schema
+from penstock._stores.sqlite import store as sqlite
+from penstock._stores.sqlite.store import SqliteStore
+from penstock._stores.writing import batches, writer
+from penstock._waiting import lanes
+from penstock._waiting.latch import Latch
+from penstock._waiting.loops import LoopThread
 from penstock.exceptions import NotADatabase, ResultUnavailable, SchemaTooNew, StoreError
-from penstock.records import TaskRow
-from penstock.results import INLINE_LIMIT, decode_result, encode_result
 from penstock.settings import Settings, load_settings
-from penstock.stores import Pruned, Query, batches, pruning, schema, sqlite, writer
-from penstock.stores.sqlite import SqliteStore
 from tests.contracts.sources import (
     HandFlowRun,
     HandTaskRun,
@@ -232,7 +235,7 @@ def test_an_engine_on_a_refused_file_says_so_and_leaves_no_thread(tmp_path: Path
     settings = load_settings({"PENSTOCK_HOME": str(tmp_path), "PENSTOCK_DATABASE_URL": url})
     before = set(threading.enumerate())
     with pytest.raises(NotADatabase, match="PENSTOCK_DATABASE_URL"):
-        Runtime(settings)
+        Engine(settings)
     assert set(threading.enumerate()) == before
 
 
@@ -596,7 +599,7 @@ def test_relief_comes_also_where_the_writer_was_faster_than_the_one_who_asks(
 
 
 def test_flows_wait_for_a_store_that_cannot_follow_and_lose_nothing(
-    engine: Runtime, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While the file is locked the queue stays short, whatever a flow has to record."""
     monkeypatch.setattr(writer, "_ITEMS_IN_QUEUE", 2 * 60)
@@ -735,7 +738,7 @@ def test_small_results_are_in_the_file_and_large_ones_beside_it(
 
 
 @pytest.fixture
-def large_result(engine: Runtime) -> Path:
+def large_result(engine: Engine) -> Path:
     """The file of a large result of a finished task run."""
 
     @task
@@ -768,7 +771,7 @@ def test_a_damaged_result_file_is_noticed(large_result: Path, harm: str) -> None
 
 
 def test_a_cached_result_whose_file_is_gone_is_computed_again(
-    engine: Runtime, caplog: pytest.LogCaptureFixture
+    engine: Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
     calls: list[int] = []
 
@@ -934,10 +937,10 @@ def test_what_is_recorded_is_on_disk_when_an_engine_is_closed(settings: Settings
     def work(index: int) -> int:
         return index
 
-    with use_settings(settings) as runtime:
+    with use_settings(settings) as engine:
         for index in range(50):
             work(index)
-        assert get_runtime() is runtime
+        assert get_engine() is engine
     path = settings.database_path()
     assert path is not None
     assert count(path, "task_run") == 50

@@ -20,13 +20,14 @@ from hypothesis.stateful import (
     rule,
 )
 
-from penstock._engine.ids import id_bound
-from penstock._engine.loops import LoopThread
-from penstock.records import decode_history
-from penstock.results import INLINE_LIMIT, decode_result, encode_result
+from penstock._model.codecs import decode_history
+from penstock._model.ids import id_bound
+from penstock._model.payloads import INLINE_LIMIT, decode_result, encode_result
+from penstock._stores.port import Pruned, Query
+from penstock._stores.sqlite.store import SqliteStore
+from penstock._stores.writing import writer
+from penstock._waiting.loops import LoopThread
 from penstock.states import FINAL_TYPES, TYPES
-from penstock.stores import Pruned, Query, writer
-from penstock.stores.sqlite import SqliteStore
 from tests.contracts.sources import HandTaskRun, flush, id_at, task_definition
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)

@@ -10,10 +10,11 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import pytest
 
-from penstock._engine.ids import id_time
-from penstock.records import CacheRow, decode_history
-from penstock.results import decode_result, encode_result
-from penstock.stores import FoundResult, Pruned, Query, Store
+from penstock._model.codecs import decode_history
+from penstock._model.ids import id_time
+from penstock._model.payloads import decode_result, encode_result
+from penstock._model.rows import CacheRow
+from penstock._stores.port import FoundResult, Pruned, Query, Store
 from tests.contracts.sources import (
     HandFlowRun,
     HandTaskRun,

@@ -15,7 +15,7 @@ import anyio
 import pytest
 
 from penstock import State, TaskFuture, flow, history, task, unmapped
-from penstock._engine.runtime import Runtime, use_settings
+from penstock._engine.engine import Engine, use_settings
 from penstock.exceptions import RunCancelled, RunNotReady
 from penstock.settings import load_settings
 from penstock.task_runners import (
@@ -47,11 +47,11 @@ NARROW_RUNNERS: dict[str, TaskRunner] = {
 
 
 @pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Runtime]:
+def engine(tmp_path: Path) -> Iterator[Engine]:
     """An engine whose history is in memory: these tests are about the workers."""
     environ = {"PENSTOCK_HOME": str(tmp_path), "PENSTOCK_DATABASE_URL": "memory:"}
-    with use_settings(load_settings(environ)) as runtime:
-        yield runtime
+    with use_settings(load_settings(environ)) as engine:
+        yield engine
 
 
 @pytest.fixture(params=list(ALL_RUNNERS))
@@ -73,13 +73,13 @@ def narrow_runner(request: pytest.FixtureRequest) -> TaskRunner:
 
 
 @pytest.fixture(params=list(CALLERS))
-def call(request: pytest.FixtureRequest, engine: Runtime) -> Caller:
+def call(request: pytest.FixtureRequest, engine: Engine) -> Caller:
     """Each place that tasks are submitted from."""
     return caller_at(str(request.param), engine)
 
 
 @pytest.fixture(params=list(IN_FLOWS))
-def call_in_flow(request: pytest.FixtureRequest, engine: Runtime) -> Caller:
+def call_in_flow(request: pytest.FixtureRequest, engine: Engine) -> Caller:
     """Each place within a flow."""
     return caller_at(str(request.param), engine)
 
@@ -312,7 +312,7 @@ async def failing_chain(here: Here, length: int) -> list[State[int]]:
     return [future.state for future in chain]
 
 
-def test_what_a_chain_says_of_its_first_failure_does_not_grow_along_it(engine: Runtime) -> None:
+def test_what_a_chain_says_of_its_first_failure_does_not_grow_along_it(engine: Engine) -> None:
     async def body(here: Here) -> int:
         states = await failing_chain(here, 12)
         return max(len(state.message or "") for state in states)
@@ -336,7 +336,7 @@ def test_a_chain_of_two_thousand_ends_not_ready_when_its_first_run_fails(
 @pytest.mark.parametrize("runner", [RUNNERS["sequential"], RUNNERS["concurrent"]])
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_a_loop_may_block_for_the_end_of_a_long_chain_of_sync_tasks(
-    engine: Runtime, runner: TaskRunner, backend: str
+    engine: Engine, runner: TaskRunner, backend: str
 ) -> None:
     """They do not need the loop; to find that out takes no recursion over the chain."""
     gate = Gate()
@@ -560,7 +560,7 @@ def test_a_queued_run_that_is_cancelled_never_starts(call: Caller, runner: TaskR
     assert started == [1]
 
 
-def test_a_run_without_a_free_worker_can_be_cancelled(engine: Runtime) -> None:
+def test_a_run_without_a_free_worker_can_be_cancelled(engine: Engine) -> None:
     gate, started = Gate(), list[str]()
 
     @task
@@ -818,7 +818,7 @@ def test_no_more_tasks_run_at_once_than_there_are_workers(call: Caller, workers:
     assert meter.most == workers
 
 
-def test_flows_with_equal_runners_share_their_workers(engine: Runtime) -> None:
+def test_flows_with_equal_runners_share_their_workers(engine: Engine) -> None:
     meter, runner = Meter(), ConcurrentTaskRunner(max_workers=2)
 
     @task

@@ -12,7 +12,7 @@ import trio
 import trio.lowlevel
 import trio.testing
 
-from penstock._engine.trio_host import TrioHost
+from penstock._waiting.trio_host import TrioHost
 
 name: ContextVar[str] = ContextVar("name", default="nobody")
 Main = Callable[[TrioHost], Coroutine[Any, Any, None]]

@@ -18,7 +18,7 @@ import pytest
 
 import penstock
 from penstock import history
-from penstock._engine.runtime import Runtime
+from penstock._engine.engine import Engine
 
 CENSUS = Path(__file__).parents[2] / "docs" / "examples" / "census.py"
 SUMMARY = re.compile(
@@ -230,7 +230,7 @@ def example() -> Iterator[ModuleType]:
 
 
 def test_reading_is_tried_again_after_an_os_error(
-    example: Any, engine: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    example: Any, engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "file.py"
     path.write_text("x = 1\n")

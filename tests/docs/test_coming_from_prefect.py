@@ -18,7 +18,7 @@ import msgspec
 import pytest
 
 import penstock
-from penstock._engine.signature import RESERVED
+from penstock._calls.signature import RESERVED
 from penstock.settings import Settings
 
 PAGE = Path(__file__).parents[2] / "docs/coming-from-prefect.md"

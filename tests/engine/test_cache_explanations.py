@@ -9,9 +9,9 @@ from typing import Any, NoReturn
 import pytest
 
 from penstock import Task, TaskRunContext, flow, history, task
-from penstock._engine.runtime import get_runtime, use_settings
-from penstock.cache_explanations import CacheExplanation
-from penstock.cache_policies import (
+from penstock._caching.explanations import CacheExplanation
+from penstock._caching.keys import task_input_hash
+from penstock._caching.policies import (
     FLOW_PARAMETERS,
     INPUTS,
     RUN_ID,
@@ -19,7 +19,8 @@ from penstock.cache_policies import (
     CacheKeyFnPolicy,
     CachePolicy,
 )
-from penstock.caching import explain, task_input_hash
+from penstock._engine.engine import get_engine, use_settings
+from penstock.caching import explain
 from penstock.exceptions import ParameterError, StoreError, UsageError
 from penstock.settings import Settings
 from tests.conftest import RunLoop
@@ -120,7 +121,7 @@ def test_a_miss_names_the_flow_parameter_and_the_flow_run(run_loop: RunLoop) -> 
 def test_the_store_on_disk_is_asked_as_well_after_a_restart(settings: Settings) -> None:
     summed = adding(INPUTS)
     summed(1, 2)
-    assert get_runtime().commit().wait(5)
+    assert get_engine().commit().wait(5)
     with use_settings(settings):
         assert told(explain(summed, 1, 3)) == ["argument b differs"]
         assert explain(summed, 1, 2).outcome == "hit"
@@ -200,7 +201,7 @@ def test_a_store_that_cannot_be_read_takes_no_run_down_where_it_is_debugged(
     def fails(_task: int, _limit: int) -> NoReturn:
         raise StoreError("No disk.")
 
-    monkeypatch.setattr(get_runtime().store, "entries_of", fails)
+    monkeypatch.setattr(get_engine().store, "entries_of", fails)
     with caplog.at_level(logging.DEBUG, "penstock.caching"):
         assert adding(INPUTS)(1, 2) == 3
     assert "Task 'add': miss; no more can be said: No disk." in caplog.messages
@@ -246,7 +247,7 @@ def test_runs_that_make_one_key_at_once_on_many_threads_compute_it_once(run_loop
 
 
 def test_nothing_is_compared_where_nobody_debugs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(get_runtime(), "_explain_miss", None)
+    monkeypatch.setattr(get_engine(), "_explain_miss", None)
     assert adding(INPUTS)(1, 2) == 3
 
 

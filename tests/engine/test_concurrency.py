@@ -13,7 +13,7 @@ import anyio
 import pytest
 
 from penstock import cancel_flow_run, concurrency, flow, history, shutdown, tags, task
-from penstock._engine.runtime import Runtime, use_settings
+from penstock._engine.engine import Engine, use_settings
 from penstock.concurrency import (
     Limit,
     delete_limit,
@@ -508,7 +508,7 @@ def test_a_cancelled_wait_of_asyncio_is_passed_on() -> None:
 # Limits
 
 
-def test_limits_are_kept_and_listed(engine: Runtime) -> None:
+def test_limits_are_kept_and_listed(engine: Engine) -> None:
     set_limit("b", 2)
     set_limit("a", 1, slot_decay_per_second=2)
     with use_settings(engine.settings):

@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from penstock import flow, get_run_logger, history, task
-from penstock._engine.runs import Run
+from penstock._rules.run import Run
 from penstock.states import State
 from tests.conftest import RunLoop
 

@@ -15,9 +15,10 @@ import anyio
 import pytest
 
 from penstock import flow, history, task
-from penstock._engine.current import current_run
-from penstock._engine.runs import FlowRun, TaskRun
-from penstock._engine.runtime import Runtime
+from penstock._engine.engine import Engine
+from penstock._rules.current import current_run
+from penstock._rules.flow_run import FlowRun
+from penstock._rules.task_run import TaskRun
 from penstock.exceptions import RunCancelled, RunCrashed, RunTimedOut
 from penstock.states import State
 from tests.conftest import RunLoop
@@ -346,7 +347,7 @@ def states_after_ctrl_c(text: str, folder: Path) -> dict[str, str]:
     return states | {run.task: run.state.name for run in history.task_runs()}
 
 
-def test_a_member_that_ctrl_c_left_unborn_is_not_waited_for(engine: Runtime) -> None:
+def test_a_member_that_ctrl_c_left_unborn_is_not_waited_for(engine: Engine) -> None:
     """The interrupt came after the flow run had taken it in, and before anything drove it."""
 
     @task
@@ -385,7 +386,7 @@ def test_a_member_that_ctrl_c_left_unborn_in_a_loop_is_not_waited_for(run_loop: 
 
 
 def test_what_an_async_task_raises_beside_its_cancellation_is_not_the_loops_trouble(
-    engine: Runtime, run_loop: RunLoop
+    engine: Engine, run_loop: RunLoop
 ) -> None:
     @task
     async def untidy() -> None:

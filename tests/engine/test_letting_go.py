@@ -10,10 +10,10 @@ import anyio.lowlevel
 import pytest
 
 from penstock import flow, task
-from penstock._engine.drivers.loop_tasks import LoopRun
-from penstock._engine.drivers.parked import ParkedRun
-from penstock._engine.runs import Run
-from penstock._engine.runtime import Runtime
+from penstock._drivers.loop_tasks import LoopRun
+from penstock._drivers.parked import ParkedRun
+from penstock._engine.engine import Engine
+from penstock._rules.run import Run
 from tests.conftest import RunLoop
 
 KINDS = (Run, LoopRun, ParkedRun)
@@ -86,7 +86,7 @@ async def waits() -> int:
 
 @pytest.mark.parametrize("works", [calls, returns_none, submits, streams])
 def test_no_run_is_left_when_its_flow_has_ended(
-    engine: Runtime, works: Callable[[], object], runs_alive: Count
+    engine: Engine, works: Callable[[], object], runs_alive: Count
 ) -> None:
     works()
     engine.commit().wait()
@@ -97,7 +97,7 @@ def test_no_run_is_left_when_its_flow_has_ended(
 
 
 def test_no_run_of_an_event_loop_is_left(
-    engine: Runtime, run_loop: RunLoop, runs_alive: Count
+    engine: Engine, run_loop: RunLoop, runs_alive: Count
 ) -> None:
     run_loop(waits)
     engine.commit().wait()
@@ -107,7 +107,7 @@ def test_no_run_of_an_event_loop_is_left(
 
 
 def test_the_state_of_a_flow_keeps_the_states_of_its_runs_and_not_the_runs(
-    engine: Runtime, runs_alive: Count
+    engine: Engine, runs_alive: Count
 ) -> None:
     state = returns_none.call_state()
     engine.commit().wait()
@@ -117,7 +117,7 @@ def test_the_state_of_a_flow_keeps_the_states_of_its_runs_and_not_the_runs(
     assert runs_alive() <= 1
 
 
-def test_futures_keep_their_runs(engine: Runtime, runs_alive: Count) -> None:
+def test_futures_keep_their_runs(engine: Engine, runs_alive: Count) -> None:
     futures = double.map(range(20))
     futures.wait()
     engine.commit().wait()

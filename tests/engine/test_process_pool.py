@@ -18,8 +18,8 @@ import anyio
 import pytest
 
 from penstock import TaskFuture, flow, history, task
-from penstock._engine import runtime as runtime_module
-from penstock._engine.runtime import Runtime, use_settings
+from penstock._engine import engine as engine_module
+from penstock._engine.engine import Engine, use_settings
 from penstock.exceptions import (
     ConfigurationError,
     NotTransferable,
@@ -84,7 +84,7 @@ def test_tasks_run_in_other_processes_which_are_used_again() -> None:
 
 def test_nothing_is_started_before_there_is_a_task() -> None:
     assert in_flow(lambda: [square(2), os.getpid()]) == [4, os.getpid()]
-    workers = runtime_module.get_runtime().workers_of(RUNNER)
+    workers = engine_module.get_engine().workers_of(RUNNER)
     assert getattr(workers.remote, "_idle", None) == []
 
 
@@ -231,7 +231,7 @@ def test_the_code_can_know_of_its_run(tmp_path: Path) -> None:
 def test_runs_that_the_code_calls_are_recorded_by_its_process_under_the_flow() -> None:
     """Those that it submitted have ended when it has."""
     assert in_flow(lambda: tasks.calls_others.submit(3).result()) == 27
-    runtime_module.close_runtime()  # the workers write what they have recorded
+    engine_module.close_engine()  # the workers write what they have recorded
     (calling,) = history.flow_runs(flow="calling")
     (called,) = history.flow_runs(flow="inner")
     under_flow = history.task_runs(flow_run=calling)
@@ -243,7 +243,7 @@ def test_runs_that_the_code_calls_are_recorded_by_its_process_under_the_flow() -
 def test_a_worker_may_have_workers_which_end_with_it() -> None:
     inner, innermost = in_flow(lambda: tasks.calls_a_flow_with_workers.submit().result())
     assert len({os.getpid(), inner, innermost}) == 3
-    runtime_module.close_runtime()
+    engine_module.close_engine()
     until_gone(innermost)
 
 
@@ -543,7 +543,7 @@ def test_copies_of_a_task_keep_their_options_apart_in_one_worker(
 def test_what_a_worker_logs_between_its_tasks_is_heard(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from penstock._engine.processes import pool
+    from penstock._remote.pipes import pool
 
     monkeypatch.setattr(pool, "_TEND_SECONDS", 0.02)
 
@@ -560,7 +560,7 @@ def test_what_a_worker_logs_between_its_tasks_is_heard(
 def test_a_worker_that_takes_long_to_start_is_told_of(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from penstock._engine.processes import worker
+    from penstock._remote.pipes import worker
 
     monkeypatch.setattr(worker, "_SLOW_START_SECONDS", 0)
     assert in_flow(lambda: square.submit(3).result()) == 9
@@ -583,15 +583,15 @@ def test_prints_are_logged_where_the_flow_wants_it(caplog: pytest.LogCaptureFixt
 
 def test_workers_end_with_the_engine() -> None:
     pids = in_flow(lambda: tasks.pid_of_worker.map(range(8)).result())
-    runtime_module.close_runtime()
+    engine_module.close_engine()
     for pid in set(pids):
         assert not is_alive(pid)
 
 
 def test_workers_that_are_idle_for_long_end(
-    engine: Runtime, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from penstock._engine.processes import pool
+    from penstock._remote.pipes import pool
 
     monkeypatch.setattr(pool, "_IDLE_SECONDS", 0.05)
     monkeypatch.setattr(pool, "_TEND_SECONDS", 0.02)
@@ -629,7 +629,7 @@ def test_what_the_platform_has_not_is_refused(
             ProcessTaskRunner(start_method="fork")
 
 
-def test_by_default_there_are_as_many_workers_as_cpus(engine: Runtime) -> None:
+def test_by_default_there_are_as_many_workers_as_cpus(engine: Engine) -> None:
     workers = engine.workers_of(ProcessTaskRunner())
     assert getattr(workers, "limit", None) == len(os.sched_getaffinity(0))
     assert engine.workers_of(ConcurrentTaskRunner()).remote is None

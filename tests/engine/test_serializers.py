@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from penstock import flow, history, shutdown, task
-from penstock._engine.runtime import get_runtime
+from penstock._engine.engine import get_engine
+from penstock._model.payloads import INLINE_LIMIT
 from penstock.exceptions import ResultUnavailable
-from penstock.results import INLINE_LIMIT
 from penstock.serializers import CompressedSerializer, JSONSerializer
 from penstock.states import Completed, State
 from tests.conftest import RunLoop
@@ -45,7 +45,7 @@ class Fails(JSONSerializer):
 def stored(name: str) -> tuple[bytes, object]:
     """The newest payload of the task, and its value as the history gives it."""
     run = history.task_runs(task=name, limit=1)[0]
-    payload = get_runtime().store.payload_of(run.id.bytes)
+    payload = get_engine().store.payload_of(run.id.bytes)
     assert payload is not None
     return payload, run.state.result()
 

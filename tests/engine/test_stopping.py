@@ -12,8 +12,8 @@ import anyio
 import pytest
 
 from penstock import TaskFuture, cancel_flow_run, flow, history, task, wait_async
-from penstock._engine.current import current_run
-from penstock._engine.runs import FlowRun
+from penstock._rules.current import current_run
+from penstock._rules.flow_run import FlowRun
 from penstock.exceptions import ConfigurationError, RunCancelled
 from penstock.states import State
 from tests.conftest import RunLoop

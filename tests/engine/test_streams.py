@@ -14,9 +14,9 @@ import anyio.lowlevel
 import pytest
 
 from penstock import State, flow, history, task, unmapped
-from penstock._engine.current import current_run
-from penstock._engine.runs import FlowRun
-from penstock._engine.runtime import Runtime
+from penstock._engine.engine import Engine
+from penstock._rules.current import current_run
+from penstock._rules.flow_run import FlowRun
 from penstock.exceptions import ConfigurationError, ParameterError, UsageError, WouldDeadlock
 from tests.conftest import RunLoop
 
@@ -46,7 +46,7 @@ async def numbers(count: int) -> AsyncIterator[int]:
 # Order
 
 
-def test_results_come_in_the_order_of_the_items(engine: Runtime) -> None:
+def test_results_come_in_the_order_of_the_items(engine: Engine) -> None:
     @task
     def slower_first(number: int) -> int:
         time.sleep(0.02 if number == 0 else 0)
@@ -59,7 +59,7 @@ def test_results_come_in_the_order_of_the_items(engine: Runtime) -> None:
     assert works() == list(range(50))
 
 
-def test_unordered_results_come_as_the_runs_end(engine: Runtime) -> None:
+def test_unordered_results_come_as_the_runs_end(engine: Engine) -> None:
     gate = threading.Event()
 
     @task
@@ -82,7 +82,7 @@ def test_unordered_results_come_as_the_runs_end(engine: Runtime) -> None:
     assert seen[-1] == 0
 
 
-def test_every_run_is_on_record(engine: Runtime) -> None:
+def test_every_run_is_on_record(engine: Engine) -> None:
     @flow
     def works() -> int:
         return sum(double.imap(range(2500)))
@@ -98,7 +98,7 @@ def test_every_run_is_on_record(engine: Runtime) -> None:
 @pytest.mark.parametrize("source", ["list", "generator", "async"])
 @pytest.mark.parametrize("kind", ["sync", "async"])
 def test_results_are_iterated_in_an_event_loop(
-    engine: Runtime, run_loop: RunLoop, kind: str, source: str, unordered: bool
+    engine: Engine, run_loop: RunLoop, kind: str, source: str, unordered: bool
 ) -> None:
     work, factor = (double, 2) if kind == "sync" else (triple, 3)
 
@@ -117,7 +117,7 @@ def test_results_are_iterated_in_an_event_loop(
 
 
 def test_a_result_is_seen_while_the_next_item_is_still_to_come(
-    engine: Runtime, run_loop: RunLoop
+    engine: Engine, run_loop: RunLoop
 ) -> None:
     @flow
     async def works() -> list[int]:
@@ -139,7 +139,7 @@ def test_a_result_is_seen_while_the_next_item_is_still_to_come(
 
 
 def test_what_an_async_iterable_raises_comes_after_the_results_before_it(
-    engine: Runtime, run_loop: RunLoop
+    engine: Engine, run_loop: RunLoop
 ) -> None:
     async def broken() -> AsyncIterator[int]:
         yield 1
@@ -156,7 +156,7 @@ def test_what_an_async_iterable_raises_comes_after_the_results_before_it(
     assert run_loop(works) == [3]
 
 
-def test_what_an_iterable_raises_comes_after_the_results_before_it(engine: Runtime) -> None:
+def test_what_an_iterable_raises_comes_after_the_results_before_it(engine: Engine) -> None:
     def broken() -> Iterator[int]:
         yield from (1, 2, 3)
         raise OSError("the source is gone")
@@ -172,7 +172,7 @@ def test_what_an_iterable_raises_comes_after_the_results_before_it(engine: Runti
     assert works() == [2, 4, 6]
 
 
-def test_streams_work_outside_of_flows_and_inside_of_tasks(engine: Runtime) -> None:
+def test_streams_work_outside_of_flows_and_inside_of_tasks(engine: Engine) -> None:
     @task
     def total(count: int) -> int:
         return sum(double.imap(range(count)).with_window(3))
@@ -184,7 +184,7 @@ def test_streams_work_outside_of_flows_and_inside_of_tasks(engine: Runtime) -> N
     assert sum(double.imap_unordered(range(50))) == works() == 2 * sum(range(50))
 
 
-def test_leaving_an_async_iteration_stops_reading(engine: Runtime, run_loop: RunLoop) -> None:
+def test_leaving_an_async_iteration_stops_reading(engine: Engine, run_loop: RunLoop) -> None:
     read: list[int] = []
 
     async def endless() -> AsyncIterator[int]:
@@ -212,7 +212,7 @@ def test_leaving_an_async_iteration_stops_reading(engine: Runtime, run_loop: Run
 # Bounds
 
 
-def test_no_more_than_the_window_is_submitted_ahead(engine: Runtime) -> None:
+def test_no_more_than_the_window_is_submitted_ahead(engine: Engine) -> None:
     taken = 0
     ahead: list[int] = []
 
@@ -231,7 +231,7 @@ def test_no_more_than_the_window_is_submitted_ahead(engine: Runtime) -> None:
     assert max(ahead) <= 10
 
 
-def test_a_flow_lets_go_of_the_runs_whose_results_were_taken(engine: Runtime) -> None:
+def test_a_flow_lets_go_of_the_runs_whose_results_were_taken(engine: Engine) -> None:
     class Big:
         pass
 
@@ -266,7 +266,7 @@ def test_a_window_is_a_number_of_runs(runs: Any) -> None:
 # Failures, and what they mean to the flow
 
 
-def test_a_failed_run_raises_at_its_turn(engine: Runtime) -> None:
+def test_a_failed_run_raises_at_its_turn(engine: Engine) -> None:
     @flow
     def works() -> list[float]:
         seen: list[float] = []
@@ -278,7 +278,7 @@ def test_a_failed_run_raises_at_its_turn(engine: Runtime) -> None:
     assert works() == [1, 0.5]
 
 
-def test_states_do_not_raise(engine: Runtime) -> None:
+def test_states_do_not_raise(engine: Engine) -> None:
     @flow
     def works() -> list[str]:
         states: list[State[float]] = list(invert.imap([1, 0, 2]).states())
@@ -287,7 +287,7 @@ def test_states_do_not_raise(engine: Runtime) -> None:
     assert works() == ["Completed", "Failed", "Completed"]
 
 
-def test_a_flow_that_returns_none_is_decided_by_the_runs_it_let_go_of_too(engine: Runtime) -> None:
+def test_a_flow_that_returns_none_is_decided_by_the_runs_it_let_go_of_too(engine: Engine) -> None:
     @flow
     def works() -> None:
         for _ in invert.imap([1, 0, 2]).states():
@@ -301,7 +301,7 @@ def test_a_flow_that_returns_none_is_decided_by_the_runs_it_let_go_of_too(engine
         state.result()
 
 
-def test_a_flow_that_returns_none_completes_with_all_that_it_let_go_of(engine: Runtime) -> None:
+def test_a_flow_that_returns_none_completes_with_all_that_it_let_go_of(engine: Engine) -> None:
     @flow
     def works() -> None:
         for _ in double.imap(range(5)):
@@ -310,7 +310,7 @@ def test_a_flow_that_returns_none_completes_with_all_that_it_let_go_of(engine: R
     assert works.call_state().message == "All states completed."
 
 
-def test_runs_that_nobody_took_are_joined(engine: Runtime) -> None:
+def test_runs_that_nobody_took_are_joined(engine: Engine) -> None:
     ended: list[int] = []
 
     @task
@@ -329,7 +329,7 @@ def test_runs_that_nobody_took_are_joined(engine: Runtime) -> None:
     assert len(history.task_runs(state="Completed")) == len(ended)
 
 
-def test_a_retry_of_the_flow_takes_the_results_that_there_are(engine: Runtime) -> None:
+def test_a_retry_of_the_flow_takes_the_results_that_there_are(engine: Engine) -> None:
     called: list[int] = []
 
     @task
@@ -352,7 +352,7 @@ def test_a_retry_of_the_flow_takes_the_results_that_there_are(engine: Runtime) -
 # Arguments
 
 
-def test_streams_take_what_map_takes(engine: Runtime) -> None:
+def test_streams_take_what_map_takes(engine: Engine) -> None:
     @task
     def add(left: int, right: int, offset: int = 0) -> int:
         return left + right + offset
@@ -370,7 +370,7 @@ def test_streams_take_what_map_takes(engine: Runtime) -> None:
     assert works() == [[1, 3], [7, 8], [7, 8], [2, 4]]
 
 
-def test_a_future_of_an_iterable_is_waited_for(engine: Runtime, run_loop: RunLoop) -> None:
+def test_a_future_of_an_iterable_is_waited_for(engine: Engine, run_loop: RunLoop) -> None:
     @task
     def listed() -> list[int]:
         return [1, 2, 3]
@@ -382,7 +382,7 @@ def test_a_future_of_an_iterable_is_waited_for(engine: Runtime, run_loop: RunLoo
     assert run_loop(works) == [2, 4, 6]
 
 
-def test_iterables_of_different_lengths_are_refused_where_one_ends(engine: Runtime) -> None:
+def test_iterables_of_different_lengths_are_refused_where_one_ends(engine: Engine) -> None:
     @task
     def add(left: int, right: int) -> int:
         return left + right
@@ -401,14 +401,12 @@ def test_nothing_to_map_over_is_refused_at_once() -> None:
         double.imap(five)
 
 
-def test_async_iterables_cannot_be_iterated_in_sync_code(engine: Runtime) -> None:
+def test_async_iterables_cannot_be_iterated_in_sync_code(engine: Engine) -> None:
     with pytest.raises(UsageError, match="async for"):
         list(double.imap(numbers(3)))
 
 
-def test_blocking_the_loop_that_the_runs_need_is_refused(
-    engine: Runtime, run_loop: RunLoop
-) -> None:
+def test_blocking_the_loop_that_the_runs_need_is_refused(engine: Engine, run_loop: RunLoop) -> None:
     @flow
     async def works() -> None:
         with pytest.raises(WouldDeadlock, match=r"use `async for`\.$"):

@@ -21,7 +21,7 @@ from penstock import (
     wait_async,
     waiting,
 )
-from penstock._engine.runs import Run
+from penstock._rules.run import Run
 from penstock.exceptions import (
     ConfigurationError,
     RunCancelled,

@@ -8,7 +8,7 @@ from typing import Any, get_overloads
 import pytest
 
 from penstock import exponential_backoff, flow, history, task
-from penstock._engine.definitions import CommonOptions
+from penstock._calls.definitions import CommonOptions
 from penstock.exceptions import ConfigurationError
 from penstock.flows import FlowArguments
 from penstock.task_runners import SequentialTaskRunner

@@ -13,34 +13,38 @@ from datetime import UTC, datetime
 from typing import Any, TypeAlias, cast
 
 from penstock import Flow, Task
-from penstock._engine.effects import (
-    Acquire,
-    Ask,
+from penstock._calls.futures import TaskFuture
+from penstock._model.payloads import decode_result
+from penstock._model.rows import CacheHit, CacheRow
+from penstock._rules.effects import (
+    AcquireSlots,
+    AcquireWorker,
     CallHook,
     Claim,
     Commit,
+    DeadlinePassed,
     Effect,
     Error,
+    Evaluate,
     Interrupted,
     Invoke,
     Join,
     LookUp,
-    Occupy,
     Outcome,
+    ReleaseSlots,
     Sleep,
     Steps,
-    TimedOut,
-    Vacate,
     Value,
     WaitFor,
 )
-from penstock._engine.latch import Latch
-from penstock._engine.lifecycle import Rulebook, abort_steps, run_steps
-from penstock._engine.runs import FlowOptions, FlowRun, Parent, Run, TaskOptions, TaskRun
+from penstock._rules.flow_run import FlowRun
+from penstock._rules.lifecycle import abort_steps, run_steps
+from penstock._rules.options import FlowOptions, TaskOptions
+from penstock._rules.rulebook import Rulebook
+from penstock._rules.run import Parent, Run
+from penstock._rules.task_run import TaskRun
+from penstock._waiting.latch import Latch
 from penstock.exceptions import StoreError
-from penstock.futures import TaskFuture
-from penstock.records import CacheHit, CacheRow
-from penstock.results import decode_result
 from penstock.states import NO_DETAILS, TYPES, State, StateDetails, Transition
 
 Answer: TypeAlias = Outcome | Callable[[], object] | None
@@ -61,16 +65,16 @@ START = datetime(2024, 2, 29, 12, 0, tzinfo=UTC)
 BAD_CODE = ValueError("bad code")
 
 _LABELS: dict[type[Effect], str] = {
-    Acquire: "acquire",
-    Ask: "invoke",
+    AcquireWorker: "acquire",
+    Evaluate: "invoke",
     CallHook: "hook",
     Invoke: "invoke",
     Sleep: "sleep",
     WaitFor: "wait",
     LookUp: "look up",
     Claim: "claim",
-    Occupy: "occupy",
-    Vacate: "vacate",
+    AcquireSlots: "occupy",
+    ReleaseSlots: "vacate",
     Join: "join",
     Commit: "commit",
 }
@@ -208,7 +212,7 @@ class Stage:
         outcome = answer() if callable(answer) else answer
         if type(outcome) is Interrupted:
             assert _LABELS[type(effect)] in _INTERRUPTIBLE, f"{effect} is never interrupted"
-        if isinstance(outcome, Value | Error | TimedOut | Interrupted):
+        if isinstance(outcome, Value | Error | DeadlinePassed | Interrupted):
             return outcome
         return self._as_a_driver(run, effect)
 
@@ -238,7 +242,7 @@ class Stage:
     def _as_a_driver(self, run: Run, effect: Effect) -> Outcome:
         if type(effect) is Invoke:
             return _called(run.call(), run.options.is_async)
-        if type(effect) is Ask or type(effect) is CallHook:
+        if type(effect) is Evaluate or type(effect) is CallHook:
             return _called(effect.call, awaits=False)
         if type(effect) is Sleep:
             self.clock.advance(effect.seconds)
@@ -246,9 +250,9 @@ class Stage:
             assert all(latch.is_set() for latch in effect.latches), "nobody would end this wait"
         elif type(effect) is Join:
             _join(run, effect)
-        elif type(effect) is Occupy:
+        elif type(effect) is AcquireSlots:
             return Value(self._occupy(effect.tags))
-        elif type(effect) is Vacate:
+        elif type(effect) is ReleaseSlots:
             assert run.slots is not None, "what is given back was there"
             run.slots.give_back()
             run.slots = None
@@ -295,7 +299,7 @@ class Stage:
 _ATTEMPTS: dict[str, Callable[[object], Outcome]] = {
     "Completed": Value,
     "Failed": lambda _value: Error(BAD_CODE),
-    "TimedOut": lambda _value: TimedOut(),
+    "TimedOut": lambda _value: DeadlinePassed(),
     "Cancelled": lambda _value: Interrupted(),
     "Crashed": lambda _value: Interrupted(SystemExit(3)),
 }

@@ -10,8 +10,8 @@ from typing import Any, cast
 import pytest
 from hypothesis import given
 
-from penstock._engine.arguments import Handle, Upstream, call_replaced, upstreams_in
-from penstock.futures import FutureList, TaskFuture
+from penstock._calls.futures import FutureList, TaskFuture
+from penstock._rules.arguments import Handle, Upstream, call_replaced, upstreams_in
 from penstock.states import Completed, Failed, State
 from tests.rules.play import WORK, future_of, put_into, task_run
 from tests.rules.strategies import (

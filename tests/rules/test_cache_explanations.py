@@ -5,15 +5,15 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock._engine.ids import new_id, to_uuid
-from penstock.cache_explanations import (
+from penstock._caching.explanations import (
     CacheDifference,
     CacheExplanation,
     decode_parts,
     encode_parts,
     number_of_task,
 )
-from penstock.records import CacheRow
+from penstock._model.ids import new_id, to_uuid
+from penstock._model.rows import CacheRow
 
 names = st.text(max_size=5) | st.sampled_from(["argument a", "code of f", "\udce4"])
 parts = st.dictionaries(names, st.binary(min_size=1, max_size=3), max_size=6)

@@ -19,12 +19,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock import Task, TaskRunContext
-from penstock.caching import (
+from penstock._caching.canonical import canonical_form, source_of
+from penstock._caching.keys import (
     UnhashableParameter,
-    canonical_form,
     hash_inputs,
     hash_parameters,
-    source_of,
     task_input_hash,
 )
 from tests.rules.play import task_run
@@ -295,7 +294,8 @@ import re, sys
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import PurePosixPath
-from penstock.caching import hash_parameters, source_of
+from penstock._caching.canonical import source_of
+from penstock.caching import hash_parameters
 from tests.rules.strategies import Access, Color, Label, Mark, Pair, Point, Size, plain
 values = {
     "set": {"a", "b", "c", "d", ("e", "f")},

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock import Flow, Task, TaskRunContext
-from penstock._engine.runs import Parent
-from penstock.cache_policies import (
+from penstock._caching.keys import task_input_hash
+from penstock._caching.policies import (
     FLOW_PARAMETERS,
     INPUTS,
     NO_CACHE,
@@ -20,7 +20,7 @@ from penstock.cache_policies import (
     CacheKeyFnPolicy,
     CachePolicy,
 )
-from penstock.caching import task_input_hash
+from penstock._rules.run import Parent
 from penstock.exceptions import ConfigurationError
 from tests.rules.play import BAD_CODE, Stage, flow_run, task_run
 

@@ -9,22 +9,22 @@ from typing import Any
 import pytest
 
 from penstock import Flow, Task, TaskRunContext
-from penstock._engine.effects import (
-    Ask,
+from penstock._caching.keys import UnhashableParameter, task_input_hash
+from penstock._model.ids import to_uuid
+from penstock._model.payloads import decode_result, referenced_run
+from penstock._model.rows import CacheHit, CacheRow
+from penstock._rules.effects import (
+    DeadlinePassed,
     Error,
+    Evaluate,
     Interrupted,
     Invoke,
     LookUp,
     Outcome,
-    TimedOut,
     Value,
 )
-from penstock._engine.ids import to_uuid
-from penstock._engine.runs import TaskRun
-from penstock.caching import UnhashableParameter, task_input_hash
+from penstock._rules.task_run import TaskRun
 from penstock.exceptions import ConfigurationError
-from penstock.records import CacheHit, CacheRow
-from penstock.results import decode_result, referenced_run
 from penstock.states import Completed
 from penstock.states import Failed as FailedState
 from tests.rules.play import BAD_CODE, START, Played, Stage, flow_run, names, task_run, then, work
@@ -146,8 +146,8 @@ def test_the_key_is_computed_in_no_time_limit_of_the_code() -> None:
     """`timeout_seconds` is for the attempts."""
     run = task_run(keyed(timeout_seconds=5))
     played = Stage().play(run)
-    called = [type(effect) for effect in played.effects if isinstance(effect, Ask | Invoke)]
-    assert called == [Ask, Invoke], "the limit holds for an Invoke alone"
+    called = [type(effect) for effect in played.effects if isinstance(effect, Evaluate | Invoke)]
+    assert called == [Evaluate, Invoke], "the limit holds for an Invoke alone"
 
 
 # Hits and misses
@@ -251,7 +251,7 @@ def test_refresh_cache_computes_anew_and_stores_the_new_result() -> None:
     ("outcome", "name"),
     [
         (Error(BAD_CODE), "Failed"),
-        (TimedOut(), "TimedOut"),
+        (DeadlinePassed(), "TimedOut"),
         (Interrupted(), "Cancelled"),
         (Interrupted(SystemExit(3)), "Crashed"),
         (Value(FailedState("no luck")), "Failed"),

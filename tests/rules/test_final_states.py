@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import pytest
 
 from penstock import Flow, Task
-from penstock._engine.effects import Error, Interrupted, Outcome, TimedOut, Value, WaitFor
-from penstock._engine.runs import FlowRun
+from penstock._calls.futures import FutureList, TaskFuture
+from penstock._rules.effects import DeadlinePassed, Error, Interrupted, Outcome, Value, WaitFor
+from penstock._rules.flow_run import FlowRun
 from penstock.exceptions import RunNotReady, RunTimedOut
-from penstock.futures import FutureList, TaskFuture
 from penstock.states import (
     Cached,
     Cancelled,
@@ -165,9 +165,9 @@ CASES: list[Case] = [
          FAILED, EXCEPTION),
     Case(1, "a TimeoutError of the user", ends_with(Error(TimeoutError("mine"))), FAILED,
          "Failed('Flow run encountered an exception. TimeoutError: mine')"),
-    Case(1, "timeout", ends_with(TimedOut()), FAILED,
+    Case(1, "timeout", ends_with(DeadlinePassed()), FAILED,
          "TimedOut('Flow run exceeded timeout of 5.0 seconds', type=FAILED)"),
-    Case(1, "timeout of a task", task_ends_with(TimedOut()), FAILED,
+    Case(1, "timeout of a task", task_ends_with(DeadlinePassed()), FAILED,
          "TimedOut('Task run exceeded timeout of 5.0 seconds', type=FAILED)"),
     Case(1, "cancellation", ends_with(Interrupted()), CANCELLED, STOPPED),
     Case(1, "cancellation of a task", task_ends_with(Interrupted()), CANCELLED, STOPPED),
@@ -337,7 +337,7 @@ def test_the_exception_is_the_result_of_a_failed_run() -> None:
 
 
 def test_a_timeout_raises_run_timed_out_with_the_message_of_the_state() -> None:
-    state = task_ends_with(TimedOut())(Stage()).state
+    state = task_ends_with(DeadlinePassed())(Stage()).state
     with pytest.raises(RunTimedOut, match=r"exceeded timeout of 5\.0 seconds"):
         state.result()
 

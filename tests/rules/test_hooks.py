@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from penstock import Flow, Task
-from penstock._engine.effects import Error, Interrupted, Outcome, TimedOut, Value
-from penstock._engine.runs import FlowRun, Run
+from penstock._rules.effects import DeadlinePassed, Error, Interrupted, Outcome, Value
+from penstock._rules.flow_run import FlowRun
+from penstock._rules.run import Run
 from penstock.states import Cancelled, Completed, State
 from tests.rules.play import (
     BAD_CODE,
@@ -50,7 +51,7 @@ class Told:
         (Value(5), ["running", "completion"]),
         (Value(Completed("by hand")), ["running", "completion"]),
         (FAILS, ["running", "failure"]),
-        (TimedOut(), ["running", "failure"]),
+        (DeadlinePassed(), ["running", "failure"]),
         (Interrupted(), ["running", "cancellation"]),
         (Value(Cancelled()), ["running", "cancellation"]),
         (Interrupted(SystemExit(3)), ["running", "crashed"]),

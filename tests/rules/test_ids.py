@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock._engine import ids
-from penstock._engine.ids import id_bound, id_time, new_id, to_uuid
-from penstock._engine.names import name_of_flow_run
+from penstock._model import ids
+from penstock._model.ids import id_bound, id_time, new_id, to_uuid
+from penstock._model.names import name_of_flow_run
 
 MILLISECOND = 1_000_000
 moments = st.datetimes(
@@ -30,7 +30,7 @@ class Time:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.milliseconds = 1_700_000_000_000
-        monkeypatch.setattr("penstock._engine.ids.time.time_ns", self._nanoseconds)
+        monkeypatch.setattr("penstock._model.ids.time.time_ns", self._nanoseconds)
 
     def _nanoseconds(self) -> int:
         return self.milliseconds * MILLISECOND + 999_999
@@ -131,7 +131,7 @@ def test_ids_made_by_several_threads_at_once_are_all_different(time_of_ids: Time
 FORK = """
 import os, sys, time
 time.time_ns = lambda: 1_700_000_000_000_000_000
-from penstock._engine.ids import new_id
+from penstock._model.ids import new_id
 first = new_id()
 reader, writer = os.pipe()
 if os.fork() == 0:
@@ -157,7 +157,7 @@ def test_ids_of_a_forked_child_are_not_those_of_its_parent() -> None:
 def test_two_processes_do_not_make_the_same_ids() -> None:
     script = (
         "import time; time.time_ns = lambda: 1_700_000_000_000_000_000\n"
-        "from penstock._engine.ids import new_id\n"
+        "from penstock._model.ids import new_id\n"
         "print(new_id().hex())"
     )
     made = {
@@ -173,7 +173,7 @@ def test_the_sequence_of_a_process_has_room(monkeypatch: pytest.MonkeyPatch) -> 
     def greatest(size: int) -> bytes:
         return b"\xff" * size
 
-    monkeypatch.setattr("penstock._engine.ids.os.urandom", greatest)
+    monkeypatch.setattr("penstock._model.ids.os.urandom", greatest)
     sequence = ids._Sequence()
     first, second = sequence.next_tail(), sequence.next_tail()
     assert second == first + 1

@@ -11,25 +11,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock import AsyncTask, Flow, Task
-from penstock._engine.effects import (
-    Acquire,
-    Ask,
+from penstock._rules.effects import (
+    AcquireWorker,
     Claim,
     Commit,
+    DeadlinePassed,
     Effect,
     Error,
+    Evaluate,
     Interrupted,
     Invoke,
     Join,
     LookUp,
     Outcome,
+    ReleaseSlots,
     Sleep,
-    TimedOut,
-    Vacate,
     Value,
     WaitFor,
 )
-from penstock._engine.runs import Run, TaskRun
+from penstock._rules.run import Run
+from penstock._rules.task_run import TaskRun
 from penstock.exceptions import RunCancelled, RunCrashed
 from penstock.states import TRANSITIONS, TYPES, Completed, Failed
 from tests.rules.play import (
@@ -128,7 +129,7 @@ SCENES: dict[str, Scene] = {
         flow_run(RETRIED_FLOW), invoke=[FAILS], join=[stop]
     ),
     "flow: joining after a timeout": lambda stage, stop: stage.play(
-        flow_run(RETRIED_FLOW), invoke=[TimedOut()], join=[stop]
+        flow_run(RETRIED_FLOW), invoke=[DeadlinePassed()], join=[stop]
     ),
     "flow: waiting for a future that it returned": lambda stage, stop: stage.play(
         flow_run(RETRIED_FLOW), invoke=[Value([future_of(task_run(WORK))])], wait=[stop]
@@ -193,7 +194,7 @@ class Canceller:
         self.cancel = cancel
 
 
-@pytest.mark.parametrize("invoke", [TimedOut(), Interrupted()])
+@pytest.mark.parametrize("invoke", [DeadlinePassed(), Interrupted()])
 def test_the_children_of_a_flow_that_is_ended_are_cancelled_before_it_ends(
     invoke: Outcome,
 ) -> None:
@@ -230,8 +231,8 @@ def test_the_code_of_an_async_function_is_awaited_and_its_key_function_is_not() 
     task = AsyncTask[..., Any](double, cache_key_fn=lambda _context, _parameters: "key")
     played = Stage().play(task_run(task, 5))
     assert [type(effect) for effect in played.effects] == [
-        Acquire,
-        Ask,
+        AcquireWorker,
+        Evaluate,
         LookUp,
         Claim,
         LookUp,
@@ -320,10 +321,10 @@ values = st.sampled_from(
 OTHER_OWNER = task_run(CACHED)
 DONE: st.SearchStrategy[Answer] = st.just(Value())
 OUTCOMES: dict[type[Effect], st.SearchStrategy[Answer]] = {
-    Ask: st.one_of(st.none(), st.none(), st.just(FAILS), stops),
-    Invoke: st.one_of(values, st.just(FAILS), st.just(TimedOut()), stops),
+    Evaluate: st.one_of(st.none(), st.none(), st.just(FAILS), stops),
+    Invoke: st.one_of(values, st.just(FAILS), st.just(DeadlinePassed()), stops),
     Sleep: st.one_of(DONE, DONE, stops),
-    Acquire: st.one_of(DONE, DONE, stops),
+    AcquireWorker: st.one_of(DONE, DONE, stops),
     WaitFor: st.one_of(DONE, DONE, stops),
     Join: st.one_of(DONE, DONE, stops),
     Claim: st.sampled_from([None, None, Value(OTHER_OWNER)]),
@@ -384,7 +385,11 @@ def test_whatever_happens_a_run_ends_and_its_history_is_legal(
         assert stage.cache[run.cache_row.key][0] == run.cache_row
     if interrupted_at:
         assert run.state.name in {"Cancelled", "Crashed"}
-        assert {type(effect) for effect in asked[interrupted_at[0] :]} <= {Join, Vacate, Commit}
+        assert {type(effect) for effect in asked[interrupted_at[0] :]} <= {
+            Join,
+            ReleaseSlots,
+            Commit,
+        }
     assert stage.occupied["limited"] == 0, "all slots are given back"
     steps = [step for step in played.steps if step != "vacate"]
     assert steps[-1 - stage.rules.strict :] == [

@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-from penstock._modules import name_of_module
+from penstock._model.modules import name_of_module
 
 
 @pytest.fixture

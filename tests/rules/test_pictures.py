@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock import Picture
-from penstock._layout import Box, Edge, Item, Layout, Point, layout
+from penstock._drawing.layout import Box, Edge, Item, Layout, Point, layout
 from penstock.exceptions import ConfigurationError
 from penstock.pictures import Node
 

@@ -10,18 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock._engine.effects import Error, Value
-from penstock._engine.ids import to_uuid
-from penstock.records import (
-    CacheRow,
-    FlowRow,
-    TaskRow,
+from penstock._model.codecs import (
     decode_history,
     decode_parameters,
     encode_history,
     encode_parameters,
-    states_of,
 )
+from penstock._model.ids import to_uuid
+from penstock._model.records import states_of
+from penstock._model.rows import CacheRow, FlowRow, TaskRow
+from penstock._rules.effects import Error, Value
 from penstock.states import TYPES, StateDetails, StateType, Transition
 from tests.rules.play import (
     FLOW,

@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.exceptions import ResultUnavailable
-from penstock.results import (
+from penstock._model.payloads import (
     INLINE_LIMIT,
     decode_result,
     encode_result,
@@ -20,6 +19,7 @@ from penstock.results import (
     referenced_run,
     store_payload,
 )
+from penstock.exceptions import ResultUnavailable
 from tests.rules.strategies import (
     Color,
     Label,
@@ -194,7 +194,7 @@ def test_a_failed_write_leaves_no_file_behind(
     def full(_descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("penstock.results.os.fsync", full)
+    monkeypatch.setattr("penstock._model.payloads.os.fsync", full)
     with pytest.raises(OSError, match="No space"):
         store_payload(encode_result(LARGE), tmp_path / "storage", b"\x01" * 16)
     assert list((tmp_path / "storage").iterdir()) == []

@@ -11,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock import Flow, Task
-from penstock._engine.effects import Error, Interrupted, Outcome, Sleep, TimedOut, Value
-from penstock._engine.runs import FlowRun, Run, TaskRun
+from penstock._rules.effects import DeadlinePassed, Error, Interrupted, Outcome, Sleep, Value
+from penstock._rules.flow_run import FlowRun
+from penstock._rules.run import Run
+from penstock._rules.task_run import TaskRun
 from penstock.exceptions import ConfigurationError
 from penstock.retries import RetryPolicy, exponential_backoff, retry_policy
 from penstock.states import Cancelled, Crashed, Failed, Running, State
@@ -140,7 +142,7 @@ def test_an_awaiting_retry_state_says_when_it_goes_on_and_what_was_raised() -> N
     ("attempt", "message"),
     [
         (FAILS, "Task run encountered an exception."),
-        (TimedOut(), "Task run exceeded timeout of 2.0 seconds"),
+        (DeadlinePassed(), "Task run exceeded timeout of 2.0 seconds"),
         (Value(Failed("no luck")), "no luck"),
         (Value([Failed(), Failed()]), "2/2 states failed."),
         (Value(Running()), "The returned state Running(None) is not a final one."),
@@ -170,7 +172,7 @@ def test_nothing_else_is_tried_again(attempt: Outcome, name: str) -> None:
 
 
 def test_a_last_attempt_that_times_out_ends_timed_out() -> None:
-    played = tried(FAILS, TimedOut(), retries=1, timeout_seconds=2)
+    played = tried(FAILS, DeadlinePassed(), retries=1, timeout_seconds=2)
     assert played.state.name == "TimedOut"
 
 
@@ -234,8 +236,8 @@ def test_a_factor_above_1_reaches_from_0_on() -> None:
         ((OSError, ValueError), FAILS, 3),
         (OSError, FAILS, 1),
         ((KeyError, OSError), FAILS, 1),
-        (TimeoutError, TimedOut(), 3),
-        (ValueError, TimedOut(), 1),
+        (TimeoutError, DeadlinePassed(), 3),
+        (ValueError, DeadlinePassed(), 1),
         (ValueError, Value(Failed(data=BAD_CODE)), 3),
         (ValueError, Value(Failed("without an exception")), 1),
     ],
@@ -290,7 +292,7 @@ def test_a_condition_sees_timeouts_and_states_made_by_hand() -> None:
 
     made = Task[..., Any](work, retries=2, timeout_seconds=2, retry_condition_fn=condition)
     Stage().play(
-        task_run(made), invoke=[TimedOut(), None, Value(Failed("by hand")), None, Value(1)]
+        task_run(made), invoke=[DeadlinePassed(), None, Value(Failed("by hand")), None, Value(1)]
     )
     assert seen == [
         "TimedOut('Task run exceeded timeout of 2.0 seconds', type=FAILED)",
@@ -375,7 +377,7 @@ def test_a_flow_whose_tasks_failed_is_tried_again() -> None:
 
 def test_a_flow_that_timed_out_cancels_what_it_submitted_and_is_tried_again() -> None:
     run = flow_run(Flow[..., Any](work, retries=1, timeout_seconds=5))
-    played = Stage().play(run, invoke=[TimedOut(), Value(1)])
+    played = Stage().play(run, invoke=[DeadlinePassed(), Value(1)])
     assert played.steps[3:6] == ["invoke", "join cancelled", "AwaitingRetry"]
     assert played.state.name == "Completed"
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock import Flow, Task
-from penstock._engine.effects import Error, Interrupted, Value
-from penstock._engine.names import name_maker
+from penstock._model.names import name_maker
+from penstock._rules.effects import Error, Interrupted, Value
 from tests.rules.play import BAD_CODE, Stage, flow_run, names, task_run, work
 
 

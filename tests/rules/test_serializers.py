@@ -18,8 +18,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock import Flow, Task
+from penstock._model.payloads import (
+    INLINE_LIMIT,
+    any_type,
+    decode_result,
+    encode_result,
+    store_payload,
+)
 from penstock.exceptions import ConfigurationError, ResultUnavailable
-from penstock.results import INLINE_LIMIT, any_type, decode_result, encode_result, store_payload
 from penstock.serializers import (
     CompressedSerializer,
     CompressionLibrary,

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from penstock._settings import SettingsChanges, changed
+from penstock._model.settings import SettingsChanges, changed
 from penstock.exceptions import ConfigurationError
 from penstock.settings import Settings, load_settings
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.stores import Claim, Limit
-from penstock.stores.shares import (
+from penstock._stores.port import Claim, Limit
+from penstock._stores.shares import (
     Decaying,
     Ledger,
     Place,

@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock._engine.signature import Signature, convert
+from penstock._calls.signature import Signature, convert
 from penstock.exceptions import ConfigurationError, ParameterError
 from tests.rules.strategies import FUNCTIONS, arguments, by_name, everything, plain, positional
 

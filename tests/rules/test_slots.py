@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from penstock import Task
-from penstock._engine.effects import Error, Interrupted, Occupy, TimedOut, Value
+from penstock._rules.effects import AcquireSlots, DeadlinePassed, Error, Interrupted, Value
 from penstock.exceptions import StoreError
 from tests.rules.play import (
     BAD_CODE,
@@ -34,19 +34,19 @@ def stage() -> Stage:
 
 
 def test_a_run_without_tags_asks_for_no_slot(stage: Stage) -> None:
-    assert stage.play(task_run(WORK)).effects_of(Occupy) == []
+    assert stage.play(task_run(WORK)).effects_of(AcquireSlots) == []
 
 
 def test_a_flow_run_asks_for_no_slot(stage: Stage) -> None:
     """Limits hold task runs."""
     flow = FLOW.with_options(tags=["limited"])
-    assert stage.play(flow_run(flow), invoke=[Value(1)]).effects_of(Occupy) == []
+    assert stage.play(flow_run(flow), invoke=[Value(1)]).effects_of(AcquireSlots) == []
 
 
 def test_a_run_goes_on_where_its_tags_have_no_limit() -> None:
     played = Stage().play(task_run(TAGGED))
     assert played.steps == ["Pending", "acquire", "occupy", "Running", "invoke", "Completed"]
-    assert played.effects_of(Occupy) == [Occupy(("limited", "other"))]
+    assert played.effects_of(AcquireSlots) == [AcquireSlots(("limited", "other"))]
 
 
 def test_a_run_has_its_slot_while_it_is_running(stage: Stage) -> None:
@@ -69,7 +69,7 @@ def test_a_run_has_its_slot_while_it_is_running(stage: Stage) -> None:
     ]
 
 
-@pytest.mark.parametrize("outcome", [FAILS, TimedOut(), Interrupted()])
+@pytest.mark.parametrize("outcome", [FAILS, DeadlinePassed(), Interrupted()])
 def test_slots_are_given_back_however_a_run_ends(stage: Stage, outcome: Any) -> None:
     played = stage.play(task_run(TAGGED), invoke=[outcome])
     assert played.steps[-1] == "vacate"
@@ -125,7 +125,7 @@ def test_a_run_has_its_slot_while_its_condition_is_asked(stage: Stage) -> None:
 def test_a_cached_result_needs_no_slot(stage: Stage) -> None:
     cached = CACHED.with_options(tags=["limited"])
     stage.play(task_run(cached))
-    assert stage.play(task_run(cached)).effects_of(Occupy) == []
+    assert stage.play(task_run(cached)).effects_of(AcquireSlots) == []
 
 
 def test_a_run_that_is_ended_while_it_waits_asks_no_more(stage: Stage) -> None:

@@ -10,9 +10,9 @@ from datetime import timedelta
 import pytest
 
 from penstock import TaskRunContext, flow, history, task
-from penstock._engine.runtime import Runtime
-from penstock.stores.batches import Batch
-from penstock.stores.sqlite import SqliteStore
+from penstock._engine.engine import Engine
+from penstock._stores.sqlite.store import SqliteStore
+from penstock._stores.writing.batches import Batch
 from penstock.tasks import task_input_hash
 from penstock.testing import FakeClock
 from tests.spec.transcripts import (
@@ -112,7 +112,7 @@ def test_an_async_flow_finds_what_another_loop_cached(machine: Machine) -> None:
     assert machine.ask(STATES) == ["Completed", "Cached"]
 
 
-def test_tasks_do_not_share_their_input_hashes(engine: Runtime) -> None:
+def test_tasks_do_not_share_their_input_hashes(engine: Engine) -> None:
     """The same input is the same work for the same task alone."""
 
     @task(cache_key_fn=task_input_hash)
@@ -176,7 +176,7 @@ def test_a_cached_state_carries_the_value_and_names_the_run_it_is_from(machine: 
     ) == [True]
 
 
-def test_states_are_shared_across_flows_and_tasks_by_their_keys(engine: Runtime) -> None:
+def test_states_are_shared_across_flows_and_tasks_by_their_keys(engine: Engine) -> None:
     """ "Makes it easy to share these states across flows and flow runs"."""
     calls: list[str] = []
 
@@ -207,7 +207,7 @@ def test_states_are_shared_across_flows_and_tasks_by_their_keys(engine: Runtime)
     assert calls == ["first"]
 
 
-def test_results_are_cached_during_a_flow_run(engine: Runtime) -> None:
+def test_results_are_cached_during_a_flow_run(engine: Engine) -> None:
     """ "Task results are cached in memory during a flow run": at once, in the very same run."""
     calls: list[int] = []
 
@@ -245,7 +245,7 @@ class HeldWriter:
 
 
 def test_a_result_is_served_while_the_run_before_it_is_being_written(
-    engine: Runtime, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At each moment a result is found: here the batch on its way holds the run as Running, and
     the run has ended before that batch is on disk.
@@ -276,7 +276,7 @@ def test_a_database_in_memory_caches_within_the_process_alone(machine: Machine) 
         assert _prints(output) == ["Saying hello Marvin"]
 
 
-def test_only_a_completed_state_is_taken(engine: Runtime) -> None:
+def test_only_a_completed_state_is_taken(engine: Engine) -> None:
     """ "There was a COMPLETED state associated with this key": a failed run leaves nothing."""
     calls: list[int] = []
 
@@ -293,7 +293,7 @@ def test_only_a_completed_state_is_taken(engine: Runtime) -> None:
     assert calls == [1, 1]
 
 
-def test_a_cached_run_never_enters_running(engine: Runtime) -> None:
+def test_a_cached_run_never_enters_running(engine: Engine) -> None:
     """The key is given as the run asks for Running, and the run enters Cached in its place."""
     seen: list[str] = []
 
@@ -417,7 +417,7 @@ def test_a_key_that_is_no_string_becomes_one(machine: Machine) -> None:
     assert machine.ask(KEYS) == ["4", "4", "5"]
 
 
-def test_the_text_and_the_number_are_one_key(engine: Runtime) -> None:
+def test_the_text_and_the_number_are_one_key(engine: Engine) -> None:
     @task(cache_key_fn=lambda _context, _parameters: 4)
     def number() -> str:
         return "by number"

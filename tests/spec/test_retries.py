@@ -10,7 +10,7 @@ import pytest
 
 import penstock
 from penstock import flow, history, task
-from penstock._engine.runtime import Runtime
+from penstock._engine.engine import Engine
 from tests.spec.transcripts import (
     Machine,
     Output,
@@ -198,7 +198,7 @@ def test_the_delay_of_the_page_is_a_minute(machine: Machine) -> None:
     assert output.lines[-1] == "Cancelled"
 
 
-def test_a_delay_is_optional(engine: Runtime) -> None:
+def test_a_delay_is_optional(engine: Engine) -> None:
     @task(retries=1)
     def failing() -> None:
         raise ValueError("bad code")
@@ -211,7 +211,7 @@ def test_a_delay_is_optional(engine: Runtime) -> None:
     assert waiting.details.scheduled_time == waiting.timestamp
 
 
-def test_no_attempt_follows_one_that_succeeds(engine: Runtime) -> None:
+def test_no_attempt_follows_one_that_succeeds(engine: Engine) -> None:
     attempts: list[int] = []
 
     @task(retries=5)
@@ -227,7 +227,7 @@ def test_no_attempt_follows_one_that_succeeds(engine: Runtime) -> None:
     assert [state.name for state in run.states] == [*THREE_ATTEMPTS[:-1], "Completed"]
 
 
-def test_flow_retries_take_the_same_arguments(engine: Runtime) -> None:
+def test_flow_retries_take_the_same_arguments(engine: Engine) -> None:
     attempts: list[int] = []
 
     @flow(retries=2, retry_delay_seconds=0.01)
@@ -247,7 +247,7 @@ def test_flow_retries_take_the_same_arguments(engine: Runtime) -> None:
         assert run.states[at + 1].timestamp >= due
 
 
-def test_a_flow_retry_retries_the_flow_its_tasks_and_its_child_flows(engine: Runtime) -> None:
+def test_a_flow_retry_retries_the_flow_its_tasks_and_its_child_flows(engine: Engine) -> None:
     """ "And those are potentially subject to any configured retries": two attempts of the flow,
     each with the three of its task and the two of its child flow.
     """
@@ -276,7 +276,7 @@ def test_a_flow_retry_retries_the_flow_its_tasks_and_its_child_flows(engine: Run
     assert str(state) == "Failed('2/2 states failed.')"
 
 
-def test_a_flow_retry_does_not_run_again_what_completed(engine: Runtime) -> None:
+def test_a_flow_retry_does_not_run_again_what_completed(engine: Engine) -> None:
     calls: list[str] = []
 
     @task

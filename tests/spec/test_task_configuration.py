@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from penstock import history, task
-from penstock._engine.runtime import Runtime
+from penstock._engine.engine import Engine
 from penstock.exceptions import ConfigurationError
 from tests.spec.transcripts import Machine, normalized
 
@@ -49,7 +49,7 @@ def test_the_runs_of_a_task_are_found_by_each_of_its_tags(machine: Machine) -> N
         ]
 
 
-def test_tags_filter_the_runs_that_are_shown(engine: Runtime) -> None:
+def test_tags_filter_the_runs_that_are_shown(engine: Engine) -> None:
     @task(tags=["tutorial"])
     def tagged() -> None: ...
 

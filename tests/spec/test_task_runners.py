@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from penstock import TaskFuture, flow, history, task
-from penstock._engine.loops import LoopThread
-from penstock._engine.runtime import Runtime
+from penstock._engine.engine import Engine
+from penstock._waiting.loops import LoopThread
 from penstock.task_runners import (
     ConcurrentTaskRunner,
     SequentialTaskRunner,
@@ -110,7 +110,7 @@ def test_task_runners_may_be_given_as_classes() -> None:
 # Direct calls
 
 
-def test_a_direct_call_does_not_invoke_the_task_runner(engine: Runtime) -> None:
+def test_a_direct_call_does_not_invoke_the_task_runner(engine: Engine) -> None:
     runner = Watched()
 
     @task
@@ -125,7 +125,7 @@ def test_a_direct_call_does_not_invoke_the_task_runner(engine: Runtime) -> None:
     assert runner.given == []
 
 
-def test_a_submit_does_invoke_the_task_runner(engine: Runtime) -> None:
+def test_a_submit_does_invoke_the_task_runner(engine: Engine) -> None:
     runner = Watched()
 
     @task
@@ -140,7 +140,7 @@ def test_a_submit_does_invoke_the_task_runner(engine: Runtime) -> None:
     assert runner.given == ["workers"]
 
 
-def test_direct_calls_run_one_after_another(engine: Runtime) -> None:
+def test_direct_calls_run_one_after_another(engine: Engine) -> None:
     """Under the concurrent task runner too."""
     events: list[str] = []
 
@@ -160,7 +160,7 @@ def test_direct_calls_run_one_after_another(engine: Runtime) -> None:
 
 
 @BOTH
-def test_a_direct_call_returns_the_data(engine: Runtime, runner: TaskRunner) -> None:
+def test_a_direct_call_returns_the_data(engine: Engine, runner: TaskRunner) -> None:
     """ "The result data you'd expect from a Python function": the very object."""
     data = {"answer": (42, "and more")}
 
@@ -177,7 +177,7 @@ def test_a_direct_call_returns_the_data(engine: Runtime, runner: TaskRunner) -> 
 
 
 def test_a_direct_call_in_an_async_flow_does_not_invoke_the_task_runner(
-    engine: Runtime, run_loop: RunLoop
+    engine: Engine, run_loop: RunLoop
 ) -> None:
     runner = Watched()
 
@@ -198,7 +198,7 @@ def test_a_direct_call_in_an_async_flow_does_not_invoke_the_task_runner(
 
 
 @BOTH
-def test_submit_gives_a_future_at_once(engine: Runtime, runner: TaskRunner) -> None:
+def test_submit_gives_a_future_at_once(engine: Engine, runner: TaskRunner) -> None:
     may_end = threading.Event()
 
     @task
@@ -244,11 +244,11 @@ def _most_at_once(runner: TaskRunner) -> int:
     return most
 
 
-def test_the_sequential_task_runner_runs_one_task_at_a_time(engine: Runtime) -> None:
+def test_the_sequential_task_runner_runs_one_task_at_a_time(engine: Engine) -> None:
     assert _most_at_once(SequentialTaskRunner()) == 1
 
 
-def test_the_sequential_task_runner_keeps_the_order_of_submission(engine: Runtime) -> None:
+def test_the_sequential_task_runner_keeps_the_order_of_submission(engine: Engine) -> None:
     """However long each of them takes: the first ones are the slowest here."""
     ended: list[float] = []
 
@@ -266,7 +266,7 @@ def test_the_sequential_task_runner_keeps_the_order_of_submission(engine: Runtim
     assert ended == durations
 
 
-def test_the_concurrent_task_runner_runs_tasks_together(engine: Runtime) -> None:
+def test_the_concurrent_task_runner_runs_tasks_together(engine: Engine) -> None:
     """Each task waits for all the others, so that they end only if all are at work at once."""
     together = threading.Barrier(8)
 
@@ -282,7 +282,7 @@ def test_the_concurrent_task_runner_runs_tasks_together(engine: Runtime) -> None
     assert submits() == [ANYIO_THREAD] * 8
 
 
-def test_a_task_that_blocks_on_io_lets_others_run(engine: Runtime) -> None:
+def test_a_task_that_blocks_on_io_lets_others_run(engine: Engine) -> None:
     """The reader, submitted first, ends only because the writer runs while it waits."""
     ours, theirs = socket.socketpair()
     ours.settimeout(20)
@@ -306,7 +306,7 @@ def test_a_task_that_blocks_on_io_lets_others_run(engine: Runtime) -> None:
 
 
 def test_a_task_that_blocks_on_io_lets_others_run_under_an_async_flow(
-    engine: Runtime, run_loop: RunLoop
+    engine: Engine, run_loop: RunLoop
 ) -> None:
     ours, theirs = socket.socketpair()
     ours.settimeout(20)
@@ -331,7 +331,7 @@ def test_a_task_that_blocks_on_io_lets_others_run_under_an_async_flow(
 
 @BOTH
 def test_submitted_tasks_run_on_threads_maintained_by_anyio(
-    engine: Runtime, runner: TaskRunner
+    engine: Engine, runner: TaskRunner
 ) -> None:
     @task
     def where() -> tuple[str, str]:
@@ -348,7 +348,7 @@ def test_submitted_tasks_run_on_threads_maintained_by_anyio(
 
 
 def test_submitted_tasks_of_async_flows_run_on_threads_maintained_by_anyio(
-    engine: Runtime, run_loop: RunLoop
+    engine: Engine, run_loop: RunLoop
 ) -> None:
     @task
     def where() -> str:
@@ -361,7 +361,7 @@ def test_submitted_tasks_of_async_flows_run_on_threads_maintained_by_anyio(
     assert run_loop(submits) == ANYIO_THREAD
 
 
-def test_results_of_submitted_tasks_are_on_record(engine: Runtime) -> None:
+def test_results_of_submitted_tasks_are_on_record(engine: Engine) -> None:
     @task
     def work(number: int) -> int:
         return 2 * number

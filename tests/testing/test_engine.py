@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from penstock import flow, history, task
-from penstock._engine.runtime import get_runtime
+from penstock._engine.engine import get_engine
 from penstock.exceptions import ConfigurationError
 from penstock.testing import engine
 
@@ -50,16 +50,16 @@ def test_engine_sees_nothing_of_the_user_and_leaves_nothing(
 def test_engines_nest_and_the_one_before_comes_back() -> None:
     with engine() as outer:
         double(1)
-        before = get_runtime()
+        before = get_engine()
         with pytest.raises(ZeroDivisionError), engine():
             raise ZeroDivisionError
-        assert get_runtime() is before
+        assert get_engine() is before
         assert len(outer.runs()) == 1
 
 
 def test_settings_of_the_engine() -> None:
     with engine(task_runner_max_workers=3, durability="strict"):
-        settings = get_runtime().settings
+        settings = get_engine().settings
         assert (settings.task_runner_max_workers, settings.durability) == (3, "strict")
     wrong: Any = {"max_workers": 3}
     with (

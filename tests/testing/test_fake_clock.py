@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 from penstock import flow, history, task
-from penstock._engine.latch import Latch
+from penstock._waiting.latch import Latch
 from penstock.concurrency import rate_limit, rate_limit_async, set_limit
 from penstock.exceptions import ConfigurationError, RunTimedOut, WouldDeadlock
 from penstock.states import State

@@ -36,9 +36,10 @@ from penstock import (
     wait,
     wait_async,
 )
-from penstock.cache_explanations import CacheExplanation
-from penstock.cache_policies import INPUTS, TASK_SOURCE, CacheKeyFnPolicy, CachePolicy
-from penstock.caching import explain, task_input_hash
+from penstock._caching.explanations import CacheExplanation
+from penstock._caching.keys import task_input_hash
+from penstock._caching.policies import INPUTS, TASK_SOURCE, CacheKeyFnPolicy, CachePolicy
+from penstock.caching import explain
 from penstock.serializers import CompressedSerializer, Serializer
 from tests.typing.library import (
     BiggerMachine,

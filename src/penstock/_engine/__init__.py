@@ -1,1 +1,1 @@
-"""What runs the runs; nothing here is public."""
+"""One engine a process: made by the first run, thrown away by a fork, closed at the end."""

@@ -58,11 +58,11 @@ VERBS_OF: Mapping[str, Iterable[str]] = {
 }
 """What takes the arguments of the function, by the class that has it."""
 
-FUTURE = "penstock.futures.TaskFuture"
-FAILURE_ALLOWED = "penstock.futures.FailureAllowed"
+FUTURE = "penstock._calls.futures.TaskFuture"
+FAILURE_ALLOWED = "penstock._calls.futures.FailureAllowed"
 STATE = "penstock.states.State"
-UNMAPPED = "penstock._engine.arguments.unmapped"
-CONTAINERS = "penstock._containers"
+UNMAPPED = "penstock._rules.arguments.unmapped"
+CONTAINERS = "penstock._calls.containers"
 
 READ_AS = {"builtins.list": "ListOf", "builtins.set": "SetOf", "builtins.dict": "DictOf"}
 """The protocols that stand for the containers which are not covariant."""

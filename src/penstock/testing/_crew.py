@@ -20,9 +20,9 @@ from pathlib import Path
 from types import FrameType
 from typing import NamedTuple
 
-from penstock._engine.lanes import Lanes
-from penstock._engine.latch import Latch
-from penstock._engine.loops import LoopPort
+from penstock._waiting.lanes import Lanes
+from penstock._waiting.latch import Latch
+from penstock._waiting.loops import LoopPort
 from penstock.task_runners import RemoteCalls, Workers
 from penstock.testing._questions import Question, question_to
 

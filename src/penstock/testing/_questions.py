@@ -11,7 +11,7 @@ import threading
 from collections.abc import Sized
 from typing import Protocol, cast
 
-from penstock._engine.loops import AsyncioPort, LoopPort
+from penstock._waiting.loops import AsyncioPort, LoopPort
 
 _ROUNDS = 64
 """How often a loop that does not show its queue comes round before it counts as at rest."""

@@ -19,8 +19,8 @@ from datetime import datetime
 
 import anyio
 
-from penstock._engine.latch import Latch, watch
-from penstock._engine.loops import LoopPort, current_port
+from penstock._waiting.latch import Latch, watch
+from penstock._waiting.loops import LoopPort, current_port
 from penstock.exceptions import ConfigurationError, TimeStoodStill, WouldDeadlock
 from penstock.task_runners import Workers
 from penstock.testing._crew import Crew

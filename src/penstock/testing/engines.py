@@ -11,10 +11,10 @@ from pathlib import Path
 from typing_extensions import Unpack
 
 from penstock import history
-from penstock._engine.runtime import use_settings
-from penstock._settings import PREFIX, SettingsChanges, changed, load_settings
+from penstock._engine.engine import use_settings
+from penstock._model.records import FlowRunRecord, TaskRunRecord
+from penstock._model.settings import PREFIX, SettingsChanges, changed, load_settings
 from penstock.exceptions import ConfigurationError
-from penstock.records import FlowRunRecord, TaskRunRecord
 from penstock.testing.clock import FakeClock
 
 _UNTOUCHED = Path(tempfile.gettempdir(), "penstock-testing")

@@ -8,9 +8,9 @@ from typing import Any, TypeAlias
 from uuid import UUID
 
 from penstock import history
+from penstock._calls.futures import TaskFuture
+from penstock._model.records import FlowRunRecord, TaskRunRecord
 from penstock.exceptions import ConfigurationError
-from penstock.futures import TaskFuture
-from penstock.records import FlowRunRecord, TaskRunRecord
 from penstock.states import State
 
 Record: TypeAlias = FlowRunRecord | TaskRunRecord

@@ -1,0 +1,1 @@
+"""What a cache key is made of: equal work has equal keys."""

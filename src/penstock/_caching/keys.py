@@ -1,0 +1,138 @@
+"""Cache keys: equal work has equal keys, in every process and after every restart.
+
+`task_input_hash` hashes a canonical form: neither the order of a dict or a set nor the identity of
+an object enters it, and values of different types differ (1, 1.0 and True are three keys).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import types
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
+
+from penstock._caching.canonical import (
+    _SCALARS,
+    _known_function,
+    _text,
+    canonical_form,
+    hash_of_forms,
+    source_of,
+    text_form,
+)
+
+if TYPE_CHECKING:
+    from penstock.context import TaskRunContext
+
+
+class CacheKey(msgspec.Struct, frozen=True):
+    """A key, and what it is made of.
+
+    Attributes:
+        text: the key.
+        parts: gives the form of each thing that counts by what it is, such as `argument city`;
+            nothing where that is not known.
+    """
+
+    text: str
+    parts: Callable[[], dict[str, bytes]] = dict
+
+
+class CacheKeyFunction(Protocol):
+    """Computes the key of a task run; None: the run is not cached.
+
+    A key that is no string is turned into one.
+    """
+
+    def __call__(self, context: TaskRunContext, parameters: dict[str, Any], /) -> object:
+        """The key of the run with these arguments, defaults included."""
+
+
+class UnhashableParameter(TypeError):
+    """An argument has no canonical form."""
+
+    def __init__(self, parameter: str, reason: BaseException) -> None:
+        super().__init__(f"parameter {parameter!r} cannot be hashed ({reason})")
+        self.parameter = parameter
+
+
+def task_input_hash(context: TaskRunContext, parameters: dict[str, Any]) -> str:
+    """A key over the task's identity, the source of its function and its arguments.
+
+    Raises:
+        UnhashableParameter: an argument has no canonical form; the task then runs uncached and a
+            warning names the parameter.
+    """
+    return hash_of_forms(task_input_forms(context, parameters))
+
+
+def task_input_forms(context: TaskRunContext, parameters: dict[str, Any]) -> list[bytes]:
+    """What `task_input_hash` is a hash of: the task's form, then those of names and arguments."""
+    task = context.task
+    function = task.fn
+    forms = forms_of_parameters(inputs_of(function, parameters))
+    forms.insert(0, _form_of_work(task.task_key, function))
+    return forms
+
+
+def hash_inputs(function: Callable[..., object], parameters: Mapping[str, object]) -> str:
+    """A hash of all that a call of `function` depends on but its code, in hex.
+
+    The object of a method is one of its arguments, and so is an object that is itself called. Of
+    what a function encloses, plain values count, as those that a factory of functions was given;
+    lists and other objects do not, as functions enclose them to change them.
+
+    Raises:
+        UnhashableParameter: an argument has no canonical form.
+    """
+    return hash_of_forms(forms_of_parameters(inputs_of(function, parameters)))
+
+
+def hash_parameters(parameters: Mapping[str, object]) -> str:
+    """A hash of arguments by name, in hex.
+
+    Raises:
+        UnhashableParameter: an argument has no canonical form.
+    """
+    return hash_of_forms(forms_of_parameters(parameters))
+
+
+def inputs_of(
+    function: Callable[..., object], parameters: Mapping[str, object]
+) -> Mapping[str, object]:
+    """The arguments by name, and the other things that `hash_inputs` counts, in brackets."""
+    if type(function) is not types.FunctionType:
+        owner = getattr(function, "__self__", function)
+        return {"(self)": owner, **parameters}
+    if function.__closure__ is None:
+        return parameters
+    enclosed = _enclosed_values(function.__closure__)
+    return {"(enclosed)": enclosed, **parameters} if enclosed else parameters
+
+
+def _enclosed_values(closure: Iterable[types.CellType]) -> list[object]:
+    values: list[object] = []
+    for cell in closure:
+        with contextlib.suppress(ValueError):  # the cell is still empty
+            values.append(cell.cell_contents)
+    return [value for value in values if type(value) in _SCALARS]
+
+
+def forms_of_parameters(parameters: Mapping[str, object]) -> list[bytes]:
+    """The forms of a name and its argument in turn, by name; raises `UnhashableParameter`."""
+    forms: list[bytes] = []
+    for name in sorted(parameters):
+        try:
+            forms += text_form(name), canonical_form(parameters[name])
+        except Exception as error:
+            raise UnhashableParameter(name, error) from error
+    return forms
+
+
+def _form_of_work(key: str, function: Callable[..., object]) -> bytes:
+    """What the task is, whatever its arguments."""
+    if type(function) is types.FunctionType and "__wrapped__" not in function.__dict__:
+        return _known_function(key, function).form(function)
+    return _text(key) + _text(source_of(function))

@@ -1,0 +1,1 @@
+"""The drivers run the rules and do what these ask for; none of them decides anything."""

@@ -1,0 +1,143 @@
+"""User code is called as the code of its run: in this thread, in time, or in a loop."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextvars import Context
+from datetime import UTC, datetime
+from inspect import isawaitable
+from threading import current_thread
+from typing import Any
+
+import anyio
+
+from penstock._engine.engine import Engine
+from penstock._rules.current import current_attempt, current_run
+from penstock._rules.effects import CallHook, DeadlinePassed, Error, Interrupted, Outcome, Value
+from penstock._rules.flow_run import FlowRun
+from penstock._rules.run import Run
+from penstock._waiting.latch import Latch
+from penstock._waiting.loops import context_for
+from penstock._waiting.threads import (
+    AbandonedThread,
+    abandon,
+    abandoned_threads,
+    has_come_back,
+)
+
+
+def call_as(run: Run, call: Callable[[], object]) -> Outcome:
+    """Call sync code of the user's in this thread, as code of the run and of its attempt."""
+    token = current_run.set(run)  # type: ignore[arg-type]  # there are two kinds of run
+    attempt = current_attempt.set((run, run.attempt)) if isinstance(run, FlowRun) else None
+    try:
+        return Value(call())
+    except Exception as error:
+        return Error(error)
+    except BaseException as error:
+        return Interrupted(error)
+    finally:
+        current_run.reset(token)
+        if attempt is not None:
+            current_attempt.reset(attempt)
+
+
+def call_own(run: Run) -> Outcome:
+    """Call the run's sync function in this thread: `call_as` without making a call to pass to it.
+
+    Only for a run that nobody can end meanwhile, as one that ends lets go of its arguments.
+    """
+    token = current_run.set(run)  # type: ignore[arg-type]  # there are two kinds of run
+    try:
+        return Value(run.options.fn(*run.args, **run.kwargs))
+    except Exception as error:
+        return Error(error)
+    except BaseException as error:
+        return Interrupted(error)
+    finally:
+        current_run.reset(token)
+
+
+def call_in_time(run: Run, call: Callable[[], object], engine: Engine) -> Outcome:
+    """Call sync code in a thread that can be left to itself when its time is up.
+
+    Code in a thread cannot be stopped; so it is not waited for.
+    """
+    seconds = run.options.timeout_seconds
+    assert seconds is not None, "asked for only where there is a time limit"
+    answers: list[Outcome] = []
+    answered = Latch()
+    context = context_for(None)
+    names: list[str] = []
+
+    def work() -> None:
+        names.append(current_thread().name)
+        answers.append(context.run(call_as, run, call))
+        answered.set()
+        has_come_back(answered)
+
+    engine.threads.run_soon(work)
+    if engine.clock.wait_for(answered, seconds):
+        return answers[0]
+    since = datetime.fromtimestamp(engine.clock.now(), UTC)
+    abandon(answered, AbandonedThread(run.name, "".join(names), since))
+    if answered.is_set():  # in this very moment
+        has_come_back(answered)
+    else:
+        engine.log.abandoned(run, seconds, len(abandoned_threads()))
+    return DeadlinePassed()
+
+
+def run_in(context: Context, call: Callable[..., Outcome], *args: Any) -> Outcome:
+    try:
+        return context.run(call, *args)
+    except RuntimeError as error:
+        if "is already entered" not in str(error):
+            raise
+    # What was left to itself, by a timeout or a cancellation, is still inside.
+    return context.copy().run(call, *args)
+
+
+def call_hook(effect: CallHook, run: Run, engine: Engine) -> Outcome:
+    """Call a hook in this thread, and wait for an async one."""
+    outcome = call_as(run, effect.call)
+    if type(outcome) is Value and isawaitable(outcome.value):
+        return _await_elsewhere(outcome.value, run, engine)
+    return outcome
+
+
+def _await_elsewhere(awaitable: Awaitable[object], run: Run, engine: Engine) -> Outcome:
+    """Have it awaited in the engine's loop for async code, and wait for that."""
+    answers: list[Outcome] = []
+    answered = Latch()
+
+    async def work() -> None:
+        current_attempt.set(None)  # it may be that of code left to itself
+        try:
+            answers.append(await await_as(run, awaitable))
+        finally:
+            answered.set()
+
+    loop = engine.async_loop
+    if loop.is_current():  # it cannot wait for itself
+        context = context_for(None)
+        engine.threads.run_soon(lambda: context.run(lambda: anyio.run(work)))
+    elif not loop.spawn(work, context_for(loop.port.library)):
+        return Interrupted()
+    answered.wait()
+    return answers[0] if answers else Interrupted()
+
+
+async def await_as(run: Run, awaitable: Awaitable[object]) -> Outcome:
+    """Await something of the user's, as code of the run."""
+    token = current_run.set(run)  # type: ignore[arg-type]  # there are two kinds of run
+    try:
+        outcome: Outcome = Value(await awaitable)
+    except GeneratorExit:  # the coroutine is thrown away, wherever that happens
+        raise
+    except Exception as error:
+        outcome = Error(error)
+    except BaseException as error:
+        outcome = Interrupted(error)
+    current_run.reset(token)
+    return outcome

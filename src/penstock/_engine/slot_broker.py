@@ -1,0 +1,309 @@
+"""Slots of the limits of concurrency, for the code of this process that asks for them.
+
+The law: a request is set when it has its slots, and they are given back once: by whoever has asked,
+or when nobody refers to the request any more. So an interrupt at any moment leaks none.
+
+All requests go through one queue to one thread, which trades with the store: many at once, and
+however many wait, it alone looks whether another process has given something back.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from typing import Final
+
+from penstock._stores.port import Claim, SlotStore
+from penstock._stores.shares import Kind, kind_of
+from penstock._waiting.latch import Latch, expected, watch
+from penstock.exceptions import StoreError
+
+_SHORTEST_PAUSE_SECONDS: Final = 0.002
+_LONGEST_PAUSE_SECONDS: Final = 0.05
+"""Between two looks at what other processes have given back."""
+_CLAIMS_A_LINE: Final = 64
+"""How many of the claims that wait in one line are told to the store; the others come later."""
+_TURN_SECONDS: Final = 1.0
+"""How long another process, which may be stopped, can leave its turn unused."""
+_ABSENCE_SECONDS: Final = 5.0
+"""For how long it is passed over then."""
+_GIVE_UP_SECONDS: Final = 10.0
+_RETRY_SECONDS: Final = 0.2
+_log = logging.getLogger("penstock.engine")
+
+
+class SlotRequest(Latch):
+    """Asks for slots; set when it has them, or never will.
+
+    Attributes:
+        claim: what it asks for.
+        error: why it never will.
+    """
+
+    __slots__ = ("_broker", "_is_given_back", "claim", "error")
+
+    def __init__(self, broker: SlotBroker, claim: Claim) -> None:
+        super().__init__()
+        self._broker = broker
+        self._is_given_back = False
+        self.claim = claim
+        self.error: StoreError | None = None
+
+    def refuse(self, error: StoreError) -> None:
+        """Let everybody know that it never will have any."""
+        self.error = error
+        self.set()
+
+    def give_back(self) -> None:
+        """Have the slots no more, or ask for them no more; the second time changes nothing."""
+        if not self._is_given_back:
+            self._broker.take_back(self)
+            self._is_given_back = True  # after it, as an interrupt may come between: twice is fine
+
+    def __del__(self) -> None:
+        with suppress(AttributeError):  # an interrupt may have left it half made
+            self.give_back()
+
+
+class SlotBroker:
+    """Trades with a store for all requests of a process.
+
+    Args:
+        store: where the slots are.
+        now: the time, in seconds since 1970, for slots that decay.
+        call_later: calls something after so many seconds of that time.
+    """
+
+    def __init__(
+        self,
+        store: SlotStore,
+        now: Callable[[], float],
+        call_later: Callable[[float, Callable[[], object]], object],
+    ) -> None:
+        self._store = store
+        self._now = now
+        self._call_later = call_later
+        self._numbers = itertools.count()
+        self._inbox: deque[SlotRequest | int] = deque()
+        self._errands: deque[Latch] = deque()
+        self._bell: SimpleQueue[None] = SimpleQueue()  # it can be rung from any code, even by gc
+        self._lock = threading.Lock()
+        self._has_started = False
+        self._closing = False
+        self._ended = Latch()
+        # What follows is the thread's own.
+        self._lines: dict[Kind, dict[int, SlotRequest]] = {}
+        self._kinds: dict[int, Kind] = {}
+        self._held: dict[int, Claim] = {}
+        self._given_back: Counter[str] = Counter()
+        self._turns: dict[int, float] = {}
+        self._pause = 0.0
+        self._look_at: float | None = None
+        self._decays_at: float | None = None
+        self._has_decayed = False
+        self._failing_since: float | None = None
+
+    # From any thread
+
+    def start(self) -> None:
+        """Start the thread, before the first request, as that may come when none can be started."""
+        with self._lock:
+            if not self._has_started:
+                threading.Thread(target=self._run, name="penstock-slots", daemon=True).start()
+                self._has_started = True
+
+    def ask(self, names: Iterable[str], slots: int = 1, *, decays: bool = False) -> SlotRequest:
+        """Ask for so many slots of each of these limits; it returns before there are any."""
+        claim = Claim(next(self._numbers), tuple(sorted(names)), slots, decays)
+        request = SlotRequest(self, claim)
+        if not self._has_started:
+            self.start()
+        self._send(request)
+        if self._ended.is_set():
+            request.refuse(_closed())
+        return request
+
+    def take_back(self, request: SlotRequest) -> None:
+        """Take what a request has, or no longer asks for."""
+        self._send(request.claim.number)
+
+    def _send(self, item: SlotRequest | int) -> None:
+        self._inbox.append(item)
+        self._ring()
+
+    def _note_decay(self) -> None:
+        self._has_decayed = True
+        self._ring()
+
+    def _ring(self) -> None:
+        if watch.observer is not None:  # who waits for a slot waits for this thread, for a moment
+            self._errands.append(expected(Latch()))
+        self._bell.put(None)
+
+    def close(self) -> None:
+        """End the thread; who still waits is told so."""
+        with self._lock:
+            has_started, self._has_started = self._has_started, True
+        self._closing = True
+        self._bell.put(None)
+        if has_started:
+            self._ended.wait()
+        self._ended.set()
+
+    # In its own thread
+
+    def _run(self) -> None:
+        try:
+            while not self._closing:
+                self._wait()
+                errands = len(self._errands)
+                if self._sorted_inbox() or self._is_time_to_look():
+                    self._trade()
+                self._note_done(errands)
+        except Exception:
+            _log.exception("The thread that trades slots has stopped")
+        finally:
+            self._ended.set()
+            self._refuse_all(_closed())
+            self._note_done(len(self._errands))
+
+    def _note_done(self, errands: int) -> None:
+        for _ in range(errands):
+            self._errands.popleft().set()
+
+    def _wait(self) -> None:
+        """Until the bell rings, or it is time to look."""
+        seconds = None if self._look_at is None else max(0.0, self._look_at - time.monotonic())
+        with suppress(Empty):
+            self._bell.get(timeout=seconds)
+            while True:
+                self._bell.get_nowait()
+
+    def _is_time_to_look(self) -> bool:
+        if self._has_decayed:
+            self._has_decayed, self._decays_at = False, None
+            return True
+        return self._look_at is not None and time.monotonic() >= self._look_at
+
+    def _sorted_inbox(self) -> bool:
+        """Take in what came; whether that is worth a trade."""
+        is_due = False
+        while self._inbox:
+            item = self._inbox.popleft()
+            if isinstance(item, int):
+                is_due |= self._take_out(item)
+            else:
+                is_due |= self._line_up(item)
+        return is_due
+
+    def _line_up(self, request: SlotRequest) -> bool:
+        """Let it stand in its line; whether it is the first one there."""
+        number, kind = request.claim.number, kind_of(request.claim)
+        line = self._lines.setdefault(kind, {})
+        line[number] = request
+        self._kinds[number] = kind
+        return len(line) == 1
+
+    def _take_out(self, number: int) -> bool:
+        """Whoever waited or had slots, does no more; whether that matters to others."""
+        claim = self._held.pop(number, None)
+        if claim is not None:
+            for name in claim.names:
+                self._given_back[name] += claim.slots
+            return True
+        if number in self._kinds:
+            self._leave_line(number)
+            return True
+        return False
+
+    def _leave_line(self, number: int) -> SlotRequest:
+        kind = self._kinds.pop(number)
+        return self._lines[kind].pop(number)
+
+    def _trade(self) -> None:
+        lines = [
+            [request.claim for request in itertools.islice(line.values(), _CLAIMS_A_LINE)]
+            for line in self._lines.values()
+        ]
+        try:
+            traded = self._store.trade(self._given_back, lines, self._passed_over(), self._now())
+        except StoreError as error:
+            self._note_failure(error)
+            return
+        self._failing_since = None
+        self._given_back = Counter()
+        for number in traded.granted:
+            self._grant(number)
+        self._note_turns(traded.in_turn)
+        self._lines = {kind: line for kind, line in self._lines.items() if line}
+        self._look_again(len(traded.granted), traded.decays_in)
+
+    def _grant(self, number: int) -> None:
+        request = self._leave_line(number)
+        if not request.claim.decays:
+            self._held[number] = request.claim
+        request.set()
+
+    def _passed_over(self) -> Collection[int]:
+        """The tickets of other processes that have left their turn unused."""
+        before = time.monotonic() - _TURN_SECONDS
+        return [ticket for ticket, began in self._turns.items() if began < before]
+
+    def _note_turns(self, in_turn: Collection[int]) -> None:
+        """Remember since when it is the turn of others, and who has missed it."""
+        now = time.monotonic()
+        missed = {t: began for t, began in self._turns.items() if _is_absent(now - began)}
+        self._turns = {**{t: self._turns.get(t, now) for t in in_turn}, **missed}
+
+    def _look_again(self, granted: int, decays_in: float | None) -> None:
+        """Settle when to look what others have given back."""
+        if not self._lines:
+            self._look_at = None
+            return
+        if decays_in is not None:
+            self._expect_decay(decays_in)
+        if granted:
+            self._pause = 0.0 if granted >= _CLAIMS_A_LINE else _SHORTEST_PAUSE_SECONDS
+        else:
+            doubled = max(2 * self._pause, _SHORTEST_PAUSE_SECONDS)
+            self._pause = min(doubled, _LONGEST_PAUSE_SECONDS)
+        self._look_at = time.monotonic() + self._pause
+
+    def _expect_decay(self, seconds: float) -> None:
+        """Be told when a slot has decayed, in the time in which it does."""
+        at = self._now() + seconds
+        if self._decays_at is None or at < self._decays_at:
+            self._decays_at = at
+            self._call_later(seconds, self._note_decay)
+
+    def _note_failure(self, error: StoreError) -> None:
+        """Try for a while where the disk or another process is in the way."""
+        now = time.monotonic()
+        self._look_at = now + _RETRY_SECONDS
+        if self._failing_since is None:
+            self._failing_since = now
+            _log.warning("Slots cannot be had, will be tried again: %s", error)
+        elif now - self._failing_since > _GIVE_UP_SECONDS:
+            self._failing_since = None
+            self._refuse_all(error)
+
+    def _refuse_all(self, error: StoreError) -> None:
+        """Nobody may wait for slots that never come."""
+        self._sorted_inbox()
+        while self._kinds:
+            self._leave_line(next(iter(self._kinds))).refuse(error)
+        self._lines = {}
+
+
+def _is_absent(seconds: float) -> bool:
+    return _TURN_SECONDS < seconds < _TURN_SECONDS + _ABSENCE_SECONDS
+
+
+def _closed() -> StoreError:
+    return StoreError("The engine was shut down before there was a slot.")

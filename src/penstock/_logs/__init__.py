@@ -1,0 +1,1 @@
+"""What is logged of runs: a run does not fail because of what is said of it."""

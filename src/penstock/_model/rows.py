@@ -1,0 +1,97 @@
+"""Rows: what a store keeps of runs and of the cache, in the order of its columns.
+
+A live run hands the store a `Source`; the store asks it for a row when it writes, so that the
+thread of the run pays for nothing but the hand-over.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol, TypeAlias
+
+from penstock._model.definition import Definition
+
+
+class FlowRow(NamedTuple):
+    """A row of `flow_run`, in the order of its columns."""
+
+    id: bytes
+    flow_id: int
+    parent_id: bytes | None
+    name: str
+    state_type: str
+    state_name: str
+    run_count: int
+    parameters: bytes | None
+    history: bytes
+    result: bytes | None
+
+
+class TaskRow(NamedTuple):
+    """A row of `task_run`, in the order of its columns.
+
+    What most runs do not have is empty, as binding a None takes sqlite3 several times as long.
+    """
+
+    id: bytes
+    task_id: int
+    flow_run_id: bytes | None
+    parent_id: bytes | None
+    number: int
+    ordinal: int
+    state_type: str
+    state_name: str
+    run_count: int
+    upstreams: bytes | None
+    history: bytes
+    result: bytes | None
+    name: str = ""  # empty: it follows from the number
+
+
+Row: TypeAlias = FlowRow | TaskRow
+
+
+class CacheRow(NamedTuple):
+    """A row of `cache`: the run whose result the key stands for.
+
+    `task` is a number for the task, and `parts` says what the key is made of, where that is known;
+    see `cache_explanations`.
+    """
+
+    key: str
+    run_id: bytes
+    created_at: float
+    expires_at: float | None
+    task: int | None = None
+    parts: bytes | None = None
+
+
+class Source(Protocol):
+    """A live run, as a store sees it."""
+
+    run_id: bytes
+    payload: bytes | None
+    cache_row: CacheRow | None
+
+    @property
+    def definition(self) -> Definition:
+        """The flow or task."""
+        ...
+
+    def row(self, length: int, payload: bytes | None) -> Row:
+        """The run as it was after its first `length` states, its result being `payload`."""
+        ...
+
+    def is_final(self, length: int) -> bool:
+        """Whether the last of the first `length` states ended the run."""
+        ...
+
+    def settle(self) -> None:
+        """The run has ended and is stored: let go of what only the store needed."""
+
+
+class CacheHit(NamedTuple):
+    """A result found under a cache key."""
+
+    run_id: bytes
+    value: object
+    expires_at: float | None

@@ -1,0 +1,1 @@
+"""Worker processes of this machine, at the other ends of pipes."""

@@ -1,0 +1,165 @@
+"""The rules of attempts: the user's code is called until it ends well or has no retries left."""
+
+from __future__ import annotations
+
+from penstock._rules.effects import (
+    AcquireSlots,
+    Error,
+    Evaluate,
+    Interrupted,
+    Join,
+    Outcome,
+    Sleep,
+    Steps,
+    Value,
+    WaitFor,
+)
+from penstock._rules.endings import (
+    Ending,
+    deciding_parts,
+    end_steps,
+    ending_of_failure,
+    ending_of_interruption,
+    ending_of_value,
+    interrupt_steps,
+    moment_of,
+    traceback_of,
+)
+from penstock._rules.flow_run import FlowRun
+from penstock._rules.rulebook import (
+    ACQUIRE_WORKER,
+    AGREED,
+    ENDS,
+    INVOKE,
+    REFUSED,
+    RELEASE_SLOTS,
+    Rulebook,
+)
+from penstock._rules.run import Run
+from penstock._rules.task_run import TaskRun
+from penstock.states import (
+    Event,
+    StateDetails,
+)
+
+
+def attempt_steps(run: Run, rules: Rulebook) -> Steps:
+    """Run the user's code until it ends well or its retries are used up."""
+    event, attempts = Event.START, 0
+    while True:
+        if run.definition.tags and (yield from _slot_steps(run, rules)):
+            return
+        run.enter(event, rules.now())
+        attempts += 1
+        ending = yield from _one_attempt(run, rules)
+        if not (ending.is_failure and run.options.retry_policy.allows(attempts, ending.error)):
+            yield from end_steps(run, rules, ending)
+            return
+        outcome = yield from _retry_steps(run, rules, ending, attempts)
+        if type(outcome) is Interrupted:
+            yield from interrupt_steps(run, rules, outcome)
+            return
+        if outcome == REFUSED:
+            yield from end_steps(run, rules, ending)
+            return
+        event = Event.RETRY
+        if isinstance(run, FlowRun):
+            run.begin_again()
+
+
+def _slot_steps(run: Run, rules: Rulebook) -> Steps[bool]:
+    """Have a slot of each limit that a tag of the run names; whether the run has ended."""
+    if not isinstance(run, TaskRun):  # limits are for tasks
+        return False
+    run.slots = slots = (yield AcquireSlots(run.definition.tags)).value
+    if slots is None:
+        return False
+    outcome = yield WaitFor([slots])
+    if type(outcome) is not Interrupted and slots.error is not None:
+        message = f"The run could not go on: {slots.error}"
+        yield from end_steps(run, rules, Ending(Event.CRASH, message, error=slots.error))
+        return True
+    if type(outcome) is not Interrupted:
+        outcome = yield ACQUIRE_WORKER
+    return type(outcome) is Interrupted and (yield from interrupt_steps(run, rules, outcome))
+
+
+def _one_attempt(run: Run, rules: Rulebook) -> Steps[Ending]:
+    """Call the user's function; what it gave or raised, or what that consists of, decides."""
+    if isinstance(run, FlowRun):
+        outcome = yield from _flow_code_steps(run, rules)
+    else:
+        outcome = yield INVOKE
+    if type(outcome) is not Value:
+        return ending_of_failure(run, outcome)
+    deciding = deciding_parts(run, outcome.value)
+    if deciding:
+        waited = yield WaitFor([part for part in deciding if isinstance(part, Run)])
+        if type(waited) is Interrupted:
+            return ending_of_interruption(waited)
+    return ending_of_value(run, outcome.value, deciding)
+
+
+def _flow_code_steps(run: FlowRun, rules: Rulebook) -> Steps[Outcome]:
+    """Call the flow's function and wait for all that it submits, within the time for both."""
+    seconds = run.options.timeout_seconds
+    ends_at = None if seconds is None else rules.now() + seconds
+    outcome: Outcome = Interrupted() if run.stopped is not None else (yield INVOKE)
+    if type(outcome) in ENDS:
+        run.leave_attempt()  # before the join, which then sees all that it has started
+    left = None if ends_at is None else max(0.0, ends_at - rules.now())
+    outcome = yield from join_steps(run, outcome, left)
+    return run.take_stop() or outcome
+
+
+def join_steps(run: FlowRun, outcome: Outcome, seconds: float | None = None) -> Steps[Outcome]:
+    """Wait for all that the flow submitted, whatever came of its own code."""
+    must_end = type(outcome) in ENDS or run.stopped is not None
+    joined: Outcome = yield Join(cancel=must_end, seconds=None if must_end else seconds)
+    if type(joined) is Value:
+        return outcome
+    if not must_end:
+        yield Join(cancel=True)
+    return joined
+
+
+def _retry_steps(run: Run, rules: Rulebook, ending: Ending, attempts: int) -> Steps[Outcome]:
+    """Wait for the next attempt, unless the user's condition refuses it."""
+    if run.options.retry_policy.condition is not None:
+        agreed = yield from _condition_steps(run, rules, ending)
+        if agreed != AGREED:
+            return agreed
+    return (yield from _await_retry(run, rules, ending, attempts))
+
+
+def _condition_steps(run: Run, rules: Rulebook, ending: Ending) -> Steps[Outcome]:
+    """Ask the user's condition; one that raises has not agreed."""
+    condition = run.options.retry_policy.condition
+    assert condition is not None, "asked only where there is one"
+    state = ending.by_hand or run.state_after(
+        ending.event, rules.now(), ending.message, ending.error
+    )
+    outcome: Outcome = yield ACQUIRE_WORKER
+    if type(outcome) is not Interrupted:
+        outcome = yield Evaluate(lambda: bool(condition(run.options, run, state)))
+    if type(outcome) is Error:
+        rules.report(run, "retry_condition_fn raised, so there is no retry", outcome.exception)
+        return REFUSED
+    return outcome
+
+
+def _await_retry(run: Run, rules: Rulebook, ending: Ending, attempts: int) -> Steps[Outcome]:
+    delay = run.options.retry_policy.delay_after(attempts, rules.draw)
+    now = rules.now()
+    details = StateDetails(
+        scheduled_time=moment_of(now + delay), traceback=traceback_of(ending.error)
+    )
+    run.error = ending.error
+    run.enter(Event.AWAIT_RETRY, now, ending.message, details)
+    if run.slots is not None:
+        yield RELEASE_SLOTS
+    outcome: Outcome = (yield Sleep(delay)) if delay else Value()
+    if type(outcome) is not Interrupted:
+        outcome = yield ACQUIRE_WORKER
+    run.error = None
+    return outcome

@@ -1,0 +1,157 @@
+"""The rules: what happens to a run, from Pending to its end.
+
+`task_steps` and `flow_steps` are generators that do no I/O and know no thread and no loop. They
+let the run enter its states, yield effects and are sent outcomes; the drivers do the rest. Each
+decision about states, retries, caching and timeouts is made in this folder and nowhere else.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from penstock._caching.keys import UnhashableParameter, hash_inputs
+from penstock._rules.arguments import Handle
+from penstock._rules.attempts import attempt_steps
+from penstock._rules.cache import cache_steps
+from penstock._rules.effects import (
+    Interrupted,
+    Steps,
+    WaitFor,
+)
+from penstock._rules.endings import (
+    Ending,
+    end_steps,
+    ending_of_interruption,
+    error_of_part,
+    interrupt_steps,
+    type_of_part,
+)
+from penstock._rules.flow_run import FlowRun
+from penstock._rules.hooks import begun_with, hook_steps, hooked_steps, name_steps
+from penstock._rules.rulebook import ACQUIRE_WORKER, Rulebook
+from penstock._rules.run import SKETCHED, Part, Run
+from penstock._rules.sketches import sketch_steps
+from penstock._rules.submission import submit_run
+from penstock._rules.task_run import TaskRun
+from penstock.exceptions import ParameterError, RunCancelled, RunNotReady
+from penstock.states import (
+    TRANSITIONS,
+    Event,
+    StateType,
+)
+
+
+def run_steps(run: Run, rules: Rulebook) -> Steps:
+    """The life of a run, and around it what its options ask for."""
+    if run.phase is SKETCHED:
+        return sketch_steps(run)
+    if isinstance(run, TaskRun):
+        steps = task_steps(run, rules)
+    else:
+        assert isinstance(run, FlowRun), "there are two kinds of run"
+        steps = flow_steps(run, rules)
+    if run.options.make_name is not None:
+        steps = begun_with(partial(name_steps, run, rules), steps)
+    return steps if run.options.hooks is None else hooked_steps(run, rules, steps)
+
+
+def task_steps(run: TaskRun, rules: Rulebook) -> Steps:
+    """The life of a task run."""
+    has_ended = yield from _opening_steps(run, rules)
+    if not has_ended and run.options.is_cached:
+        has_ended = yield from cache_steps(run, rules)
+    if not has_ended:
+        yield from attempt_steps(run, rules)
+
+
+def flow_steps(run: FlowRun, rules: Rulebook) -> Steps:
+    """The life of a flow run."""
+    if (yield from _opening_steps(run, rules)):
+        return
+    try:
+        run.validate()
+    except ParameterError as error:
+        yield from end_steps(run, rules, Ending(Event.FAIL, str(error), error=error))
+    else:
+        yield from attempt_steps(run, rules)
+
+
+def _opening_steps(run: Run, rules: Rulebook) -> Steps[bool]:
+    """Wait for what the run depends on, and for a worker."""
+    if run.phase is None:
+        submit_run(run, rules)
+    if run.upstreams or run.after is not None:
+        outcome = yield WaitFor([*run.upstream_runs, *run.predecessors])
+        if type(outcome) is Interrupted:
+            return (yield from interrupt_steps(run, rules, outcome))
+        error = missing_upstream(run)
+        if error is not None:
+            return (yield from _end_not_ready(run, rules, error))
+        run.resolve_arguments()
+    if run.earlier is not None:
+        if _can_stand_for(run.earlier, run):
+            return True
+        submit_run(run, rules)
+    outcome = yield ACQUIRE_WORKER
+    if type(outcome) is Interrupted:
+        return (yield from interrupt_steps(run, rules, outcome))
+    return False
+
+
+def missing_upstream(run: Run) -> RunNotReady | None:
+    """Which upstream did not complete, because of what it raised; None: all of them have."""
+    for upstream in run.upstreams:
+        if isinstance(upstream, Handle) and upstream.may_fail:
+            continue
+        part = upstream._run if isinstance(upstream, Handle) else upstream
+        if type_of_part(part) is not StateType.COMPLETED:
+            return _not_ready_after(part)
+    return None
+
+
+def _not_ready_after(part: Part) -> RunNotReady:
+    """Of a chain of runs that were not ready, the message and the cause are those of the first."""
+    name, state = (part.name, part.state) if isinstance(part, Run) else ("run", part)
+    message = state.message if state.name == "NotReady" else None
+    if message is None:
+        message = f"Upstream {name!r} did not complete: {state}."
+    cause = error_of_part(part)
+    error = RunNotReady(message)
+    error.__cause__ = cause.__cause__ if isinstance(cause, RunNotReady) else cause
+    return error
+
+
+def _end_not_ready(run: Run, rules: Rulebook, error: RunNotReady) -> Steps[bool]:
+    if run.phase != "Pending":
+        submit_run(run, rules)
+    yield from end_steps(run, rules, Ending(Event.SKIP, str(error), error=error))
+    return True
+
+
+def _can_stand_for(earlier: Run, run: Run) -> bool:
+    """Whether a flow's retry takes the earlier run in this place: it completed, on equal inputs."""
+    if not earlier.state.is_completed():
+        return False
+    try:
+        return _hash_of_inputs(earlier) == _hash_of_inputs(run)
+    except UnhashableParameter:
+        return True  # the place alone has to say it
+
+
+def _hash_of_inputs(run: Run) -> str:
+    return hash_inputs(run.options.fn, run.inputs)
+
+
+def abort_steps(run: Run, rules: Rulebook, error: BaseException) -> Steps:
+    """End a run whose own steps can go no further."""
+    if run.phase is SKETCHED:
+        return
+    if run.phase is None:
+        submit_run(run, rules)
+    if Event.CRASH in TRANSITIONS[run.phase]:
+        ending = ending_of_interruption(Interrupted(error))
+        if isinstance(error, Exception) and not isinstance(error, RunCancelled):
+            ending = Ending(Event.CRASH, f"The run could not go on: {error}", error=error)
+        yield from end_steps(run, rules, ending)
+        if run.options.hooks is not None:
+            yield from hook_steps(run, rules)

@@ -1,0 +1,301 @@
+"""Limits and slots in SQLite: each trade is one transaction of its own.
+
+They are not part of the group commit: a slot is taken when its row is committed, and nobody starts
+before. What a process has taken is one row a limit, and its line is one place; so the tables stay
+small, however many runs wait.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+import msgspec
+
+from penstock._stores.port import Claim, Limit, Traded
+from penstock._stores.recent import LEASE_SECONDS
+from penstock._stores.shares import (
+    Decaying,
+    Ledger,
+    Place,
+    Shares,
+    decaying_left,
+    share_out,
+    taken_of,
+)
+from penstock._stores.sqlite.holders import Holder, is_alive
+from penstock._stores.sqlite.schema import connect
+from penstock.exceptions import StoreError
+
+Read: TypeAlias = Callable[[str, Sequence[object]], list[tuple[Any, ...]]]
+
+
+class SqliteSlots:
+    """The limits and slots in a database that is there already; see `SlotStore`.
+
+    Args:
+        path: the file.
+        read: reads some rows, on a connection that never waits for one that writes.
+    """
+
+    def __init__(self, path: Path, read: Read) -> None:
+        self._path = path
+        self._read = read
+        self._folder = path.with_name(f"{path.name}-holders")
+        self._lock = threading.Lock()
+        self._connection: sqlite3.Connection | None = None
+        self._holder: Holder | None = None
+        self._limits: Mapping[str, Limit] = {}
+        self._lease_ends_at = 0.0
+
+    # The limits
+
+    def limits(self) -> Mapping[str, Limit]:
+        """See `SlotStore`; read again when a lease is over."""
+        now = time.monotonic()
+        if now >= self._lease_ends_at:
+            self._limits = {limit.name: limit for limit, _ in _limits_in(self._read(_LIMITS, ()))}
+            self._lease_ends_at = now + LEASE_SECONDS
+        return self._limits
+
+    def read_limits(self, now: float) -> Sequence[Limit]:
+        """See `SlotStore`."""
+        with self._reading() as connection:
+            ledger = _read_ledger(connection)
+        dead = self._dead(ledger)
+        if dead:
+            with self._writing() as connection:
+                _remove(connection, dead)
+                ledger = _read_ledger(connection)
+        taken, decaying = taken_of(ledger), decaying_left(ledger, now)
+        return [
+            msgspec.structs.replace(limit, taken=taken[name] + decaying.get(name, 0.0))
+            for name, limit in sorted(ledger.limits.items())
+        ]
+
+    def set_limit(self, limit: Limit) -> None:
+        """See `SlotStore`."""
+        with self._writing() as connection:
+            values = (limit.name, limit.slots, limit.slot_decay_per_second)
+            connection.execute(_SET_LIMIT, values)
+        self._wait_a_lease_out()
+
+    def delete_limit(self, name: str) -> bool:
+        """See `SlotStore`."""
+        with self._writing() as connection:
+            deleted = connection.execute(
+                "DELETE FROM concurrency_limit WHERE name = ?", (name,)
+            ).rowcount
+        self._wait_a_lease_out()
+        return deleted > 0
+
+    def _wait_a_lease_out(self) -> None:
+        self._lease_ends_at = 0.0
+        time.sleep(LEASE_SECONDS)
+
+    # The slots
+
+    def trade(
+        self,
+        given_back: Mapping[str, int],
+        lines: Sequence[Sequence[Claim]],
+        passed_over: Collection[int],
+        now: float,
+    ) -> Traded:
+        """See `SlotStore`."""
+        holder = self._holder_id()
+        if not given_back:  # perhaps there is nothing to write, and nobody's way to stand in
+            with self._reading() as connection:
+                ledger = _read_ledger(connection)
+            shares = share_out(ledger, holder, lines, passed_over, now)
+            if shares.changes_nothing and not self._dead(ledger):
+                return _traded(shares)
+        with self._writing() as connection:
+            _give_back(connection, holder, given_back)
+            ledger = _read_ledger(connection)
+            shares = share_out(ledger, holder, lines, passed_over, now)
+            if len(shares.granted) < sum(map(len, lines)) and (dead := self._dead(ledger)):
+                _remove(connection, dead)
+                ledger = _read_ledger(connection)
+                shares = share_out(ledger, holder, lines, passed_over, now)
+            _write_down(connection, holder, shares, decaying_left(ledger, now), now)
+        return _traded(shares)
+
+    def _holder_id(self) -> bytes:
+        if self._holder is None:
+            try:
+                self._holder = Holder(self._folder)
+            except OSError as error:
+                raise StoreError(f"No slot can be held in {self._folder}: {error}.") from error
+        return self._holder.id
+
+    def _dead(self, ledger: Ledger) -> Sequence[bytes]:
+        """The processes in the ledger that have died."""
+        holders = {place.holder for place in ledger.places}
+        holders.update(holder for _name, holder in ledger.taken)
+        if self._holder is not None:
+            holders.discard(self._holder.id)
+        try:
+            return [holder for holder in holders if not is_alive(holder, self._folder)]
+        except OSError as error:
+            raise StoreError(f"{self._folder} cannot be read: {error}.") from error
+
+    # The connection, which threads take turns with
+
+    @contextmanager
+    def _connected(self) -> Generator[sqlite3.Connection]:
+        with self._lock:
+            try:
+                if self._connection is None:
+                    # A slot need not survive a power loss, as who has taken it does not.
+                    self._connection = connect(self._path, "normal")
+                yield self._connection
+            except sqlite3.Error as error:
+                raise StoreError(f"{self._path} cannot be used for slots: {error}.") from error
+
+    @contextmanager
+    def _transaction(self, begin: str) -> Generator[sqlite3.Connection]:
+        with self._connected() as connection:
+            connection.execute(begin)
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+
+    def _reading(self) -> AbstractContextManager[sqlite3.Connection]:
+        return self._transaction("BEGIN")
+
+    def _writing(self) -> AbstractContextManager[sqlite3.Connection]:
+        return self._transaction("BEGIN IMMEDIATE")
+
+    def pause(self) -> None:
+        """Close the connection, and let nobody open one until `resume`."""
+        self._lock.acquire()
+        self._close_connection()
+
+    def resume(self) -> None:
+        """Go on."""
+        self._lock.release()
+
+    def leave_behind(self) -> None:
+        """Hold nothing of the parent's; this process is its forked child."""
+        if self._holder is not None:
+            self._holder.leave_behind()
+
+    def close(self) -> None:
+        """Give everything back."""
+        if self._holder is not None:
+            with suppress(StoreError), self._writing() as connection:
+                _remove(connection, [self._holder.id])
+            self._holder.end()
+            self._holder = None
+        with self._lock:
+            self._close_connection()
+
+    def _close_connection(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+def _traded(shares: Shares) -> Traded:
+    return Traded([claim.number for claim in shares.granted], shares.in_turn, shares.decays_in)
+
+
+# Reading
+
+
+def _read_ledger(connection: sqlite3.Connection) -> Ledger:
+    limits: dict[str, Limit] = {}
+    decaying: dict[str, Decaying] = {}
+    for limit, left in _limits_in(connection.execute(_LIMITS)):
+        limits[limit.name] = limit
+        if left.slots:
+            decaying[limit.name] = left
+    taken = connection.execute("SELECT limit_name, holder, slots FROM taken_slots")
+    return Ledger(
+        limits,
+        decaying,
+        {(name, holder): slots for name, holder, slots in taken},
+        list(_read_places(connection)),
+    )
+
+
+def _limits_in(rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Limit, Decaying]]:
+    for name, slots, per_second, decaying, since in rows:
+        yield Limit(name, slots, per_second), Decaying(decaying, since)
+
+
+def _read_places(connection: sqlite3.Connection) -> Iterator[Place]:
+    rows = connection.execute(
+        "SELECT ticket, holder, limit_names, slots, decays FROM waiting_line ORDER BY ticket"
+    )
+    for ticket, holder, names, slots, decays in rows:
+        limit_names = msgspec.json.decode(names, type=tuple[str, ...])
+        yield Place(ticket, holder, Claim(0, limit_names, slots, bool(decays)))
+
+
+# Writing
+
+
+def _give_back(connection: sqlite3.Connection, holder: bytes, slots: Mapping[str, int]) -> None:
+    for name, count in slots.items():
+        connection.execute(_GIVE_BACK, (count, name, holder))
+
+
+def _remove(connection: sqlite3.Connection, holders: Iterable[bytes]) -> None:
+    for holder in holders:
+        connection.execute("DELETE FROM taken_slots WHERE holder = ?", (holder,))
+        connection.execute("DELETE FROM waiting_line WHERE holder = ?", (holder,))
+
+
+def _write_down(
+    connection: sqlite3.Connection,
+    holder: bytes,
+    shares: Shares,
+    decaying: Mapping[str, float],
+    now: float,
+) -> None:
+    held, used = Counter[str](), Counter[str]()
+    for claim in shares.granted:
+        for name in claim.names:
+            (used if claim.decays else held)[name] += claim.slots
+    for name, count in held.items():
+        connection.execute(_TAKE, (name, holder, count))
+    for name, count in used.items():
+        connection.execute(_USE, (decaying.get(name, 0.0) + count, now, name))
+    for ticket in shares.served:
+        connection.execute("DELETE FROM waiting_line WHERE ticket = ?", (ticket,))
+    for ticket, _, claim in shares.moved:
+        connection.execute(
+            "UPDATE waiting_line SET slots = ? WHERE ticket = ?", (claim.slots, ticket)
+        )
+    for claim in shares.queued:
+        names = msgspec.json.encode(claim.names).decode()
+        connection.execute(_QUEUE, (holder, names, claim.slots, claim.decays))
+
+
+_LIMITS: Final = (
+    "SELECT name, slots, slot_decay_per_second, decaying, decaying_since FROM concurrency_limit"
+)
+_SET_LIMIT: Final = """
+INSERT INTO concurrency_limit (name, slots, slot_decay_per_second) VALUES (?, ?, ?)
+ON CONFLICT (name) DO UPDATE
+SET slots = excluded.slots, slot_decay_per_second = excluded.slot_decay_per_second
+"""
+_TAKE: Final = """
+INSERT INTO taken_slots (limit_name, holder, slots) VALUES (?, ?, ?)
+ON CONFLICT (limit_name, holder) DO UPDATE SET slots = taken_slots.slots + excluded.slots
+"""
+_GIVE_BACK: Final = "UPDATE taken_slots SET slots = slots - ? WHERE limit_name = ? AND holder = ?"
+_USE: Final = "UPDATE concurrency_limit SET decaying = ?, decaying_since = ? WHERE name = ?"
+_QUEUE: Final = "INSERT INTO waiting_line (holder, limit_names, slots, decays) VALUES (?, ?, ?, ?)"

@@ -1,0 +1,1 @@
+"""Group commit: one queue, one writer, one transaction for many runs."""

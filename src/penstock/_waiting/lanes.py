@@ -1,0 +1,236 @@
+"""Lanes: anyio worker threads, each of which drains one shared queue of calls.
+
+Threads that contend for the GIL are slower than one, and threads that wait are not: so one lane
+works alone until its items are seen to take long, then lanes are added, twice as many at a time, up
+to the limit; when they are quick again, lanes rest. A lane whose item waits for another run's
+result gives its place to another lane, so a bounded pool cannot be parked full.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
+
+import anyio
+import anyio.to_thread
+
+from penstock._waiting.latch import BlockablePool, occupation
+from penstock._waiting.loops import LoopThread
+
+if TYPE_CHECKING:
+    from penstock.task_runners import RemoteCalls
+
+_SLOW_SECONDS = 0.0005
+"""An item that takes longer counts as one that another lane could work beside."""
+_TICK_SECONDS = 0.004
+_IDLE_SECONDS = 5.0
+_log = logging.getLogger("penstock.engine")
+
+
+class _Lane:
+    """What one thread of the pool tells the watcher.
+
+    Attributes:
+        started_at: when its present item began; 0.0: it has none.
+        done: items ended since the last look.
+        slow: those of them that took long.
+    """
+
+    __slots__ = ("done", "gate", "slow", "started_at")
+
+    def __init__(self) -> None:
+        self.gate = threading.Lock()
+        self.gate.acquire()
+        self.started_at = 0.0
+        self.done = 0
+        self.slow = 0
+
+
+class Lanes(BlockablePool):
+    """A pool of at most `limit` lanes at work.
+
+    `_awake` counts the lanes that take items, and `_width` says how many should. A lane about to
+    rest lowers `_awake` first and reads the queue after; a caller appends first and reads `_awake`
+    after: so one of the two sees the other, and no item is left behind.
+
+    Attributes:
+        remote: see `Workers`.
+    """
+
+    def __init__(self, host: LoopThread, limit: int, remote: RemoteCalls | None = None) -> None:
+        self.remote = remote
+        self._host = host
+        self.limit = limit
+        self._queue: deque[Callable[[], None]] = deque()
+        self._lock = threading.Lock()
+        self._lanes: set[_Lane] = set()
+        self._idle: list[_Lane] = []
+        self._returning: deque[threading.Lock] = deque()
+        self._awake = 0
+        self._width = 1
+        self._watched = False
+        self._stranded = False
+        self._blocked = _Blocked(self)
+
+    def run_soon(self, work: Callable[[], None]) -> None:
+        """See `Workers`."""
+        self._queue.append(work)
+        if self._awake < self._width:
+            self._wake()
+        elif not self._watched:
+            self._watched = True
+            self._host.call_later(_TICK_SECONDS, self._watch)
+
+    def blocked(self) -> AbstractContextManager[object]:
+        """See `BlockablePool`."""
+        return self._blocked
+
+    def _wake(self) -> bool:
+        """Let one more lane work; False: there are enough."""
+        with self._lock:
+            if self._awake >= self._width:
+                return False
+            self._awake += 1
+            if self._idle:
+                self._idle.pop().gate.release()
+                return True
+        self._host.spawn(self._host_lane)
+        return True
+
+    async def _host_lane(self) -> None:
+        try:
+            await anyio.to_thread.run_sync(
+                self._run_lane, abandon_on_cancel=True, limiter=anyio.CapacityLimiter(1)
+            )
+        except RuntimeError:  # no thread can be started, as at the interpreter's end
+            with self._lock:
+                self._give_up_place()
+            self._stranded = True
+
+    def rescue(self) -> None:
+        """See `Workers`."""
+        while self._stranded and self._queue:
+            with contextlib.suppress(IndexError):  # a lane was faster
+                self._queue.popleft()()
+
+    # In a lane's thread
+
+    def _run_lane(self) -> None:
+        lane = _Lane()
+        self._lanes.add(lane)
+        occupation.pool = self
+        try:
+            while self._work_on(lane) or self._rest(lane):
+                pass
+        finally:
+            occupation.pool = None
+            self._lanes.discard(lane)
+
+    def _work_on(self, lane: _Lane) -> bool:
+        """Take items while there are any; False: this lane should rest."""
+        clock, take = time.perf_counter, self._queue.popleft
+        began = clock()
+        while self._awake <= self._width and not self._returning:
+            try:
+                work = take()
+            except IndexError:
+                lane.started_at = 0.0
+                return False
+            lane.started_at = began
+            try:
+                work()
+            except BaseException:
+                _log.exception("A task runner's worker met an error")
+            del work
+            ended = clock()
+            lane.done += 1
+            if ended - began > _SLOW_SECONDS:
+                lane.slow += 1
+            began = ended
+        lane.started_at = 0.0
+        return False
+
+    def _rest(self, lane: _Lane) -> bool:
+        """Sleep until there is work; False: for too long, the thread may go."""
+        with self._lock:
+            if not self._give_up_place() and self._queue and self._awake < self._width:
+                self._awake += 1
+                return True
+            self._idle.append(lane)
+        return lane.gate.acquire(timeout=_IDLE_SECONDS) or not self._retire(lane)
+
+    def _give_up_place(self) -> bool:
+        """Under the lock: let a lane that has waited go on in this one's place; False: none has."""
+        self._awake -= 1
+        if not self._returning or self._awake >= self.limit:
+            return False
+        self._awake += 1
+        self._returning.popleft().release()
+        return True
+
+    def _retire(self, lane: _Lane) -> bool:
+        with self._lock:
+            if lane in self._idle:
+                self._idle.remove(lane)
+                return True
+        return not lane.gate.acquire()  # woken in the very last moment: never True
+
+    # In the host's thread
+
+    def _watch(self) -> None:
+        """Look at what the lanes did since the last look, and have more or fewer of them."""
+        slow, quick = self._observed()
+        if slow > quick:
+            self._width = min(self.limit, self._width * 2)
+        elif quick > 8 * slow and self._width > 1:
+            self._width = max(1, self._width // 2)
+        if self._queue:
+            while self._wake():
+                pass
+            self._host.call_later(_TICK_SECONDS, self._watch)
+            return
+        self._watched = False
+        if self._queue and not self._watched:  # a caller came between the two lines above
+            self._watched = True
+            self._host.call_later(_TICK_SECONDS, self._watch)
+
+    def _observed(self) -> tuple[int, int]:
+        slow = quick = 0
+        before = time.perf_counter() - _TICK_SECONDS
+        for lane in tuple(self._lanes):
+            started_at = lane.started_at
+            slow += lane.slow + (0.0 < started_at < before)
+            quick += lane.done - lane.slow
+            lane.done = lane.slow = 0
+        return slow, quick
+
+
+class _Blocked:
+    """While inside, a lane waits and another may have its place."""
+
+    def __init__(self, lanes: Lanes) -> None:
+        self._lanes = lanes
+
+    def __enter__(self) -> None:
+        lanes = self._lanes
+        with lanes._lock:
+            lanes._give_up_place()
+        if lanes._queue:
+            lanes._wake()
+
+    def __exit__(self, *exc: object) -> None:
+        lanes = self._lanes
+        with lanes._lock:
+            if lanes._awake < lanes.limit:
+                lanes._awake += 1
+                return
+            place = threading.Lock()
+            place.acquire()
+            lanes._returning.append(place)
+        place.acquire()

@@ -1,0 +1,1 @@
+"""What a worker process runs; it is imported by its name, and by nothing else."""

@@ -8,12 +8,17 @@ from pathlib import Path
 from typing import Protocol, TypeVar, TypeVarTuple, Unpack
 
 import anyio
+import hypothesis
 import pytest
 
 from penstock._engine.engine import Engine, close_engine, use_settings
 from penstock.settings import Settings, load_settings
 from penstock.testing import FakeClock
 from penstock.testing import engine as engine_of_a_test
+
+# As many values as take little time, however busy the machine is; and no files left behind.
+hypothesis.settings.register_profile("penstock", deadline=None, database=None, max_examples=200)
+hypothesis.settings.load_profile("penstock")
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")

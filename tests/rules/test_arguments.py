@@ -14,7 +14,7 @@ from penstock._calls.futures import FutureList, TaskFuture
 from penstock._rules.arguments import Handle, Upstream, call_replaced, upstreams_in
 from penstock.states import Completed, Failed, State
 from tests.rules.play import WORK, future_of, put_into, task_run
-from tests.rules.strategies import (
+from tests.strategies import (
     Label,
     Mark,
     MyList,

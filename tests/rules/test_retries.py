@@ -32,7 +32,7 @@ from tests.rules.play import (
     task_run,
     work,
 )
-from tests.rules.strategies import numbers
+from tests.strategies import numbers
 
 FAILS = Error(BAD_CODE)
 delays = st.floats(0, 1e6) | st.integers(0, 1000)

@@ -27,7 +27,7 @@ from penstock._caching.keys import (
     task_input_hash,
 )
 from tests.rules.play import task_run
-from tests.rules.strategies import (
+from tests.strategies import (
     Access,
     Color,
     Label,
@@ -296,7 +296,7 @@ from decimal import Decimal
 from pathlib import PurePosixPath
 from penstock._caching.canonical import source_of
 from penstock.caching import hash_parameters
-from tests.rules.strategies import Access, Color, Label, Mark, Pair, Point, Size, plain
+from tests.strategies import Access, Color, Label, Mark, Pair, Point, Size, plain
 values = {
     "set": {"a", "b", "c", "d", ("e", "f")},
     "nested": {"x": frozenset({"a", "b"}), "y": [{"p", "q"}, (1, 2.5, None)]},

@@ -20,7 +20,7 @@ from penstock._model.payloads import (
     store_payload,
 )
 from penstock.exceptions import ResultUnavailable
-from tests.rules.strategies import (
+from tests.strategies import (
     Color,
     Label,
     Mark,
@@ -176,7 +176,7 @@ def test_a_payload_that_makes_no_sense_is_unavailable(payload: bytes, tmp_path: 
 
 def test_a_result_of_a_class_that_is_gone_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
     payload = encode_result(Point(1, 2))
-    monkeypatch.delattr("tests.rules.strategies.Point")
+    monkeypatch.delattr("tests.strategies.Point")
     with pytest.raises(ResultUnavailable, match="Point"):
         decode_result(payload, None)
 

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from penstock._calls.signature import Signature, convert
 from penstock.exceptions import ConfigurationError, ParameterError
-from tests.rules.strategies import FUNCTIONS, arguments, by_name, everything, plain, positional
+from tests.strategies import FUNCTIONS, arguments, by_name, everything, plain, positional
 
 T = TypeVar("T")
 

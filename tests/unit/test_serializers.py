@@ -36,7 +36,7 @@ from penstock.serializers import (
     name_of,
     serializer_named,
 )
-from tests.rules.strategies import form, nested_values
+from tests.strategies import form, nested_values
 
 LIBRARIES: tuple[CompressionLibrary, ...] = get_args(CompressionLibrary)
 BUILT_IN: tuple[Serializer, ...] = (PickleSerializer(), JSONSerializer(), MsgpackSerializer())
@@ -211,9 +211,9 @@ def test_a_value_that_does_not_fit_the_annotation_cannot_be_read() -> None:
         ("lzma/msgpack", "lzma/msgpack"),
         (CompressedSerializer("json", "bz2"), "bz2/json"),
         (CompressedSerializer(CompressedSerializer(Shouting()), "gzip"),
-         "gzip/zlib/tests.rules.test_serializers:Shouting"),
-        (Lines(), "tests.rules.test_serializers:Lines"),
-        (Outer.Inner(), "tests.rules.test_serializers:Outer.Inner"),
+         "gzip/zlib/tests.unit.test_serializers:Shouting"),
+        (Lines(), "tests.unit.test_serializers:Lines"),
+        (Outer.Inner(), "tests.unit.test_serializers:Outer.Inner"),
     ],
 )  # fmt: skip
 def test_a_payload_says_by_its_name_how_to_read_it(given: Serializer | str, name: str) -> None:

@@ -1,4 +1,4 @@
-"""The values that the properties of the rules are tried on."""
+"""The values that properties are tried on."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ from tests.rules.play import (
     then,
     transition_named,
 )
-from tests.rules.strategies import Label, Mark, any_text, hashables, nested_values
+from tests.strategies import Label, Mark, any_text, hashables, nested_values
 
 moments = st.datetimes(
     datetime(1980, 1, 1),  # noqa: DTZ001  # the strategy adds the zone

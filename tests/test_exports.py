@@ -132,7 +132,7 @@ class Bare: ...
 
 def test_the_package_says_that_it_is_typed() -> None:
     assert importlib.resources.files("penstock").joinpath("py.typed").is_file()
-    classifiers = importlib.metadata.metadata("penstock").get_all("Classifier") or []
+    classifiers = importlib.metadata.metadata("penstock-engine").get_all("Classifier") or []
     assert "Typing :: Typed" in classifiers
 
 

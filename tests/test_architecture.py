@@ -178,8 +178,8 @@ EXPLAINED: Mapping[str, str] = {
     "_caching.policies imports context": "as above",
     "_rules.flow_run imports task_runners": "a flow run has its runner",
     "_rules.options imports task_runners": "as above",
-    "_waiting.clock imports task_runners": "a clock watches workers",
-    "_waiting.lanes imports task_runners": "lanes are workers",
+    "_waiting.lanes imports task_runners": "lanes may have what calls functions elsewhere",
+    "_waiting.workers imports task_runners": "as above",
 }
 """The imports of type checkers that point up, and why."""
 

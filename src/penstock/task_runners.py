@@ -18,6 +18,7 @@ from penstock._rules.task_run import TaskRun
 from penstock._waiting.lanes import Lanes
 from penstock._waiting.loops import LoopThread
 from penstock._waiting.threads import AbandonedThread, abandoned_threads
+from penstock._waiting.workers import Workers
 from penstock.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
@@ -54,23 +55,6 @@ class RemoteCalls(Protocol):
 
     def close(self) -> None:
         """End all that is left of it; no call comes after this."""
-        ...
-
-
-class Workers(Protocol):
-    """Threads that call what they are given."""
-
-    @property
-    def remote(self) -> RemoteCalls | None:
-        """What calls the functions of runs in place of these threads; None: they do."""
-        ...
-
-    def run_soon(self, work: Callable[[], None]) -> None:
-        """Call `work` once, soon, in a worker's thread; from any thread."""
-        ...
-
-    def rescue(self) -> None:
-        """Call in this thread what no worker can be started for any more."""
         ...
 
 

@@ -20,7 +20,7 @@ from penstock._waiting.lanes import Lanes
 from penstock._waiting.latch import Latch, occupation
 from penstock._waiting.loops import LoopThread
 from penstock._waiting.threads import FreeThreads
-from penstock.task_runners import Workers
+from penstock._waiting.workers import Workers
 
 PATIENCE_SECONDS = 10.0
 
@@ -119,6 +119,17 @@ def test_calls_are_done_in_threads_that_do_not_hold_the_interpreter(workers: Wor
     workers.run_soon(lambda: seen.append(threading.current_thread().daemon))
     assert until(lambda: len(seen) == 1)
     assert seen == [True]
+
+
+def test_workers_say_how_many_may_be_at_work(host: LoopThread) -> None:
+    assert Lanes(host, 8).limit == 8
+    assert FreeThreads().limit is None
+
+
+def test_workers_that_call_nothing_elsewhere_can_be_closed(workers: Workers) -> None:
+    workers.close()
+    workers.close()
+    assert workers.remote is None
 
 
 # Lanes

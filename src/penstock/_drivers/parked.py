@@ -38,7 +38,7 @@ from penstock._rules.run import Run
 from penstock._rules.task_run import TaskRun
 from penstock._waiting.latch import when_all
 from penstock._waiting.loops import context_for
-from penstock.task_runners import Workers
+from penstock._waiting.workers import Workers
 
 Ticket: TypeAlias = list[Steps]
 """Holds the rules of a run that waits, once."""

@@ -14,8 +14,8 @@ from penstock._rules.run import SKETCHED, Run
 from penstock._rules.submission import submit_run
 from penstock._rules.task_run import TaskRun
 from penstock._waiting.loops import LoopPort, current_port
+from penstock._waiting.workers import Workers
 from penstock.exceptions import WouldDeadlock
-from penstock.task_runners import Workers
 
 
 def submit(run: Run, engine: Engine) -> None:

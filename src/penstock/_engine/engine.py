@@ -41,8 +41,9 @@ from penstock._waiting.clock import Clock, RealClock
 from penstock._waiting.latch import Latch
 from penstock._waiting.loops import LoopThread
 from penstock._waiting.threads import FreeThreads, abandoned_threads
+from penstock._waiting.workers import Workers
 from penstock.exceptions import ConfigurationError, ResultUnavailable, StoreError
-from penstock.task_runners import ConcurrentTaskRunner, TaskRunner, Workers
+from penstock.task_runners import ConcurrentTaskRunner, TaskRunner
 
 _PATIENCE_SECONDS = 0.05
 _FAREWELL_SECONDS = 5.0
@@ -287,8 +288,7 @@ class Engine:
         if self._async_loop is not None:
             self._async_loop.stop()
         for workers in self._workers.values():
-            if workers.remote is not None:
-                workers.remote.close()
+            workers.close()
         self.slots.close()
         try:
             self.store.close()

@@ -18,7 +18,7 @@ from penstock._waiting.latch import Latch
 from penstock._waiting.loops import LoopPort, LoopThread
 
 if TYPE_CHECKING:
-    from penstock.task_runners import Workers
+    from penstock._waiting.workers import Workers
 
 
 class Clock(Protocol):

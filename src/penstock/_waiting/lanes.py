@@ -19,9 +19,11 @@ from typing import TYPE_CHECKING
 
 import anyio
 import anyio.to_thread
+from typing_extensions import override
 
 from penstock._waiting.latch import BlockablePool, occupation
 from penstock._waiting.loops import LoopThread
+from penstock._waiting.workers import Workers
 
 if TYPE_CHECKING:
     from penstock.task_runners import RemoteCalls
@@ -52,21 +54,18 @@ class _Lane:
         self.slow = 0
 
 
-class Lanes(BlockablePool):
+class Lanes(Workers, BlockablePool):
     """A pool of at most `limit` lanes at work.
 
     `_awake` counts the lanes that take items, and `_width` says how many should. A lane about to
     rest lowers `_awake` first and reads the queue after; a caller appends first and reads `_awake`
     after: so one of the two sees the other, and no item is left behind.
-
-    Attributes:
-        remote: see `Workers`.
     """
 
     def __init__(self, host: LoopThread, limit: int, remote: RemoteCalls | None = None) -> None:
-        self.remote = remote
+        self._remote = remote
         self._host = host
-        self.limit = limit
+        self._limit = limit
         self._queue: deque[Callable[[], None]] = deque()
         self._lock = threading.Lock()
         self._lanes: set[_Lane] = set()
@@ -78,8 +77,18 @@ class Lanes(BlockablePool):
         self._stranded = False
         self._blocked = _Blocked(self)
 
-    def run_soon(self, work: Callable[[], None]) -> None:
-        """See `Workers`."""
+    @property
+    @override
+    def limit(self) -> int:
+        return self._limit
+
+    @property
+    @override
+    def remote(self) -> RemoteCalls | None:
+        return self._remote
+
+    @override
+    def run_soon(self, work: Callable[[], None], /) -> None:
         self._queue.append(work)
         if self._awake < self._width:
             self._wake()
@@ -87,8 +96,8 @@ class Lanes(BlockablePool):
             self._watched = True
             self._host.call_later(_TICK_SECONDS, self._watch)
 
+    @override
     def blocked(self) -> AbstractContextManager[object]:
-        """See `BlockablePool`."""
         return self._blocked
 
     def _wake(self) -> bool:
@@ -113,8 +122,13 @@ class Lanes(BlockablePool):
                 self._give_up_place()
             self._stranded = True
 
+    @override
+    def close(self) -> None:
+        if self._remote is not None:
+            self._remote.close()
+
+    @override
     def rescue(self) -> None:
-        """See `Workers`."""
         while self._stranded and self._queue:
             with contextlib.suppress(IndexError):  # a lane was faster
                 self._queue.popleft()()
@@ -168,7 +182,7 @@ class Lanes(BlockablePool):
     def _give_up_place(self) -> bool:
         """Under the lock: let a lane that has waited go on in this one's place; False: none has."""
         self._awake -= 1
-        if not self._returning or self._awake >= self.limit:
+        if not self._returning or self._awake >= self._limit:
             return False
         self._awake += 1
         self._returning.popleft().release()
@@ -187,7 +201,7 @@ class Lanes(BlockablePool):
         """Look at what the lanes did since the last look, and have more or fewer of them."""
         slow, quick = self._observed()
         if slow > quick:
-            self._width = min(self.limit, self._width * 2)
+            self._width = min(self._limit, self._width * 2)
         elif quick > 8 * slow and self._width > 1:
             self._width = max(1, self._width // 2)
         if self._queue:
@@ -227,7 +241,7 @@ class _Blocked:
     def __exit__(self, *exc: object) -> None:
         lanes = self._lanes
         with lanes._lock:
-            if lanes._awake < lanes.limit:
+            if lanes._awake < lanes._limit:
                 lanes._awake += 1
                 return
             place = threading.Lock()

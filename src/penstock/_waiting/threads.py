@@ -16,6 +16,9 @@ from collections.abc import Callable
 from datetime import datetime
 
 import msgspec
+from typing_extensions import override
+
+from penstock._waiting.workers import Workers
 
 _IDLE_SECONDS = 10.0
 _log = logging.getLogger("penstock.engine")
@@ -96,26 +99,35 @@ class _Thread:
         return True
 
 
-class FreeThreads:
-    """A pool without a limit, for work that must not wait for a worker.
-
-    Attributes:
-        remote: see `Workers`; it calls everything here.
-    """
-
-    remote: None = None
+class FreeThreads(Workers):
+    """A pool without a limit, for work that must not wait for a worker."""
 
     def __init__(self) -> None:
         self._idle: deque[_Thread] = deque()
         self._numbers = itertools.count()
 
-    def run_soon(self, work: Callable[[], None]) -> None:
-        """Call `work` in a thread of its own."""
+    @property
+    @override
+    def limit(self) -> None:
+        return None
+
+    @property
+    @override
+    def remote(self) -> None:
+        return None
+
+    @override
+    def run_soon(self, work: Callable[[], None], /) -> None:
         try:
             thread = self._idle.pop()
         except IndexError:
             thread = _Thread(self._idle, f"penstock-thread-{next(self._numbers)}")
         thread.give(work)
 
+    @override
     def rescue(self) -> None:
-        """See `Workers`: a thread that cannot be started is told to who asks for it."""
+        """Nothing waits here: whoever asks for a thread that cannot be started is told so."""
+
+    @override
+    def close(self) -> None:
+        """There is nothing to end: idle threads go by themselves."""

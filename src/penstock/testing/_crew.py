@@ -20,10 +20,12 @@ from pathlib import Path
 from types import FrameType
 from typing import NamedTuple
 
-from penstock._waiting.lanes import Lanes
+from typing_extensions import override
+
 from penstock._waiting.latch import Latch
 from penstock._waiting.loops import LoopPort
-from penstock.task_runners import RemoteCalls, Workers
+from penstock._waiting.workers import Workers
+from penstock.task_runners import RemoteCalls
 from penstock.testing._questions import Question, question_to
 
 _LOOK_SECONDS = 0.002
@@ -31,7 +33,7 @@ _ANSWER_SECONDS = 0.1
 _NOT_OF_THE_TEST = (str(Path(__file__).parents[1]), sysconfig.get_path("stdlib"))
 
 
-class Pool:
+class Pool(Workers):
     """Workers, and how much of their work has begun.
 
     Attributes:
@@ -42,29 +44,38 @@ class Pool:
     def __init__(self, workers: Workers, crew: Crew) -> None:
         self._workers = workers
         self._crew = crew
-        self._limit = workers.limit if isinstance(workers, Lanes) else None
         self.queued: int = 0
         self.occupied: int = 0
 
     @property
     def is_full(self) -> bool:
         """Whether what is queued has to wait for what is at work."""
-        return self._limit is not None and self.occupied >= self._limit
+        limit = self.limit
+        return limit is not None and self.occupied >= limit
 
     @property
+    @override
+    def limit(self) -> int | None:
+        return self._workers.limit
+
+    @property
+    @override
     def remote(self) -> RemoteCalls | None:
-        """See `Workers`."""
         return self._workers.remote
 
-    def run_soon(self, work: Callable[[], None]) -> None:
-        """See `Workers`."""
+    @override
+    def run_soon(self, work: Callable[[], None], /) -> None:
         with self._crew.changing():
             self.queued += 1
         self._workers.run_soon(partial(self._crew.work, self, work))
 
+    @override
     def rescue(self) -> None:
-        """See `Workers`."""
         self._workers.rescue()
+
+    @override
+    def close(self) -> None:
+        self._workers.close()
 
 
 class _Wait(NamedTuple):

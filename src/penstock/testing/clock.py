@@ -21,8 +21,8 @@ import anyio
 
 from penstock._waiting.latch import Latch, watch
 from penstock._waiting.loops import LoopPort, current_port
+from penstock._waiting.workers import Workers
 from penstock.exceptions import ConfigurationError, TimeStoodStill, WouldDeadlock
-from penstock.task_runners import Workers
 from penstock.testing._crew import Crew
 
 _LOOK_SECONDS = 0.01

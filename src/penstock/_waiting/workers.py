@@ -1,0 +1,38 @@
+"""Workers: threads that call what they are given; every pool of them has this port."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from penstock.task_runners import RemoteCalls
+
+
+class Workers(ABC):
+    """Threads that call what they are given."""
+
+    __slots__ = ()
+
+    @property
+    @abstractmethod
+    def limit(self) -> int | None:
+        """How many of them may be at work at once; None: as many as there is work for."""
+
+    @property
+    @abstractmethod
+    def remote(self) -> RemoteCalls | None:
+        """What calls the functions of runs in place of these threads; None: they do."""
+
+    @abstractmethod
+    def run_soon(self, work: Callable[[], None], /) -> None:
+        """Call `work` once, soon, in a worker's thread; from any thread."""
+
+    @abstractmethod
+    def rescue(self) -> None:
+        """Call in this thread what no worker can be started for any more."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """End what they have started outside of their threads; no work comes after this."""

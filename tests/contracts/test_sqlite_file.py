@@ -436,6 +436,23 @@ def test_results_are_found_while_the_file_is_locked(
         assert sqlite_store.look_up("in queue", now=0.0) is not None
 
 
+def test_a_deletion_that_a_lock_keeps_out_closes_its_connection(
+    sqlite_store: SqliteStore, database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flush(sqlite_store)
+    made: list[sqlite3.Connection] = []
+
+    def connect_impatiently(path: Path, _synchronous: str) -> sqlite3.Connection:
+        made.append(sqlite3.connect(path, timeout=0, isolation_level=None))
+        return made[0]
+
+    monkeypatch.setattr(sqlite, "connect", connect_impatiently)
+    with locked(database), pytest.raises(sqlite3.OperationalError, match="locked"):
+        sqlite_store.clear_cache(None)
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        made[0].execute("SELECT 1")
+
+
 def test_a_new_file_that_another_process_is_just_making_is_waited_for(
     tmp_path: Path, host: LoopThread
 ) -> None:

@@ -223,13 +223,17 @@ class _Reader:
 
 
 class _transaction:  # noqa: N801  # used like a function
-    """A write transaction on a connection that is closed after it."""
+    """A write transaction on a connection that is closed after it, or where it cannot begin."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
 
     def __enter__(self) -> sqlite3.Connection:
-        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+        except BaseException:
+            self._connection.close()
+            raise
         return self._connection
 
     def __exit__(self, kind: object, *exc: object) -> None:

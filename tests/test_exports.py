@@ -95,8 +95,13 @@ def undocumented_in(kind: type) -> Iterator[str]:
         yield ""
     for name, member in vars(kind).items():
         is_code = inspect.isfunction(member) or isinstance(member, property | classmethod)
-        if is_code and not name.startswith("_") and not member.__doc__:
+        if is_code and not name.startswith("_") and not is_documented(kind, name):
             yield f".{name}"
+
+
+def is_documented(kind: type, name: str) -> bool:
+    """Whether a member has a docstring, where it is or on a port that the class implements."""
+    return any(getattr(vars(base).get(name), "__doc__", None) for base in kind.__mro__)
 
 
 @pytest.mark.parametrize("name", ["penstock", *PUBLIC_MODULES])

@@ -17,7 +17,7 @@ import pytest
 
 from penstock._waiting import lanes, threads
 from penstock._waiting.lanes import Lanes
-from penstock._waiting.latch import Latch, occupation
+from penstock._waiting.latch import Latch, this_thread
 from penstock._waiting.loops import LoopThread
 from penstock._waiting.threads import FreeThreads
 from penstock._waiting.workers import Workers
@@ -245,7 +245,7 @@ def test_a_wait_that_keeps_its_place_keeps_others_out(host: LoopThread) -> None:
 
     def hold() -> None:
         log.append("hold")
-        latch.wait(PATIENCE_SECONDS, gives_up_place=False)
+        latch.wait(PATIENCE_SECONDS, releases_worker=False)
         log.append("held")
 
     pool.run_soon(hold)
@@ -279,12 +279,12 @@ def test_the_count_of_lanes_at_work_is_right_after_many_waits(host: LoopThread) 
     assert not pool._queue
 
 
-def test_only_a_worker_has_an_occupation(host: LoopThread) -> None:
+def test_only_a_worker_works_for_a_pool(host: LoopThread) -> None:
     pool, seen = Lanes(host, 1), list[object]()
-    pool.run_soon(lambda: seen.append(occupation.pool))
+    pool.run_soon(lambda: seen.append(this_thread.pool))
     assert until(lambda: len(seen) == 1)
     assert seen == [pool]
-    assert occupation.pool is None
+    assert this_thread.pool is None
 
 
 def test_a_lane_that_wants_its_place_back_gets_it_when_no_thread_can_be_started(

@@ -147,7 +147,7 @@ def _join_sync(effect: Join, run: FlowRun, engine: Engine) -> Outcome:
         for member in unfinished:
             if ends_at is None:
                 member.wait()
-            elif not clock.wait_for(member, max(0.0, ends_at - clock.now()), gives_up_place=True):
+            elif not clock.wait_for(member, max(0.0, ends_at - clock.now()), releases_worker=True):
                 return DeadlinePassed()
     return DONE
 

@@ -22,7 +22,7 @@ class LoopRun:
     One object for what could be five closures: they would be most of what a submit allocates.
     """
 
-    __slots__ = ("_cancel", "_context", "_engine", "_is_cancelled", "_is_inside", "_port", "run")
+    __slots__ = ("_cancel", "_context", "_engine", "_is_cancelled", "_is_limited", "_port", "run")
 
     def __init__(self, run: Run, engine: Engine, port: LoopPort) -> None:
         self.run = run
@@ -31,7 +31,7 @@ class LoopRun:
         self._context = context_for(port.library)
         self._cancel: Callable[[], object] | None = None
         self._is_cancelled = False
-        self._is_inside = False
+        self._is_limited = False
         run.port = port
         run.driver = self
 
@@ -55,12 +55,12 @@ class LoopRun:
         if self.run.flow_run is None:  # nobody waits for it before the loop is closed
             self()
         else:
-            self._port.start_limiter.enter(self)
+            self._port.start_limiter.start(self)
 
     def __call__(self) -> None:
         """Begin, in the loop's thread."""
         run = self.run
-        self._is_inside = run.flow_run is not None
+        self._is_limited = run.flow_run is not None
         if self._is_cancelled:
             self._end()
             return
@@ -77,13 +77,13 @@ class LoopRun:
         if cancel is not None and not isinstance(self.run, FlowRun):  # whose waits see it
             self._port.call_soon(cancel)
 
-    def _leave_turnstile(self) -> None:
-        if self._is_inside:
-            self._is_inside = False
-            self._port.start_limiter.leave()
+    def _note_begun(self) -> None:
+        if self._is_limited:
+            self._is_limited = False
+            self._port.start_limiter.note_begun()
 
     async def _drive(self) -> None:
-        self._leave_turnstile()
+        self._note_begun()
         try:
             await drive_async(self.run, self._engine)
         except GeneratorExit:  # the coroutine is thrown away
@@ -104,7 +104,7 @@ class LoopRun:
                 error = RunCancelled("The run was cancelled before it began.")
                 end_by(self.run, self._engine, error)
         finally:
-            self._leave_turnstile()
+            self._note_begun()
 
 
 def _split(error: BaseException) -> tuple[BaseException | None, BaseException | None]:

@@ -26,6 +26,7 @@ from penstock._caching.explanations import ENTRIES_COMPARED, CacheExplanation, n
 from penstock._caching.keys import CacheKey
 from penstock._engine.slot_broker import SlotBroker, SlotRequest
 from penstock._logs.run_log import RunLog
+from penstock._model.ids import restart_ids
 from penstock._model.payloads import any_type, decode_result, referenced_run
 from penstock._model.rows import CacheHit
 from penstock._model.settings import Settings, load_settings
@@ -38,9 +39,9 @@ from penstock._rules.task_run import TaskRun
 from penstock._stores.memory import MemoryStore
 from penstock._stores.port import Store
 from penstock._waiting.clock import Clock, RealClock
-from penstock._waiting.latch import Latch
+from penstock._waiting.latch import Latch, begin_anew_in_forked_child
 from penstock._waiting.loops import LoopThread
-from penstock._waiting.threads import FreeThreads, abandoned_threads
+from penstock._waiting.threads import FreeThreads, abandoned_threads, forget_abandoned_threads
 from penstock._waiting.workers import Workers
 from penstock.exceptions import ConfigurationError, ResultUnavailable, StoreError
 from penstock.task_runners import ConcurrentTaskRunner, TaskRunner
@@ -337,11 +338,21 @@ class _Process:
 
 
 _process = _Process()
+
+
+def _begin_in_forked_child() -> None:
+    """What below the engine holds for one process alone first, as the engine uses it."""
+    restart_ids()
+    begin_anew_in_forked_child()
+    forget_abandoned_threads()
+    _process.after_fork_in_child()
+
+
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(
         before=_process.before_fork,
         after_in_parent=_process.after_fork_in_parent,
-        after_in_child=_process.after_fork_in_child,
+        after_in_child=_begin_in_forked_child,
     )
 
 

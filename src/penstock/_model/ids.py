@@ -20,7 +20,7 @@ _LOW_BITS = (1 << 62) - 1
 
 
 class _Sequence:
-    """The random tail, counting up; a forked child starts at a place of its own."""
+    """The random tail, counting up; a forked child has another start."""
 
     def __init__(self) -> None:
         self.restart()
@@ -34,8 +34,11 @@ class _Sequence:
 
 
 _sequence = _Sequence()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_sequence.restart)
+
+
+def restart_ids() -> None:
+    """Go on from another random start, as a forked child has to."""
+    _sequence.restart()
 
 
 def new_id() -> bytes:

@@ -2,8 +2,8 @@
 
 Threads that contend for the GIL are slower than one, and threads that wait are not: so one lane
 works alone until its items are seen to take long, then lanes are added, twice as many at a time, up
-to the limit; when they are quick again, lanes rest. A lane whose item waits for another run's
-result gives its place to another lane, so a bounded pool cannot be parked full.
+to the limit; when they are quick again, lanes rest. While the item of a lane waits for the result
+of another run, another lane works in its stead, so a limited pool cannot fill up with waiting.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import anyio
 import anyio.to_thread
 from typing_extensions import override
 
-from penstock._waiting.latch import BlockablePool, occupation
+from penstock._waiting.latch import BlockablePool, this_thread
 from penstock._waiting.loops import LoopThread
 from penstock._waiting.workers import Workers
 
@@ -38,7 +38,11 @@ _log = logging.getLogger("penstock.engine")
 class _Lane:
     """What one thread of the pool tells the watcher.
 
+    The lane writes its counts and the watcher sets them back, with no lock between them: an item
+    that ends in that moment may be counted twice or not at all. They are statistics.
+
     Attributes:
+        gate: what the lane waits for while it rests; released by whoever wakes it.
         started_at: when its present item began; 0.0: it has none.
         done: items ended since the last look.
         slow: those of them that took long.
@@ -57,9 +61,11 @@ class _Lane:
 class Lanes(Workers, BlockablePool):
     """A pool of at most `limit` lanes at work.
 
-    `_awake` counts the lanes that take items, and `_width` says how many should. A lane about to
-    rest lowers `_awake` first and reads the queue after; a caller appends first and reads `_awake`
-    after: so one of the two sees the other, and no item is left behind.
+    `_awake` counts the lanes that take items, and `_width` says how many should. The one is changed
+    under the lock, the other by the watcher alone, and items come and go without a lock: a lane
+    about to rest lowers `_awake` first and reads the queue after; a caller appends first and reads
+    `_awake` after. So where the caller still finds the lane awake, the lane has yet to read the
+    queue, and finds the item: none is left behind.
     """
 
     def __init__(self, host: LoopThread, limit: int, remote: RemoteCalls | None = None) -> None:
@@ -75,7 +81,7 @@ class Lanes(Workers, BlockablePool):
         self._width = 1
         self._watched = False
         self._stranded = False
-        self._blocked = _Blocked(self)
+        self._releasing_worker = _ReleasingWorker(self)
 
     @property
     @override
@@ -93,12 +99,19 @@ class Lanes(Workers, BlockablePool):
         if self._awake < self._width:
             self._wake()
         elif not self._watched:
+            # Two callers may come here at once. Then the watcher looks twice a tick, until the
+            # queue is empty.
             self._watched = True
             self._host.call_later(_TICK_SECONDS, self._watch)
 
     @override
-    def blocked(self) -> AbstractContextManager[object]:
-        return self._blocked
+    def releasing_worker(self) -> AbstractContextManager[object]:
+        return self._releasing_worker
+
+    @override
+    def close(self) -> None:
+        if self._remote is not None:
+            self._remote.close()
 
     def _wake(self) -> bool:
         """Let one more lane work; False: there are enough."""
@@ -119,13 +132,8 @@ class Lanes(Workers, BlockablePool):
             )
         except RuntimeError:  # no thread can be started, as at the interpreter's end
             with self._lock:
-                self._give_up_place()
+                self._stop_working()
             self._stranded = True
-
-    @override
-    def close(self) -> None:
-        if self._remote is not None:
-            self._remote.close()
 
     @override
     def rescue(self) -> None:
@@ -138,12 +146,12 @@ class Lanes(Workers, BlockablePool):
     def _run_lane(self) -> None:
         lane = _Lane()
         self._lanes.add(lane)
-        occupation.pool = self
+        this_thread.pool = self
         try:
             while self._work_on(lane) or self._rest(lane):
                 pass
         finally:
-            occupation.pool = None
+            this_thread.pool = None
             self._lanes.discard(lane)
 
     def _work_on(self, lane: _Lane) -> bool:
@@ -173,14 +181,18 @@ class Lanes(Workers, BlockablePool):
     def _rest(self, lane: _Lane) -> bool:
         """Sleep until there is work; False: for too long, the thread may go."""
         with self._lock:
-            if not self._give_up_place() and self._queue and self._awake < self._width:
+            # The queue is read after `_awake` was lowered; the law of the class needs that.
+            if not self._stop_working() and self._queue and self._awake < self._width:
                 self._awake += 1
                 return True
             self._idle.append(lane)
         return lane.gate.acquire(timeout=_IDLE_SECONDS) or not self._retire(lane)
 
-    def _give_up_place(self) -> bool:
-        """Under the lock: let a lane that has waited go on in this one's place; False: none has."""
+    def _stop_working(self) -> bool:
+        """Under the lock: count one lane less, or let one whose wait is over take its turn.
+
+        Gives whether there was such a lane.
+        """
         self._awake -= 1
         if not self._returning or self._awake >= self._limit:
             return False
@@ -189,11 +201,13 @@ class Lanes(Workers, BlockablePool):
         return True
 
     def _retire(self, lane: _Lane) -> bool:
+        """Whether the lane may end: not if somebody has picked it, who is about to wake it."""
         with self._lock:
             if lane in self._idle:
                 self._idle.remove(lane)
                 return True
-        return not lane.gate.acquire()  # woken in the very last moment: never True
+        lane.gate.acquire()
+        return False
 
     # In the host's thread
 
@@ -210,14 +224,17 @@ class Lanes(Workers, BlockablePool):
             self._host.call_later(_TICK_SECONDS, self._watch)
             return
         self._watched = False
-        if self._queue and not self._watched:  # a caller came between the two lines above
+        # A caller that came before the line above found the pool watched, and left its item to the
+        # watcher. So the queue is read once more after it; one that comes later asks for a watch.
+        if self._queue and not self._watched:
             self._watched = True
             self._host.call_later(_TICK_SECONDS, self._watch)
 
     def _observed(self) -> tuple[int, int]:
+        """How many items were slow and how many quick since the last look."""
         slow = quick = 0
         before = time.perf_counter() - _TICK_SECONDS
-        for lane in tuple(self._lanes):
+        for lane in tuple(self._lanes):  # a copy in one step, as lanes come and go
             started_at = lane.started_at
             slow += lane.slow + (0.0 < started_at < before)
             quick += lane.done - lane.slow
@@ -225,8 +242,8 @@ class Lanes(Workers, BlockablePool):
         return slow, quick
 
 
-class _Blocked:
-    """While inside, a lane waits and another may have its place."""
+class _ReleasingWorker:
+    """While inside, a lane waits and another may work in its stead."""
 
     def __init__(self, lanes: Lanes) -> None:
         self._lanes = lanes
@@ -234,7 +251,7 @@ class _Blocked:
     def __enter__(self) -> None:
         lanes = self._lanes
         with lanes._lock:
-            lanes._give_up_place()
+            lanes._stop_working()
         if lanes._queue:
             lanes._wake()
 
@@ -244,7 +261,8 @@ class _Blocked:
             if lanes._awake < lanes._limit:
                 lanes._awake += 1
                 return
-            place = threading.Lock()
-            place.acquire()
-            lanes._returning.append(place)
-        place.acquire()
+            # All the others are at work: the first that stops lets this one go on.
+            gate = threading.Lock()
+            gate.acquire()
+            lanes._returning.append(gate)
+        gate.acquire()

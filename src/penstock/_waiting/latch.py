@@ -9,39 +9,42 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import sys
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
-from typing import Protocol
+from contextlib import AbstractContextManager, nullcontext
+from typing import Final
 
 from penstock._waiting.loops import LoopPort, current_port
 
 _creating = threading.Lock()
+"""Held for the moment in which a latch gets its list of callbacks, so that it gets only one."""
 _log = logging.getLogger("penstock.engine")
 _POLL_SECONDS = 0.1 if sys.platform == "win32" else None  # a lock there holds Ctrl-C back
+_NOTHING: Final = nullcontext()
 
 
 class _Trampoline(threading.local):
     """The callbacks that this thread still has to call."""
 
     def __init__(self) -> None:
-        self.waiting: deque[Callable[[], object]] = deque()
-        self.bouncing = False
+        self.due: deque[Callable[[], object]] = deque()
+        self.is_calling = False
 
     def call(self, callback: Callable[[], object]) -> None:
-        self.waiting.append(callback)
-        if self.bouncing:
+        """Call it; where a callback asks for that, once it and those before have returned."""
+        self.due.append(callback)
+        if self.is_calling:
             return
-        self.bouncing = True
+        self.is_calling = True
         try:
-            while self.waiting:
-                _call_logged(self.waiting.popleft())
+            while self.due:
+                _call_logged(self.due.popleft())
         finally:
-            self.bouncing = False
+            self.is_calling = False
 
 
 def _call_logged(callback: Callable[[], object]) -> None:
@@ -57,8 +60,10 @@ _trampoline = _Trampoline()
 class Latch:
     """Unset, then set for good.
 
-    Setting and adding need no lock: a callback is appended first and `_set` is read after, while
-    the setter sets first and empties the list after, so one of the two calls each callback.
+    Setting and adding take no lock. Who adds appends the callback first and reads `_set` after; who
+    sets writes `_set` first and empties the list after. Whichever order the four steps come in, at
+    least one of the two finds the callback in the list of a latch that is set. Both may: `pop` is a
+    single step of the interpreter and gives a callback to one thread only, so each is called once.
     """
 
     __slots__ = ("__weakref__", "_callbacks", "_set")
@@ -74,6 +79,7 @@ class Latch:
     def set(self) -> None:
         """Let it happen; the second time changes nothing."""
         self._set = True
+        # A list that comes to be after this line belongs to a thread that reads `_set` after it.
         if self._callbacks is not None:
             self._call_back()
 
@@ -81,7 +87,7 @@ class Latch:
         """Have `callback` called once it happened; at once where it has."""
         if self._callbacks is None:
             with _creating:
-                if self._callbacks is None:
+                if self._callbacks is None:  # another thread may have added one meanwhile
                     self._callbacks = []
         self._callbacks.append(callback)
         if self._set:
@@ -89,9 +95,8 @@ class Latch:
 
     def discard_callback(self, callback: Callable[[], object]) -> None:
         """Forget a callback that nobody waits for any more."""
-        if self._callbacks is not None and callback in self._callbacks:
-            # The setter may be faster.
-            with contextlib.suppress(ValueError, IndexError, RuntimeError):
+        if self._callbacks is not None:
+            with contextlib.suppress(ValueError):  # the setter has taken it out, and calls it
                 self._callbacks.remove(callback)
 
     def _call_back(self) -> None:
@@ -99,14 +104,17 @@ class Latch:
         while callbacks:
             try:
                 callback = callbacks.pop(0)
-            except IndexError:  # another thread was faster
+            except IndexError:  # another thread took the last one after the look above
                 return
             _trampoline.call(callback)
 
-    def wait(self, timeout: float | None = None, gives_up_place: bool = True) -> bool:
+    def wait(self, timeout: float | None = None, releases_worker: bool = True) -> bool:
         """Block this thread until it happened; False: `timeout` seconds came first.
 
-        A worker gives up its place in its pool for that time, unless told otherwise.
+        Args:
+            timeout: how many seconds to wait; None: for ever.
+            releases_worker: where this thread is a worker of a pool, another one may work in its
+                stead meanwhile.
         """
         if self._set:
             return True
@@ -115,8 +123,8 @@ class Latch:
         self.add_callback(gate.release)
         try:
             with (
-                _watched(self, gives_up_place),
-                occupation.blocked() if gives_up_place else _NOT_A_WORKER,
+                _observed(self, releases_worker),
+                this_thread.releasing_worker() if releases_worker else _NOTHING,
             ):
                 return _acquire(gate, timeout)
         finally:
@@ -152,20 +160,23 @@ def _acquire(gate: threading.Lock, timeout: float | None) -> bool:
             return False
 
 
-class Observer(Protocol):
-    """Who is told of every wait for a latch, in any thread and loop."""
+# Who is told of waits
 
-    def waiting(self, latch: Latch, gives_up_place: bool) -> AbstractContextManager[object]:
+
+class Observer(ABC):
+    """Is told of every wait for a latch, in any thread and loop."""
+
+    @abstractmethod
+    def waiting(self, latch: Latch, releases_worker: bool) -> AbstractContextManager[object]:
         """This thread waits for the latch while inside."""
-        ...
 
+    @abstractmethod
     def awaiting(self, port: LoopPort) -> None:
         """A task of the loop behind the port, which runs in this thread, is about to wait."""
-        ...
 
+    @abstractmethod
     def expecting(self, latch: Latch) -> None:
         """A thread that it does not see, such as a writer, is about to set the latch."""
-        ...
 
 
 class Watch:
@@ -184,49 +195,44 @@ def expected(latch: Latch) -> Latch:
     return latch
 
 
-def _watched(latch: Latch, gives_up_place: bool) -> AbstractContextManager[object]:
+def _observed(latch: Latch, releases_worker: bool) -> AbstractContextManager[object]:
     observer = watch.observer
-    return _NOT_A_WORKER if observer is None else observer.waiting(latch, gives_up_place)
+    return _NOTHING if observer is None else observer.waiting(latch, releases_worker)
 
 
-class Worker(threading.local):
-    """What a blocking wait tells the pool whose thread it blocks."""
+class BlockablePool(ABC):
+    """A pool of threads that lets others work in the stead of those which wait."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def releasing_worker(self) -> AbstractContextManager[object]:
+        """A worker of the pool waits while inside; it goes on when the pool has room for it."""
+
+
+class ThisThread(threading.local):
+    """What is known of the thread that asks.
+
+    Attributes:
+        pool: the one that it is a worker of; None: of none that cares.
+    """
 
     def __init__(self) -> None:
         self.pool: BlockablePool | None = None
 
-    def blocked(self) -> AbstractContextManager[object]:
-        """While inside, the pool may let another thread work in this one's place."""
-        return self.pool.blocked() if self.pool is not None else _NOT_A_WORKER
+    def releasing_worker(self) -> AbstractContextManager[object]:
+        """While inside, the pool may let another thread work in this one's stead."""
+        return self.pool.releasing_worker() if self.pool is not None else _NOTHING
 
 
-class BlockablePool:
-    """A pool of threads that replaces those which wait."""
-
-    def blocked(self) -> AbstractContextManager[object]:
-        """A worker of the pool waits while inside."""
-        raise NotImplementedError
+this_thread = ThisThread()
 
 
-class _NotAWorker:
-    def __enter__(self) -> None: ...
-    def __exit__(self, *exc: object) -> None: ...
-
-
-_NOT_A_WORKER = _NotAWorker()
-occupation = Worker()
-"""The pool that this thread works for."""
-
-
-def _begin_anew_in_a_forked_child() -> None:
-    """The threads are gone, with whatever they held."""
-    global _creating  # noqa: PLW0603  # a lock cannot be let go of for another thread
+def begin_anew_in_forked_child() -> None:
+    """Forget the threads that are gone, and what they may have held."""
+    global _creating  # noqa: PLW0603  # a lock cannot be released for a thread that is gone
     _creating = threading.Lock()
-    occupation.pool = None
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_begin_anew_in_a_forked_child)
+    this_thread.pool = None
 
 
 def wait_unless(latch: Latch, other: Latch) -> bool:

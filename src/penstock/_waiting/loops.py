@@ -10,9 +10,12 @@ import contextlib
 import functools
 import sys
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context, copy_context
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVarTuple, Unpack
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeVarTuple, Unpack
+
+from typing_extensions import override
 
 from penstock._waiting.start_limiter import StartLimiter
 
@@ -27,29 +30,30 @@ Parking: TypeAlias = tuple[Awaitable[object], Callable[[], object]]
 """What to await, and what ends the wait, once, from any thread."""
 
 
-class LoopPort(Protocol):
-    """The way into one event loop."""
+class LoopPort(ABC):
+    """The way into one event loop.
 
-    @property
-    def key(self) -> object:
-        """The loop itself; ports with the same key lead to the same loop."""
+    Attributes:
+        library: what anyio calls the kind of the loop.
+        key: the loop itself; ports with the same key lead to the same loop.
+        start_limiter: where tasks wait that are started through this port.
+    """
 
-    library: str
-    """What anyio calls the kind of the loop."""
+    __slots__ = ()
 
-    @property
-    def start_limiter(self) -> StartLimiter:
-        """Where the tasks begin that are started through this port."""
-        ...
+    library: ClassVar[str]
+    key: object
+    start_limiter: StartLimiter
 
+    @abstractmethod
     def is_here(self) -> bool:
         """Whether this thread runs the loop, right now."""
-        ...
 
+    @abstractmethod
     def call_soon(self, call: Callable[[Unpack[Ts]], object], *args: *Ts) -> bool:
         """Run `call` soon in the loop's thread; from any thread. False: the loop is closed."""
-        ...
 
+    @abstractmethod
     def start(
         self, start: Start, context: Context, ended: Callable[[object], object]
     ) -> Callable[[], object]:
@@ -58,49 +62,54 @@ class LoopPort(Protocol):
         `ended` is called there with something or other when the task is over, even if its code
         has never begun. Whoever starts a task has to hold what this returns until then.
         """
-        ...
 
+    @abstractmethod
     def parking(self) -> Parking:
-        """A place to wait for another thread, or for this one."""
-        ...
+        """Make a way to wait, in a task of the loop, for another thread or for this one."""
 
 
-class AsyncioPort:
-    """The way into an asyncio loop."""
+class AsyncioPort(LoopPort):
+    """The way into an asyncio loop.
 
-    library: str = "asyncio"
+    Attributes:
+        loop: the same as `key`.
+    """
+
+    __slots__ = ("key", "loop", "start_limiter")
+
+    library = "asyncio"
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.key = loop
-        self.start_limiter: StartLimiter = StartLimiter()
+        self.key = self.loop = loop
+        self.start_limiter = StartLimiter()
 
+    @override
     def is_here(self) -> bool:
-        """See `LoopPort`."""
-        return asyncio._get_running_loop() is self.key
+        return asyncio._get_running_loop() is self.loop
 
+    @override
     def call_soon(self, call: Callable[[Unpack[Ts]], object], *args: *Ts) -> bool:
-        """See `LoopPort`."""
         try:
             # A context of its own, as the call is to see nothing of the caller's.
-            self.key.call_soon_threadsafe(call, *args, context=Context())
+            self.loop.call_soon_threadsafe(call, *args, context=Context())
         except RuntimeError:
             return False
         return True
 
+    @override
     def start(
         self, start: Start, context: Context, ended: Callable[[object], object]
     ) -> Callable[[], object]:
-        """See `LoopPort`."""
-        task = self.key.create_task(start(), context=context)
+        task = self.loop.create_task(start(), context=context)
         task.add_done_callback(ended, context=context)
         return task.cancel
 
+    @override
     def parking(self) -> Parking:
-        """See `LoopPort`."""
-        future = self.key.create_future()
+        future = self.loop.create_future()
 
         def end() -> None:
-            if not future.done():
+            if not future.done():  # in the loop's thread, so nothing ends it after the look
                 future.set_result(None)
 
         def wake() -> None:
@@ -112,44 +121,50 @@ class AsyncioPort:
         return future, wake
 
 
-class TrioPort:
-    """The way into a trio run."""
+class TrioPort(LoopPort):
+    """The way into a trio run.
 
-    library: str = "trio"
+    Attributes:
+        token: the same as `key`.
+    """
+
+    __slots__ = ("_host", "key", "start_limiter", "token")
+
+    library = "trio"
 
     def __init__(self, token: trio.lowlevel.TrioToken) -> None:
-        self.key = token
-        self.start_limiter: StartLimiter = StartLimiter()
+        self.key = self.token = token
+        self.start_limiter = StartLimiter()
         self._host: TrioHost | None = None
 
+    @override
     def is_here(self) -> bool:
-        """See `LoopPort`."""
         import trio
 
-        return trio.lowlevel.in_trio_run() and trio.lowlevel.current_trio_token() is self.key
+        return trio.lowlevel.in_trio_run() and trio.lowlevel.current_trio_token() is self.token
 
+    @override
     def call_soon(self, call: Callable[[Unpack[Ts]], object], *args: *Ts) -> bool:
-        """See `LoopPort`."""
         import trio
 
         try:
-            self.key.run_sync_soon(functools.partial(call, *args))
+            self.token.run_sync_soon(functools.partial(call, *args))
         except trio.RunFinishedError:
             return False
         return True
 
+    @override
     def start(
         self, start: Start, context: Context, ended: Callable[[object], object]
     ) -> Callable[[], object]:
-        """See `LoopPort`."""
-        if self._host is None:
+        if self._host is None:  # always in the loop's thread, so there is only one
             from penstock._waiting.trio_host import TrioHost
 
             self._host = TrioHost()
         return self._host.start(start, context, ended)
 
+    @override
     def parking(self) -> Parking:
-        """See `LoopPort`."""
         import trio
 
         event = trio.Event()
@@ -187,14 +202,17 @@ def context_for(library: str | None) -> Context:
 
 
 class LoopThread:
-    """An asyncio loop in a daemon thread of its own."""
+    """An asyncio loop in a daemon thread of its own.
 
-    port: AsyncioPort
+    Attributes:
+        port: the way into the loop.
+    """
 
     def __init__(self, name: str) -> None:
         self._loop = asyncio.new_event_loop()
-        self.port = AsyncioPort(self._loop)
-        self._held: set[Callable[[], object]] = set()  # the loop holds its tasks only weakly
+        self.port: AsyncioPort = AsyncioPort(self._loop)
+        # The loop holds its tasks only weakly. No lock: the set is changed in its thread alone.
+        self._held: set[Callable[[], object]] = set()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 

@@ -6,38 +6,44 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-_TASKS_AT_ONCE: Final = 16
+_NOT_BEGUN_AT_MOST: Final = 16
 
 
 class StartLimiter:
-    """Lets tasks of a loop begin, so many at a time: one more with each that takes its first step.
+    """Starts tasks of a loop, one more with each that takes its first step.
 
-    A task that has not begun is several objects of its loop, for which the garbage collector looks
-    again and again where there are thousands; whoever waits here is one.
+    A task that has been started and has not begun is several objects of its loop, for which the
+    garbage collector looks again and again where there are thousands; one that waits here is one.
+
+    It has no lock, as all of it is called in the thread of the loop.
     """
 
+    __slots__ = ("_is_starting", "_not_begun", "_waiting")
+
     def __init__(self) -> None:
-        self._inside = 0
+        self._not_begun = 0
         self._waiting: deque[Callable[[], None]] = deque()
-        self._is_letting_in = False
+        self._is_starting = False
 
-    def enter(self, begin: Callable[[], None]) -> None:
-        """Call `begin`, now or when others have left; in the loop's thread."""
-        self._waiting.append(begin)
-        self._let_in()
+    def start(self, start: Callable[[], None]) -> None:
+        """Call `start`, now or when tasks before it have begun; in the loop's thread."""
+        self._waiting.append(start)
+        self._start_some()
 
-    def leave(self) -> None:
-        """Make room for another, once for each that has begun; in the loop's thread."""
-        self._inside -= 1
-        self._let_in()
+    def note_begun(self) -> None:
+        """A task that was started here has begun, or ended; in the loop's thread, once for each."""
+        self._not_begun -= 1
+        self._start_some()
 
-    def _let_in(self) -> None:
-        if self._is_letting_in:  # one that leaves at once, as thousands may that were cancelled
+    def _start_some(self) -> None:
+        # What is started here may end at once, and say so before `start` returns. Thousands may
+        # that were cancelled, so the call goes on in the loop below, and not one inside the other.
+        if self._is_starting:
             return
-        self._is_letting_in = True
+        self._is_starting = True
         try:
-            while self._waiting and self._inside < _TASKS_AT_ONCE:
-                self._inside += 1
+            while self._waiting and self._not_begun < _NOT_BEGUN_AT_MOST:
+                self._not_begun += 1
                 self._waiting.popleft()()
         finally:
-            self._is_letting_in = False
+            self._is_starting = False

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import os
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -39,8 +38,7 @@ class AbandonedThread(msgspec.Struct, frozen=True):
 
 
 _abandoned: dict[object, AbandonedThread] = {}
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_abandoned.clear)  # a child has none of these threads
+"""By their calls. No lock: each function below is one step on the dict."""
 
 
 def abandoned_threads() -> list[AbandonedThread]:
@@ -56,13 +54,23 @@ def abandon(call: object, thread: AbandonedThread) -> None:
     _abandoned[call] = thread
 
 
+def forget_abandoned_threads() -> None:
+    """Count none, as in a forked child, which has none of these threads."""
+    _abandoned.clear()
+
+
 def has_come_back(call: object) -> None:
     """Count the thread of this call no more, if it is counted."""
     _abandoned.pop(call, None)
 
 
 class _Thread:
-    """A daemon thread that does one piece of work after another."""
+    """A daemon thread that does one piece of work after another.
+
+    While it is idle it stands in the deque, and whoever takes it out has it: the pool, which then
+    gives it work, or the thread itself, which then ends. Taking is a single step of the
+    interpreter, so no lock is needed for it, and exactly one of them does.
+    """
 
     __slots__ = ("_gate", "_idle", "_work")
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import trio
 
 
-class _Member:
+class _Hosted:
     """A coroutine function, and what is known of its run.
 
     Attributes:
@@ -40,17 +40,27 @@ class _Member:
         self.scope: trio.CancelScope | None = None
 
     def cancel(self) -> None:
-        """Cancel it, unless it has ended; in the thread of the loop, and not by its own code."""
+        """Cancel it, unless it has ended; in the thread of the loop, and not by its own code.
+
+        Other code runs there only while this waits, and then the scope is its own.
+        """
         self.is_cancelled = True
         if self.scope is not None:
             self.scope.cancel()
 
 
 class TrioHost:
-    """Runs coroutines in one trio loop, side by side; all of it in the thread of that loop."""
+    """Runs coroutines in one trio loop, side by side.
+
+    It has no lock, as all of it is called in the thread of that loop. While `_is_hosted` is true, a
+    host will look into the queue again, so what is put there is taken up: it becomes false in the
+    same step in which a host finds the queue empty, or steps on a coroutine that waits while
+    nothing is queued. It may be false while there is a host, after another one was cancelled; then
+    one more is spawned, and both take from the queue.
+    """
 
     def __init__(self) -> None:
-        self._queue: deque[_Member] = deque()
+        self._queue: deque[_Hosted] = deque()
         self._is_hosted = False
 
     def start(
@@ -59,12 +69,12 @@ class TrioHost:
         context: Context,
         ended: Callable[[object], object],
     ) -> Callable[[], None]:
-        """See `LoopPort.start`."""
-        member = _Member(start, context, ended)
-        self._queue.append(member)
+        """Run a coroutine as `LoopPort.start` says."""
+        hosted = _Hosted(start, context, ended)
+        self._queue.append(hosted)
         if not self._is_hosted:
             self._spawn()
-        return member.cancel
+        return hosted.cancel
 
     def _spawn(self) -> None:
         self._is_hosted = bool(self._queue)
@@ -82,16 +92,16 @@ class TrioHost:
                     return  # another host has the rest
         self._is_hosted = False
 
-    async def _run(self, member: _Member, scope: trio.CancelScope) -> bool:
+    async def _run(self, hosted: _Hosted, scope: trio.CancelScope) -> bool:
         """Run one to its end; whether it had to wait."""
         try:
-            if member.is_cancelled:
+            if hosted.is_cancelled:
                 return False
-            member.scope = scope
-            return await _stepped(member.start(), member.context, self._spawn)
+            hosted.scope = scope
+            return await _stepped(hosted.start(), hosted.context, self._spawn)
         finally:
-            member.scope = None
-            member.ended(member)
+            hosted.scope = None
+            hosted.ended(hosted)
 
 
 @types.coroutine

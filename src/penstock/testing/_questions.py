@@ -8,36 +8,52 @@ socket or a timer of the loop, is a wait like any other.
 from __future__ import annotations
 
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Sized
-from typing import Protocol, cast
+from typing import ClassVar, cast
+
+from typing_extensions import override
 
 from penstock._waiting.loops import AsyncioPort, LoopPort
 
 _ROUNDS = 64
-"""How often a loop that does not show its queue comes round before it counts as at rest."""
+"""How often a loop that does not show its queue comes round before it counts as idle."""
 
 
-class Question(Protocol):
-    """Asked of one loop, once."""
+class Question(ABC):
+    """Asked of one loop, once.
 
-    shows_what_came: bool
-    """Whether `is_quiet` sees what other threads have sent while the loop is held."""
+    Attributes:
+        shows_what_came: whether `is_quiet` sees what other threads have sent while the loop is
+            held.
+    """
 
+    shows_what_came: ClassVar[bool]
+
+    def __init__(self) -> None:
+        self._holds = threading.Event()
+        self._is_closed = threading.Event()
+
+    @abstractmethod
     def ask(self) -> None:
-        """Send the question, which holds the loop as soon as it is at rest."""
-        ...
+        """Send the question, which holds the loop as soon as it is idle."""
 
+    @abstractmethod
     def is_quiet(self, seconds: float = 0) -> bool:
         """Whether the loop is held and has nothing to go on with; wait `seconds` for it."""
-        ...
 
-    def is_void(self) -> bool:
+    @abstractmethod
+    def is_unanswerable(self) -> bool:
         """Whether the loop does not run any more."""
-        ...
 
     def close(self) -> None:
         """Let the loop go on."""
-        ...
+        self._is_closed.set()
+
+    def _hold(self) -> None:
+        """In the loop's thread: block it until the question is closed."""
+        self._holds.set()
+        self._is_closed.wait()
 
 
 def question_to(port: LoopPort) -> Question:
@@ -45,76 +61,55 @@ def question_to(port: LoopPort) -> Question:
     return AsyncioQuestion(port) if isinstance(port, AsyncioPort) else TrioQuestion(port)
 
 
-class _Hold:
-    """Blocks the thread of a loop."""
+class AsyncioQuestion(Question):
+    """Asked of an asyncio loop."""
 
-    def __init__(self) -> None:
-        self.holds: threading.Event = threading.Event()
-        self._closed = threading.Event()
-
-    def hold(self) -> None:
-        """In the loop's thread: block it."""
-        self.holds.set()
-        self._closed.wait()
-
-    def close(self) -> None:
-        """See `Question`."""
-        self._closed.set()
-
-    @property
-    def is_closed(self) -> bool:
-        return self._closed.is_set()
-
-
-class AsyncioQuestion(_Hold):
-    """See `Question`."""
-
-    shows_what_came: bool = True
+    shows_what_came = True
 
     def __init__(self, port: AsyncioPort) -> None:
         super().__init__()
         self._port = port
         self._rounds = 0
 
+    @override
     def ask(self) -> None:
-        """See `Question`."""
         self._port.call_soon(self._answer)
 
     def _answer(self) -> None:
         self._rounds += 1
         queue = self._queue()
         busy = self._rounds < _ROUNDS if queue is None else bool(queue)
-        if busy and not self.is_closed:
+        if busy and not self._is_closed.is_set():
             self.ask()
         else:
-            self.hold()
+            self._hold()
 
     def _queue(self) -> Sized | None:
         """What the loop will call next; loops of other makes may not show it."""
-        return cast("Sized | None", getattr(self._port.key, "_ready", None))
+        return cast("Sized | None", getattr(self._port.loop, "_ready", None))
 
+    @override
     def is_quiet(self, seconds: float = 0) -> bool:
-        """See `Question`."""
-        return self.holds.wait(seconds) and not self._queue()
+        return self._holds.wait(seconds) and not self._queue()
 
-    def is_void(self) -> bool:
-        """See `Question`."""
-        return not self._port.key.is_running()
+    @override
+    def is_unanswerable(self) -> bool:
+        return not self._port.loop.is_running()
 
 
-class TrioQuestion(_Hold):
-    """See `Question`."""
+class TrioQuestion(Question):
+    """Asked of a trio run."""
 
-    shows_what_came: bool = False
+    shows_what_came = False
 
     def __init__(self, port: LoopPort) -> None:
         super().__init__()
         self._port = port
-        self._is_void = False
+        self._is_unanswerable = False
 
+    @override
     def ask(self) -> None:
-        """See `Question`."""
-        self._is_void = not self._port.call_soon(self._spawn)
+        self._is_unanswerable = not self._port.call_soon(self._spawn)
 
     def _spawn(self) -> None:
         import trio
@@ -122,7 +117,7 @@ class TrioQuestion(_Hold):
         try:
             trio.lowlevel.spawn_system_task(self._answer)
         except RuntimeError:  # the run is about to end
-            self._is_void = True
+            self._is_unanswerable = True
 
     async def _answer(self) -> None:
         import trio.testing
@@ -130,14 +125,14 @@ class TrioQuestion(_Hold):
         try:
             await trio.testing.wait_all_tasks_blocked()
         except trio.Cancelled:
-            self._is_void = True
+            self._is_unanswerable = True
             raise
-        self.hold()
+        self._hold()
 
+    @override
     def is_quiet(self, seconds: float = 0) -> bool:
-        """See `Question`."""
-        return self.holds.wait(seconds)
+        return self._holds.wait(seconds)
 
-    def is_void(self) -> bool:
-        """See `Question`."""
-        return self._is_void
+    @override
+    def is_unanswerable(self) -> bool:
+        return self._is_unanswerable

@@ -18,12 +18,14 @@ from contextlib import contextmanager
 from datetime import datetime
 
 import anyio
+from typing_extensions import override
 
+from penstock._waiting.clock import Clock
 from penstock._waiting.latch import Latch, watch
 from penstock._waiting.loops import LoopPort, current_port
 from penstock._waiting.workers import Workers
 from penstock.exceptions import ConfigurationError, TimeStoodStill, WouldDeadlock
-from penstock.testing._crew import Crew
+from penstock.testing._activity import Activity
 
 _LOOK_SECONDS = 0.01
 _NO_ENGINE = (
@@ -101,7 +103,7 @@ class _Timers:
                     return call
         return None
 
-    def wants_to_ring(self) -> bool:
+    def may_fire(self) -> bool:
         """Whether somebody sleeps, or something is due already."""
         with self._lock:
             while self._heap and self._heap[0][3].call is None:
@@ -112,7 +114,7 @@ class _Timers:
         return sum(self._counts.values())
 
 
-class FakeClock:
+class FakeClock(Clock):
     """A clock for tests, on which retries, delays, expirations and time limits take no real time.
 
     Give it to `penstock.testing.engine`, or ask pytest for the fixture `fake_clock`. The times of
@@ -132,7 +134,7 @@ class FakeClock:
         self._start = float(int(time.time())) if start is None else _timestamp_of(start)
         self._patience_seconds = _checked_patience(patience_seconds)
         self._timers = _Timers()
-        self._crew = Crew()
+        self._activity = Activity()
         self._stopped: str | None = _NO_ENGINE
 
     # For tests and the code that they call
@@ -142,12 +144,14 @@ class FakeClock:
         """How much of its time has passed since it was made."""
         return self._timers.now
 
+    @override
     def now(self) -> float:
         """Its time, in seconds since 1970."""
-        self._meet()
-        self._crew.moves += 1  # a run that enters a state asks for the time
+        self._note_loop()
+        self._activity.progress += 1  # a run that enters a state asks for the time
         return self._start + self._timers.now
 
+    @override
     def sleep(self, seconds: float, /) -> None:
         """Let code in a thread take that long; others go on meanwhile.
 
@@ -156,6 +160,7 @@ class FakeClock:
         """
         self._block(seconds, is_last=False)
 
+    @override
     async def sleep_async(self, seconds: float) -> None:
         """`sleep` in a task of asyncio or trio."""
         await self._wait(seconds, is_last=False)
@@ -178,33 +183,33 @@ class FakeClock:
         """`advance` in a task of asyncio or trio."""
         await self._wait(seconds, is_last=True)
 
-    # For the engine: see `Clock`
+    # For the engine
 
+    @override
     def call_later(self, seconds: float, call: Callable[[], object]) -> None:
-        """See `Clock`."""
         self._set(seconds, call)
 
+    @override
     def call_at_limit(self, seconds: float, call: Callable[[], object]) -> Callable[[], object]:
-        """See `Clock`."""
         timer = self._set(seconds, call, is_sleep=False)
         return lambda: self._timers.cancel(timer)
 
+    @override
     def sleep_unless(self, latch: Latch, seconds: float) -> bool:
-        """See `Clock`."""
-        return self._wait_for(latch, seconds, is_sleep=True, gives_up_place=False)
+        return self._wait_for(latch, seconds, is_sleep=True, releases_worker=False)
 
-    def wait_for(self, latch: Latch, seconds: float, gives_up_place: bool = False) -> bool:
-        """See `Clock`."""
-        return self._wait_for(latch, seconds, is_sleep=False, gives_up_place=gives_up_place)
+    @override
+    def wait_for(self, latch: Latch, seconds: float, releases_worker: bool = False) -> bool:
+        return self._wait_for(latch, seconds, is_sleep=False, releases_worker=releases_worker)
 
     def _wait_for(
-        self, latch: Latch, seconds: float, *, is_sleep: bool, gives_up_place: bool
+        self, latch: Latch, seconds: float, *, is_sleep: bool, releases_worker: bool
     ) -> bool:
         either = Latch()
         timer = self._set(seconds, either.set, is_sleep=is_sleep)
         latch.add_callback(either.set)
         try:
-            either.wait(gives_up_place=gives_up_place)
+            either.wait(releases_worker=releases_worker)
         finally:
             self._timers.cancel(timer)
             latch.discard_callback(either.set)
@@ -213,9 +218,9 @@ class FakeClock:
             self._check()
         return in_time
 
+    @override
     @contextmanager
     def move_on_after(self, seconds: float) -> Generator[None]:
-        """See `Clock`."""
         port = current_port()
         assert port is not None, "only loops cancel"
         with anyio.CancelScope() as scope:
@@ -227,13 +232,13 @@ class FakeClock:
         if scope.cancelled_caught:
             self._check()
 
+    @override
     def watch_workers(self, workers: Workers) -> Workers:
-        """See `Clock`."""
-        return self._crew.add_pool(workers)
+        return self._activity.add_pool(workers)
 
+    @override
     def watch_loop(self, port: LoopPort) -> None:
-        """See `Clock`."""
-        self._crew.add_loop(port)
+        self._activity.add_loop(port)
 
     # Its timers
 
@@ -245,9 +250,9 @@ class FakeClock:
         is_sleep: bool = True,
         is_last: bool = False,
     ) -> _Timer:
-        self._meet()
+        self._note_loop()
         timer = _Timer(call, is_sleep)
-        with self._crew.changing():
+        with self._activity.changing():
             self._timers.add(seconds, is_last, timer)
         return timer
 
@@ -256,7 +261,7 @@ class FakeClock:
         due = Latch()
         timer = self._set(seconds, due.set, is_last=is_last)
         try:
-            due.wait(gives_up_place=False)
+            due.wait(releases_worker=False)
         finally:
             self._timers.cancel(timer)
         self._check()
@@ -278,10 +283,10 @@ class FakeClock:
         if self._stopped is not None:
             raise TimeStoodStill(self._stopped)
 
-    def _meet(self) -> None:
+    def _note_loop(self) -> None:
         port = current_port()
         if port is not None:
-            self._crew.meet_loop(port)
+            self._activity.note_loop(port)
 
     # Its life, and the thread that lets its time go on
 
@@ -295,12 +300,12 @@ class FakeClock:
         """
         if self._stopped != _NO_ENGINE:
             raise ConfigurationError("A FakeClock serves one engine at a time.")
-        self._crew, self._stopped = Crew(), None
+        self._activity, self._stopped = Activity(), None
         keeper = threading.Thread(target=self._keep_time, name="penstock-fake-clock", daemon=True)
         keeper.start()
-        before, watch.observer = watch.observer, self._crew
+        before, watch.observer = watch.observer, self._activity
         try:
-            with self._crew.joined():
+            with self._activity.taking_part():
                 yield
             self._check()
         finally:
@@ -309,38 +314,38 @@ class FakeClock:
             keeper.join()
 
     def _keep_time(self) -> None:
-        crew, timers = self._crew, self._timers
-        moves, moved_at = -1, 0.0
+        activity, timers = self._activity, self._timers
+        progress, progressed_at = -1, 0.0
         while self._stopped != _NO_ENGINE or timers:
-            news = crew.news
-            if crew.moves != moves:
-                moves, moved_at = crew.moves, time.monotonic()
+            changes = activity.changes
+            if activity.progress != progress:
+                progress, progressed_at = activity.progress, time.monotonic()
             if timers and (self._stopped is not None or self._may_jump()):
-                self._ring()
-            elif timers and time.monotonic() - moved_at > self._patience_seconds:
+                self._fire()
+            elif timers and time.monotonic() - progressed_at > self._patience_seconds:
                 self._stop(self._explanation())
             else:
-                crew.wait_for_news(news, _LOOK_SECONDS if timers else None)
+                activity.wait_for_change(changes, _LOOK_SECONDS if timers else None)
 
     def _may_jump(self) -> bool:
-        crew = self._crew
-        return self._timers.wants_to_ring() and crew.may_be_at_rest() and crew.is_at_rest()
+        activity = self._activity
+        return self._timers.may_fire() and activity.may_be_idle() and activity.is_idle()
 
-    def _ring(self) -> None:
+    def _fire(self) -> None:
         """Wake the first one that is due."""
         call = self._timers.pop(is_due=self._stopped is None)
         if call is None:
             return
-        with self._crew.changing():
-            pass  # that it rings is news; what it calls may wait for others
+        with self._activity.changing():
+            pass  # that it fires is a change; what it calls may wait for others
         try:
             call()
         except Exception:
             _log.exception("A timer of the fake clock raised")
 
     def _stop(self, reason: str) -> None:
-        """From now on all timers ring at once, and whoever waits for the time gets an error."""
-        with self._crew.changing():
+        """From now on all timers fire at once, and whoever waits for the time gets an error."""
+        with self._activity.changing():
             if self._stopped != _NO_ENGINE:
                 self._stopped = reason
 
@@ -351,7 +356,7 @@ class FakeClock:
         )
         if not self._timers.sleeping:
             return f"{first} {_LIMITS_ALONE}"
-        return "\n".join([f"{first} {_AT_WORK}", *self._crew.those_at_work()])
+        return "\n".join([f"{first} {_AT_WORK}", *self._activity.threads_at_work()])
 
 
 def _timestamp_of(start: object) -> float:

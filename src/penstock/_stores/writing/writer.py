@@ -76,7 +76,7 @@ class Writer:
         self._ended = Latch()
         # A script may end right away, and then no thread can be started any more.
         threading.Thread(target=self._write_forever, name="penstock-writer", daemon=True).start()
-        expected(self._opened).wait(gives_up_place=False)
+        expected(self._opened).wait(releases_worker=False)
         self.check()
 
     # From any thread
@@ -140,7 +140,7 @@ class Writer:
         self._pausing = True
         self._hasten()
         if not self._ended.is_set():
-            expected(self._paused).wait(timeout=BUSY_SECONDS, gives_up_place=False)
+            expected(self._paused).wait(timeout=BUSY_SECONDS, releases_worker=False)
 
     def resume_writing(self) -> None:
         """Go on."""

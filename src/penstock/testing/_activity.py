@@ -1,9 +1,9 @@
-"""The crew of a test: all that work for its engine; at rest, only a change of the time moves them.
+"""The activity of an engine in a test: once it is idle, only a change of the time lets it go on.
 
-A thread is at rest while it waits for a latch that is not set. A loop is at rest while none of its
-tasks can go on. Work that is queued is about to begin, unless its pool is full. What the crew does
-not see is a thread that the test has started itself, and what a loop waits for outside: a socket, a
-timer of its own, another thread.
+A thread is idle while it waits for a latch that is not set. A loop is idle while none of its tasks
+can go on. Work that is queued is about to begin, unless its pool is full. What is not seen is a
+thread that the test has started itself, and what a loop waits for outside: a socket, a timer of its
+own, another thread.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 from typing_extensions import override
 
-from penstock._waiting.latch import Latch
+from penstock._waiting.latch import Latch, Observer
 from penstock._waiting.loops import LoopPort
 from penstock._waiting.workers import Workers
 from penstock.task_runners import RemoteCalls
@@ -38,20 +38,20 @@ class Pool(Workers):
 
     Attributes:
         queued: pieces of work that have not begun.
-        occupied: places at work; whoever waits for a run may have given up its own.
+        at_work: workers that are at work; one that waits for a run may have been released.
     """
 
-    def __init__(self, workers: Workers, crew: Crew) -> None:
+    def __init__(self, workers: Workers, activity: Activity) -> None:
         self._workers = workers
-        self._crew = crew
+        self._activity = activity
         self.queued: int = 0
-        self.occupied: int = 0
+        self.at_work: int = 0
 
     @property
     def is_full(self) -> bool:
         """Whether what is queued has to wait for what is at work."""
         limit = self.limit
-        return limit is not None and self.occupied >= limit
+        return limit is not None and self.at_work >= limit
 
     @property
     @override
@@ -65,9 +65,9 @@ class Pool(Workers):
 
     @override
     def run_soon(self, work: Callable[[], None], /) -> None:
-        with self._crew.changing():
+        with self._activity.changing():
             self.queued += 1
-        self._workers.run_soon(partial(self._crew.work, self, work))
+        self._workers.run_soon(partial(self._activity.work, self, work))
 
     @override
     def rescue(self) -> None:
@@ -79,36 +79,36 @@ class Pool(Workers):
 
 
 class _Wait(NamedTuple):
-    """What a thread waits for; `left` is the pool in which it has given up its place."""
+    """What a thread waits for; `released` is the pool that lets others work in its stead."""
 
     latch: Latch
-    left: Pool | None
+    released: Pool | None
 
     @property
-    def is_at_rest(self) -> bool:
-        return not self.latch.is_set() or (self.left is not None and self.left.is_full)
+    def is_idle(self) -> bool:
+        return not self.latch.is_set() or (self.released is not None and self.released.is_full)
 
 
 class _Loop:
-    """A loop of the crew; `thread` is the one that runs it, once that is known."""
+    """A loop of the engine; `thread` is the one that runs it, once that is known."""
 
     def __init__(self, port: LoopPort) -> None:
         self.port = port
         self.thread: int | None = None
 
 
-class Crew:
-    """Who works for the engine of a test, and who waits.
+class Activity(Observer):
+    """Which threads and loops work for the engine of a test, and which of them wait.
 
     Attributes:
-        news: how much has happened so far; while it stays the same, no thread has done anything.
-        moves: how much of that has brought a run further; to wait again and again does not.
+        changes: how much has happened so far; while it stays the same, no thread has done anything.
+        progress: how much of that has brought a run further; to wait again and again does not.
     """
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self.news: int = 0
-        self.moves: int = 0
+        self.changes: int = 0
+        self.progress: int = 0
         self._pools: list[Pool] = []
         self._at_work: dict[int, Pool | None] = {}
         self._waits: dict[int, _Wait] = {}
@@ -116,23 +116,23 @@ class Crew:
         self._expected = 0
 
     @contextmanager
-    def changing(self, moves: bool = True) -> Generator[None]:
+    def changing(self, is_progress: bool = True) -> Generator[None]:
         """Something happens while inside."""
         with self._changed:
             yield
-            self.news += 1
-            self.moves += moves
+            self.changes += 1
+            self.progress += is_progress
             self._changed.notify_all()
 
-    def wait_for_news(self, since: int, seconds: float | None = None) -> None:
-        """Block until something has happened after that piece of news; for `seconds` at most."""
+    def wait_for_change(self, since: int, seconds: float | None = None) -> None:
+        """Block until more than `since` has happened; for `seconds` at most."""
         with self._changed:
-            self._changed.wait_for(lambda: self.news != since, seconds)
+            self._changed.wait_for(lambda: self.changes != since, seconds)
 
-    # Who belongs to it
+    # What belongs to it
 
     @contextmanager
-    def joined(self) -> Generator[None]:
+    def taking_part(self) -> Generator[None]:
         """This thread belongs to it while inside: it is at work unless it waits."""
         ident = threading.get_ident()
         with self.changing():
@@ -155,13 +155,13 @@ class Crew:
         ident = threading.get_ident()
         with self.changing():
             pool.queued -= 1
-            pool.occupied += 1
+            pool.at_work += 1
             self._at_work[ident] = pool
         try:
             work()
         finally:
             with self.changing():
-                pool.occupied -= 1
+                pool.at_work -= 1
                 self._at_work.pop(ident, None)
 
     def add_loop(self, port: LoopPort) -> None:
@@ -170,7 +170,7 @@ class Crew:
             with self.changing():
                 self._loops[port.key] = _Loop(port)
 
-    def meet_loop(self, port: LoopPort) -> None:
+    def note_loop(self, port: LoopPort) -> None:
         """The loop belongs to it, and this thread runs it."""
         self.add_loop(port)
         loop, ident = self._loops[port.key], threading.get_ident()
@@ -178,46 +178,46 @@ class Crew:
             with self.changing():
                 loop.thread = ident
 
-    # Who waits: see `Observer`
+    # What waits
 
+    @override
     @contextmanager
-    def waiting(self, latch: Latch, gives_up_place: bool) -> Generator[None]:
-        """See `Observer`."""
+    def waiting(self, latch: Latch, releases_worker: bool) -> Generator[None]:
         ident = threading.get_ident()
-        with self.changing(moves=False):
-            left = self._at_work.get(ident) if gives_up_place else None
-            if left is not None:
-                left.occupied -= 1
-            self._waits[ident] = _Wait(latch, left)
+        with self.changing(is_progress=False):
+            released = self._at_work.get(ident) if releases_worker else None
+            if released is not None:
+                released.at_work -= 1
+            self._waits[ident] = _Wait(latch, released)
         try:
             yield
         finally:
-            with self.changing(moves=False):
+            with self.changing(is_progress=False):
                 del self._waits[ident]
-                if left is not None:
-                    left.occupied += 1
+                if released is not None:
+                    released.at_work += 1
 
+    @override
     def awaiting(self, port: LoopPort) -> None:
-        """See `Observer`."""
-        self.meet_loop(port)
+        self.note_loop(port)
 
+    @override
     def expecting(self, latch: Latch) -> None:
-        """See `Observer`."""
         with self.changing():
             self._expected += 1
-        # Once it is set, those who wait for it come first.
-        latch.add_callback(lambda: latch.add_callback(self._has_come))
+        # Once it is set, those that wait for it are called first.
+        latch.add_callback(lambda: latch.add_callback(self._note_expected))
 
-    def _has_come(self) -> None:
+    def _note_expected(self) -> None:
         with self.changing():
             self._expected -= 1
 
-    # Whether it is at rest
+    # Whether it is idle
 
-    def is_at_rest(self) -> bool:
-        """Whether nobody can go on; it holds the loops for a moment, and gives up after 0.1 s."""
+    def is_idle(self) -> bool:
+        """Whether nothing can go on; it holds the loops for a moment, and gives up after 0.1 s."""
         with self._changed:
-            news = self.news
+            changes = self.changes
             asked = [(loop, question_to(loop.port)) for loop in self._loops.values()]
         # A loop that shows what it was sent while it is held can be held before the others.
         asked.sort(key=lambda pair: not pair[1].shows_what_came)
@@ -226,53 +226,57 @@ class Crew:
             for loop, question in asked:
                 question.ask()
                 while not self._has_answered(loop, question, _LOOK_SECONDS):
-                    if self.news != news or time.monotonic() > ends_at:
+                    if self.changes != changes or time.monotonic() > ends_at:
                         return False
             with self._changed:
-                return self.news == news and self._is_all_at_rest(asked)
+                return self.changes == changes and self._is_all_idle(asked)
         finally:
             for _, question in asked:
                 question.close()
 
-    def may_be_at_rest(self) -> bool:
+    def may_be_idle(self) -> bool:
         """Whether all threads are, but for those that run a loop; it asks nobody."""
         with self._changed:
-            return self._threads_rest({loop.thread for loop in self._loops.values()})
+            return self._threads_are_idle({loop.thread for loop in self._loops.values()})
 
     def _has_answered(self, loop: _Loop, question: Question, seconds: float) -> bool:
         """Whether it is held, does not run, or has a thread that waits itself."""
-        return question.is_quiet(seconds) or question.is_void() or self._rests(loop.thread, ())
+        return (
+            question.is_quiet(seconds)
+            or question.is_unanswerable()
+            or self._is_idle(loop.thread, ())
+        )
 
-    def _is_all_at_rest(self, asked: Collection[tuple[_Loop, Question]]) -> bool:
+    def _is_all_idle(self, asked: Collection[tuple[_Loop, Question]]) -> bool:
         held = {loop.thread for loop, question in asked if question.is_quiet()}
         answered = all(self._has_answered(loop, question, 0) for loop, question in asked)
-        return answered and self._threads_rest(held)
+        return answered and self._threads_are_idle(held)
 
-    def _threads_rest(self, held: Collection[int | None]) -> bool:
+    def _threads_are_idle(self, held: Collection[int | None]) -> bool:
         """Whether nothing is about to happen, and all at work wait or run a loop that is held."""
         return (
             not self._expected
             and all(not pool.queued or pool.is_full for pool in self._pools)
-            and all(self._rests(thread, held) for thread in self._at_work)
+            and all(self._is_idle(thread, held) for thread in self._at_work)
         )
 
-    def _rests(self, thread: int | None, held: Collection[int | None]) -> bool:
+    def _is_idle(self, thread: int | None, held: Collection[int | None]) -> bool:
         wait = self._waits.get(thread or 0)
-        return thread in held if wait is None else wait.is_at_rest
+        return thread in held if wait is None else wait.is_idle
 
-    def those_at_work(self) -> Iterator[str]:
+    def threads_at_work(self) -> Iterator[str]:
         """The threads that neither wait nor run a loop, and where their code is."""
         with self._changed:
             loops = {loop.thread for loop in self._loops.values()}
-            busy = [thread for thread in self._at_work if not self._rests(thread, loops)]
+            busy = [thread for thread in self._at_work if not self._is_idle(thread, loops)]
         frames = sys._current_frames()
         names = {thread.ident: thread.name for thread in threading.enumerate()}
         for thread in busy:
             if thread in frames:
-                yield f"The thread {names.get(thread)!r} is at {_place_of(frames[thread])}."
+                yield f"The thread {names.get(thread)!r} is at {_position_of(frames[thread])}."
 
 
-def _place_of(frame: FrameType) -> str:
+def _position_of(frame: FrameType) -> str:
     """Where a thread is: in the code of the test, if any of it is there."""
     stack = traceback.extract_stack(frame)
     own = [entry for entry in stack if not entry.filename.startswith(_NOT_OF_THE_TEST)]

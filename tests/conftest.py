@@ -11,7 +11,8 @@ import anyio
 import hypothesis
 import pytest
 
-from penstock._engine.engine import Engine, close_engine, use_settings
+from penstock._engine.engine import Engine
+from penstock._engine.process import shutdown, use_settings
 from penstock.settings import Settings, load_settings
 from penstock.testing import FakeClock
 from penstock.testing import engine as engine_of_a_test
@@ -53,7 +54,7 @@ def _nothing_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Ite
         monkeypatch.delenv(name)
     monkeypatch.setenv("PENSTOCK_HOME", str(tmp_path / "home"))
     yield
-    close_engine()
+    shutdown()
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ futures and the history of every run, in your own process.
 from penstock import concurrency, exceptions, history, runtime, states
 from penstock._calls.futures import FailureAllowed, FutureList, TaskFuture, allow_failure
 from penstock._calls.streams import ResultStream
-from penstock._engine.engine import close_engine as shutdown
+from penstock._engine.process import shutdown
 from penstock.context import FlowRunContext, TaskRunContext, get_run_context
 from penstock.flows import AsyncFlow, Flow, cancel_flow_run, flow
 from penstock.logging import get_run_logger

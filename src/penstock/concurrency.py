@@ -27,7 +27,8 @@ from typing import cast
 
 import anyio
 
-from penstock._engine.engine import Engine, get_engine
+from penstock._engine.engine import Engine
+from penstock._engine.process import get_engine
 from penstock._engine.slot_broker import SlotRequest
 from penstock._stores.port import Limit
 from penstock.exceptions import ConfigurationError, UnknownLimit

@@ -34,7 +34,7 @@ from penstock._calls.verbs import AsyncVerbs, SyncVerbs, Verbs
 from penstock._drivers.in_loop import drive_async
 from penstock._drivers.in_thread import drive_sync
 from penstock._drivers.starting import run_on_engine_loop
-from penstock._engine.engine import get_engine, no_new_engine
+from penstock._engine.process import get_engine, no_new_engine
 from penstock._model.definition import RunKind
 from penstock._model.names import MakeName, name_maker
 from penstock._rules.current import current_run

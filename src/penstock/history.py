@@ -19,7 +19,8 @@ from uuid import UUID
 
 import msgspec
 
-from penstock._engine.engine import Engine, engine_of_process
+from penstock._engine.engine import Engine
+from penstock._engine.process import engine_of_process
 from penstock._model.codecs import decode_parameters
 from penstock._model.hints import nearest
 from penstock._model.ids import id_time, to_uuid
@@ -377,7 +378,7 @@ class _Stored:
 
     def load(self) -> object:
         """The value; raises `ResultUnavailable`."""
-        return self._engine.decode(self._payload)
+        return self._engine.cache.decode(self._payload)
 
 
 def _stored(payload: bytes | None, engine: Engine) -> _Stored | None:

@@ -22,7 +22,7 @@ from contextlib import contextmanager
 
 from typing_extensions import Unpack
 
-from penstock._engine.engine import present_engine, use_settings
+from penstock._engine.process import present_engine, use_settings
 from penstock._model.settings import (
     Durability,
     Settings,

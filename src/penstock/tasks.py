@@ -35,7 +35,7 @@ from penstock._calls.definitions import (
     seconds_or_none,
 )
 from penstock._calls.verbs import AsyncVerbs, SyncVerbs, Verbs
-from penstock._engine.engine import get_engine
+from penstock._engine.process import get_engine
 from penstock._model.definition import RunKind
 from penstock._model.names import MakeName, name_maker
 from penstock._rules.arguments import unmapped
@@ -142,7 +142,7 @@ class _TaskBase(Verbs[P, R]):
         asked.next_number = itertools.count().__next__  # no run of the task is counted
         run = TaskRun(asked, None, args, kwargs)
         run.join_silently(current_run.get())
-        return get_engine().explain(run)
+        return get_engine().cache.explain(run)
 
     def with_options(self, **options: Unpack[TaskArguments]) -> Self:
         """A copy of this task with some options changed; all others are as they were given here.

@@ -11,7 +11,7 @@ import msgspec
 
 import penstock
 from penstock import flow, task
-from penstock._engine.engine import get_engine
+from penstock._engine.process import get_engine
 from penstock._model.rows import TaskRow
 from penstock._stores.sqlite.schema import connect, upsert
 from penstock.tasks import task_input_hash

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from multiprocessing.synchronize import Barrier
 
 import penstock
-from penstock._engine.engine import get_engine
+from penstock._engine.process import get_engine
 from tests.benchmarks import runs
 from tests.benchmarks.cases import Case, Reference, Sample, microseconds_a_task
 from tests.benchmarks.direct import call_all

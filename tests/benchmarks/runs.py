@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import penstock
 from penstock import flow, task
-from penstock._engine.engine import get_engine
+from penstock._engine.process import get_engine
 from tests.benchmarks.cases import Sample, microseconds_a_task
 
 WARM_UP_RUNS = 1

@@ -16,7 +16,7 @@ from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 from penstock import history
-from penstock._engine.engine import get_engine
+from penstock._engine.process import get_engine
 from penstock._model.ids import id_bound
 from tests.benchmarks import filling, floor
 from tests.benchmarks.cases import Case, Reference, Sample

@@ -16,7 +16,8 @@ import pytest
 
 from penstock import TaskFuture, flow, history, task
 from penstock._drivers import calls, loop_tasks, parked
-from penstock._engine.engine import Engine, use_settings
+from penstock._engine.engine import Engine
+from penstock._engine.process import use_settings
 from penstock._rules.current import current_run
 from penstock._rules.effects import Outcome
 from penstock._rules.run import Run

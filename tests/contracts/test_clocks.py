@@ -13,7 +13,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from penstock._engine.engine import use_settings
+from penstock._engine.process import use_settings
 from penstock._waiting.clock import Clock
 from penstock._waiting.latch import Latch
 from penstock.settings import load_settings

@@ -12,7 +12,8 @@ import anyio.lowlevel
 import pytest
 
 from penstock import TaskFuture, flow, history, task
-from penstock._engine.engine import Engine, use_settings
+from penstock._engine.engine import Engine
+from penstock._engine.process import use_settings
 from penstock.settings import load_settings
 
 PATIENCE_SECONDS = 5.0
@@ -24,7 +25,7 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
     environ = {"PENSTOCK_HOME": str(tmp_path), "PENSTOCK_DATABASE_URL": "memory:"}
     with use_settings(load_settings(environ)) as engine:
         yield engine
-        for run in tuple(engine._loose):  # else a test that fails would hang here
+        for run in tuple(engine._unjoined._runs):  # else a test that fails would hang here
             run.cancel()
             run.set()
 

@@ -128,7 +128,7 @@ def test_workers_end_with_their_script(script: Script) -> None:
     """Also tasks outside of flows are waited for, and strict durability holds."""
     script.environment["PENSTOCK_DURABILITY"] = "strict"
     text = f"""{HEAD}
-from penstock._engine.engine import get_engine
+from penstock._engine.process import get_engine
 
 @task
 def pid(number):
@@ -241,7 +241,7 @@ def test_a_child_that_the_script_forks_leaves_the_workers_alone(script: Script) 
 def first_pid():
     return list(get_engine().workers_of(squares.task_runner).remote._idle)
 
-from penstock._engine.engine import get_engine
+from penstock._engine.process import get_engine
 import penstock
 if __name__ == "__main__":
     squares()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from penstock import history, task
-from penstock._engine.engine import use_settings
+from penstock._engine.process import use_settings
 from penstock.settings import load_settings
 from tests.contracts.scripts import Script, ended, hear, say
 
@@ -472,7 +472,7 @@ def test_a_forked_child_may_outlive_its_parent(script: Script) -> None:
         import os, sys
         import penstock
         from penstock import task
-        from penstock._engine.engine import get_engine
+        from penstock._engine.process import get_engine
 
         @task
         def step(name):

@@ -18,7 +18,8 @@ from typing import Any
 import pytest
 
 from penstock import flow, history, task
-from penstock._engine.engine import Engine, get_engine, use_settings
+from penstock._engine.engine import Engine
+from penstock._engine.process import get_engine, use_settings
 from penstock._model.payloads import INLINE_LIMIT, decode_result, encode_result
 from penstock._model.rows import TaskRow
 from penstock._stores.port import Pruned, Query

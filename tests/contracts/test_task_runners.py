@@ -15,7 +15,8 @@ import anyio
 import pytest
 
 from penstock import State, TaskFuture, flow, history, task, unmapped
-from penstock._engine.engine import Engine, use_settings
+from penstock._engine.engine import Engine
+from penstock._engine.process import use_settings
 from penstock.exceptions import RunCancelled, RunNotReady
 from penstock.settings import load_settings
 from penstock.task_runners import (

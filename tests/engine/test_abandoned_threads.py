@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from penstock import flow, history, task
-from penstock._engine.engine import close_engine
+from penstock._engine.process import shutdown
 from penstock.task_runners import abandoned_threads
 from tests.contracts.scripts import Script
 
@@ -107,5 +107,5 @@ def test_what_still_runs_at_the_end_is_named(tmp_path: Path) -> None:
 
 
 def test_nothing_is_said_where_there_are_none(caplog: pytest.LogCaptureFixture) -> None:
-    close_engine()
+    shutdown()
     assert "abandoned" not in caplog.text

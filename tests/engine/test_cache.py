@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 from penstock import Task, TaskRunContext, flow, history, task
-from penstock._engine.engine import use_settings
+from penstock._engine.process import use_settings
 from penstock.settings import Settings
 from penstock.tasks import task_input_hash
 from tests.conftest import RunLoop

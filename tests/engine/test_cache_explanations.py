@@ -19,7 +19,7 @@ from penstock._caching.policies import (
     CacheKeyFnPolicy,
     CachePolicy,
 )
-from penstock._engine.engine import get_engine, use_settings
+from penstock._engine.process import get_engine, use_settings
 from penstock.caching import explain
 from penstock.exceptions import ParameterError, StoreError, UsageError
 from penstock.settings import Settings
@@ -247,7 +247,7 @@ def test_runs_that_make_one_key_at_once_on_many_threads_compute_it_once(run_loop
 
 
 def test_nothing_is_compared_where_nobody_debugs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(get_engine(), "_explain_miss", None)
+    monkeypatch.setattr(get_engine().cache, "_explain_miss", None)
     assert adding(INPUTS)(1, 2) == 3
 
 

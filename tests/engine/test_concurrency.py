@@ -13,7 +13,8 @@ import anyio
 import pytest
 
 from penstock import cancel_flow_run, concurrency, flow, history, shutdown, tags, task
-from penstock._engine.engine import Engine, use_settings
+from penstock._engine.engine import Engine
+from penstock._engine.process import use_settings
 from penstock.concurrency import (
     Limit,
     delete_limit,

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from penstock import TaskFuture, flow, task
-from penstock._engine.engine import use_settings
+from penstock._engine.process import use_settings
 from penstock.settings import Settings
 
 

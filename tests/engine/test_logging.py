@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from penstock import flow, get_run_logger, task
-from penstock._engine.engine import use_settings
+from penstock._engine.process import use_settings
 from penstock.exceptions import MissingContextError
 from penstock.settings import load_settings
 

@@ -18,8 +18,8 @@ import anyio
 import pytest
 
 from penstock import TaskFuture, flow, history, task
-from penstock._engine import engine as engine_module
-from penstock._engine.engine import Engine, use_settings
+from penstock._engine.engine import Engine
+from penstock._engine.process import get_engine, shutdown, use_settings
 from penstock.exceptions import (
     ConfigurationError,
     NotTransferable,
@@ -84,7 +84,7 @@ def test_tasks_run_in_other_processes_which_are_used_again() -> None:
 
 def test_nothing_is_started_before_there_is_a_task() -> None:
     assert in_flow(lambda: [square(2), os.getpid()]) == [4, os.getpid()]
-    workers = engine_module.get_engine().workers_of(RUNNER)
+    workers = get_engine().workers_of(RUNNER)
     assert getattr(workers.remote, "_idle", None) == []
 
 
@@ -231,7 +231,7 @@ def test_the_code_can_know_of_its_run(tmp_path: Path) -> None:
 def test_runs_that_the_code_calls_are_recorded_by_its_process_under_the_flow() -> None:
     """Those that it submitted have ended when it has."""
     assert in_flow(lambda: tasks.calls_others.submit(3).result()) == 27
-    engine_module.close_engine()  # the workers write what they have recorded
+    shutdown()  # the workers write what they have recorded
     (calling,) = history.flow_runs(flow="calling")
     (called,) = history.flow_runs(flow="inner")
     under_flow = history.task_runs(flow_run=calling)
@@ -243,7 +243,7 @@ def test_runs_that_the_code_calls_are_recorded_by_its_process_under_the_flow() -
 def test_a_worker_may_have_workers_which_end_with_it() -> None:
     inner, innermost = in_flow(lambda: tasks.calls_a_flow_with_workers.submit().result())
     assert len({os.getpid(), inner, innermost}) == 3
-    engine_module.close_engine()
+    shutdown()
     until_gone(innermost)
 
 
@@ -583,7 +583,7 @@ def test_prints_are_logged_where_the_flow_wants_it(caplog: pytest.LogCaptureFixt
 
 def test_workers_end_with_the_engine() -> None:
     pids = in_flow(lambda: tasks.pid_of_worker.map(range(8)).result())
-    engine_module.close_engine()
+    shutdown()
     for pid in set(pids):
         assert not is_alive(pid)
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from penstock import flow, history, shutdown, task
-from penstock._engine.engine import get_engine
+from penstock._engine.process import get_engine
 from penstock._model.payloads import INLINE_LIMIT
 from penstock.exceptions import ResultUnavailable
 from penstock.serializers import CompressedSerializer, JSONSerializer

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from penstock import flow, history, task, temporary_settings
-from penstock._engine.engine import Engine, get_engine, present_engine
+from penstock._engine.engine import Engine
+from penstock._engine.process import get_engine, present_engine
 from penstock.exceptions import ConfigurationError
 from penstock.settings import Settings
 from penstock.testing import FakeClock

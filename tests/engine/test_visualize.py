@@ -14,8 +14,7 @@ import anyio.lowlevel
 import pytest
 
 from penstock import Picture, flow, history, runtime, task
-from penstock._engine import engine as engine_module
-from penstock._engine.engine import get_engine
+from penstock._engine.process import get_engine, present_engine, shutdown
 from penstock.exceptions import ParameterError, RunTimedOut, UsageError, VisualizationError
 from tests.conftest import RunLoop
 
@@ -86,7 +85,7 @@ def test_values_of_direct_calls_are_followed() -> None:
 def test_nothing_is_recorded_and_no_engine_is_made(tmp_path: Path) -> None:
     threads = set(threading.enumerate())
     chain.visualize()
-    assert engine_module._process.engine is None
+    assert present_engine() is None
     assert set(threading.enumerate()) == threads
     assert not (tmp_path / "home").exists()
     get_engine()
@@ -106,7 +105,7 @@ def test_code_that_reads_the_history_reads_the_real_one() -> None:
             load()
 
     real()
-    engine_module.close_engine()
+    shutdown()
     assert looks.visualize().labels == ["load"]
 
 
@@ -239,13 +238,13 @@ WATCHED = [
 
 def test_async_flows_are_awaited(run_loop: RunLoop) -> None:
     assert edges_of(run_loop(watch.visualize, 1)) == WATCHED
-    assert engine_module._process.engine is None
+    assert present_engine() is None
 
 
 def test_async_flows_are_drawn_from_sync_code_as_well() -> None:
     threads = set(threading.enumerate())
     assert edges_of(watch.visualize_sync(1)) == WATCHED
-    assert engine_module._process.engine is None
+    assert present_engine() is None
     assert {t for t in threading.enumerate() if t.name == "penstock-async"} <= threads
 
 

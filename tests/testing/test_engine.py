@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from penstock import flow, history, task
-from penstock._engine.engine import get_engine
+from penstock._engine.process import get_engine
 from penstock.exceptions import ConfigurationError
 from penstock.testing import engine
 

@@ -14,7 +14,7 @@ from penstock._calls.streams import ResultStream
 from penstock._drivers.in_loop import drive_async
 from penstock._drivers.in_thread import drive_sync
 from penstock._drivers.starting import run_on_engine_loop, run_on_worker, submit
-from penstock._engine.engine import get_engine
+from penstock._engine.process import get_engine
 from penstock._model.definition import RunKind
 from penstock._rules.arguments import Handle, Upstream
 from penstock._rules.current import current_run

@@ -57,15 +57,15 @@ def record_unless_in_loop(run: Run, engine: Engine) -> None:
 def answer_at_once(effect: Effect, run: Run, engine: Engine) -> Outcome:
     """The effects that no driver waits for."""
     if type(effect) is LookUp:
-        return Value(engine.look_up(effect.key, run.options.returned_type))
+        return Value(engine.cache.look_up(effect.key, run.options.returned_type))
     if type(effect) is AcquireSlots:
-        return Value(engine.occupy(effect.tags))
+        return Value(engine.acquire_slots(effect.tags))
     if type(effect) is ReleaseSlots:
-        engine.vacate(run)
+        engine.release_slots(run)
         return DONE
     assert type(effect) is Claim, f"no driver knows {effect!r}"
     assert isinstance(run, TaskRun), "only tasks have cache keys"
-    return Value(engine.claim(effect.key, run))
+    return Value(engine.cache.claim(effect.key, run))
 
 
 def abort(run: Run, engine: Engine, error: BaseException) -> None:

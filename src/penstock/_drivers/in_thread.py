@@ -136,7 +136,7 @@ def _stoppable(run: Run) -> FlowRun | None:
 
 
 def _join_sync(effect: Join, run: FlowRun, engine: Engine) -> Outcome:
-    if engine.left_behind:  # in a forked child; the members are the parent's
+    if engine.is_inherited:  # in a forked child; the members are the parent's
         return DONE
     if effect.cancel:
         run.cancel_members()

@@ -20,7 +20,7 @@ from types import NoneType
 from typing import Any
 
 from penstock._drivers.calls import call_as
-from penstock._engine.engine import drain_engine, use_from_now_on
+from penstock._engine.process import drain_engine, use_from_now_on
 from penstock._logs.prints import log_prints_from_now_on
 from penstock._logs.run_log import extra_of
 from penstock._remote.functions import Name, import_function

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing_extensions import Unpack
 
 from penstock import history
-from penstock._engine.engine import use_settings
+from penstock._engine.process import use_settings
 from penstock._model.records import FlowRunRecord, TaskRunRecord
 from penstock._model.settings import PREFIX, SettingsChanges, changed, load_settings
 from penstock.exceptions import ConfigurationError

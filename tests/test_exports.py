@@ -73,6 +73,11 @@ def test_names_that_the_documentation_imports_are_where_it_says(name: str, home:
     assert getattr(importlib.import_module(home), name).__doc__
 
 
+def test_shutdown_shows_the_name_that_users_know() -> None:
+    shown = f"{penstock.shutdown.__module__}.{penstock.shutdown.__qualname__}"
+    assert shown == "penstock.shutdown"
+
+
 # Docstrings
 
 

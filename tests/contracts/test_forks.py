@@ -1,4 +1,4 @@
-"""A forked child begins anew: what is set right in it stands in one list, from the lowest layer up."""
+"""A forked child begins anew: one list says what is set right in it, from the lowest layer up."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Protocol, TypeVar, TypeVarTuple, Unpack
@@ -45,6 +46,17 @@ def run_loop(backend: str) -> RunLoop:
         return anyio.run(fn, *args, backend=backend)
 
     return run
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _interruptible() -> None:
+    """SIGINT interrupts the tests and their scripts where the parent has it ignored (cron, nohup).
+
+    Python sets its handler at its start unless the signal is ignored then, and what is ignored
+    here would be ignored in each script that a test starts.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

@@ -79,7 +79,9 @@ def docs(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """Times the engine against floors written by hand; prints ratios, asserts none.
 
-    `-- --peers` times other libraries beside it, each in an environment of its own.
+    `-- --peers` times other libraries beside it, and `-- --against REV` another revision, each in
+    an environment of its own.
     """
     _install(session, "tests")
+    session.create_tmp()
     session.run("python", "-m", "tests.benchmarks", *(session.posargs or ["--quick"]))

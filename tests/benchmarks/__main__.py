@@ -2,7 +2,7 @@
 
 It prints medians, ranges and ratios, and asserts nothing of them. What it does insist on is that
 every side of a case has left the same rows on disk. With `--peers` it times other libraries too,
-which leave rows of their own.
+which leave rows of their own; with `--against REV` another revision of Penstock, and nothing else.
 """
 
 from __future__ import annotations
@@ -16,19 +16,27 @@ from pathlib import Path
 
 import msgspec
 
+from tests.benchmarks import against
 from tests.benchmarks.cases import Case, Reference
+from tests.benchmarks.measure import Reading
 from tests.benchmarks.peers import process as peer_process
 from tests.benchmarks.peers.environments import NotInstalledError, prepare
 from tests.benchmarks.peers.process import PeerReading
 from tests.benchmarks.peers.registry import PEERS, Peer
-from tests.benchmarks.process import Reading, read
+from tests.benchmarks.process import read
 from tests.benchmarks.registry import CASES, PENSTOCK
 from tests.benchmarks.report import CaseReport, figures_of, report_on, table, whole_report
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure the chosen cases, then print the table."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.against is not None:
+        if options.peers or options.json is not None:
+            parser.error("--against goes with --only, --repeat and --quick alone")
+        against.compare(options.against, options.only, options.repeat, quick=options.quick)
+        return
     repeat: int = options.repeat or (1 if options.quick else 3)
     names: Sequence[str] = options.only or [name for name in CASES if not CASES[name].on_request]
     peers = _prepared_peers(names if options.peers else ())
@@ -56,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
         help="repetitions, interleaved (default: 3, quick: 1)",
     )
     parser.add_argument("--quick", action="store_true", help="fewer tasks, for a look")
+    parser.add_argument("--against", metavar="REV", help="time a revision beside the working tree")
     parser.add_argument("--peers", action="store_true", help="time other libraries, too")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all readings to FILE")
     return parser

@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-import statistics
-import subprocess
-import sys
 from collections.abc import Sequence
 
-import penstock
-from penstock import flow
 from penstock._model.rows import FlowRow
-from tests.benchmarks import floor, runs
-from tests.benchmarks.cases import Case, Reference, Sample, microseconds_a_task
-
-
-@flow
-def empty() -> None: ...
-
-
-def _run_empty_flows(count: int) -> None:
-    for _ in range(count):
-        empty()
+from tests.benchmarks import floor
+from tests.benchmarks.cases import Case, Reference
+from tests.benchmarks.samples import Sample, microseconds_a_task
+from tests.benchmarks.works import empty, import_time
 
 
 def _write_empty_flows(count: int) -> None:
@@ -41,10 +29,6 @@ class EmptyFlows(Case):
     quick_count = 500
     limit = 500
 
-    def penstock(self, count: int, /) -> Sample:
-        sample = runs.timed(lambda: _run_empty_flows(count), count, flow_runs=count)
-        return sample._replace(task_runs=runs.WARM_UP_RUNS)
-
     def by_hand(self, count: int, /) -> Sample:
         elapsed = microseconds_a_task(lambda: _write_empty_flows(count), count)
         return Sample(elapsed, flow_runs=count)
@@ -59,13 +43,6 @@ class FirstFlow(Case):
     count = 1
     quick_count = 1
     limit = 100_000
-
-    def penstock(self, count: int, /) -> Sample:
-        def run_and_flush() -> None:
-            _run_empty_flows(count)
-            penstock.shutdown()
-
-        return Sample(microseconds_a_task(run_and_flush, count), flow_runs=count)
 
     def by_hand(self, count: int, /) -> Sample:
         elapsed = microseconds_a_task(lambda: _write_empty_flows(count), count)
@@ -82,26 +59,8 @@ class Import(Case):
     quick_count = 3
     limit = 100_000
 
-    def penstock(self, count: int, /) -> Sample:
-        return _import_time("penstock", count)
-
     def libraries(self, count: int, /) -> Sample:
-        return _import_time("anyio, msgspec, aiosqlite", count)
+        return import_time("anyio, msgspec, aiosqlite", count)
 
     def references(self) -> Sequence[Reference]:
         return [Reference("anyio, msgspec, aiosqlite", self.libraries, at_most=1.5)]
-
-
-def _import_time(modules: str, times: int) -> Sample:
-    """The median over new interpreters; all modules are compiled already."""
-    script = (
-        "import time; began = time.perf_counter()\n"
-        f"import {modules}\n"
-        "print((time.perf_counter() - began) * 1e6)"
-    )
-    command = [sys.executable, "-c", script]
-    outputs = (
-        subprocess.run(command, capture_output=True, check=True, text=True).stdout
-        for _ in range(times)
-    )
-    return Sample(statistics.median(map(float, outputs)))

@@ -9,26 +9,12 @@ from collections.abc import Sequence
 
 import msgspec
 
-import penstock
-from penstock import flow, task
-from penstock._engine.process import get_engine
 from penstock._model.rows import TaskRow
 from penstock._stores.sqlite.schema import connect, upsert
-from penstock.tasks import task_input_hash
-from tests.benchmarks import floor, runs
-from tests.benchmarks.cases import Case, Reference, Sample
-
-_KEYS = 1000
-
-
-@task(cache_key_fn=task_input_hash)
-def cached_noop(number: int) -> int:
-    return number
-
-
-@flow
-def call_cached(count: int) -> int:
-    return sum(cached_noop(number % _KEYS) for number in range(count))
+from tests.benchmarks import floor
+from tests.benchmarks.cases import Case, Reference
+from tests.benchmarks.samples import Sample
+from tests.benchmarks.works import CACHE_KEYS
 
 
 class CacheHits(Case):
@@ -38,21 +24,12 @@ class CacheHits(Case):
     def __init__(self, *, restarted: bool) -> None:
         self.name = "cache-restart" if restarted else "cache"
         self.what = "cache hits after a restart" if restarted else "cache hits in the process"
-        self._restarted = restarted
-
-    def penstock(self, count: int, /) -> Sample:
-        call_cached(_KEYS)
-        get_engine().commit().wait()
-        if self._restarted:
-            penstock.shutdown()
-        sample = runs.timed(lambda: call_cached(count), count)
-        return Sample(sample.value, sample.task_runs + _KEYS, sample.flow_runs + 1)
 
     def by_hand(self, count: int, /) -> Sample:
         _fill()
         reader = sqlite3.connect(f"{floor.database().as_uri()}?mode=ro", uri=True)
         sample = floor.timed(lambda writer: _find_all(count, reader, writer), count)
-        return Sample(sample.value, sample.task_runs + _KEYS)
+        return Sample(sample.value, sample.task_runs + CACHE_KEYS)
 
     def references(self) -> Sequence[Reference]:
         return [Reference("hash + SELECT + rows", self.by_hand)]
@@ -65,7 +42,7 @@ def _key_of(number: int) -> str:
 def _fill() -> None:
     connection = connect(floor.prepare_database(), "normal")
     connection.execute("BEGIN")
-    for number in range(_KEYS):
+    for number in range(CACHE_KEYS):
         key = _key_of(number)
         row = floor.completed_row(number, floor.now(), floor.now(), number, {"cache_key": key})
         connection.execute(upsert(TaskRow, 1), row)
@@ -85,7 +62,7 @@ WHERE c.key = ? AND (c.expires_at IS NULL OR c.expires_at > ?)
 def _find_all(count: int, reader: sqlite3.Connection, writer: floor.Writer) -> None:
     for number in range(count):
         submitted_at = floor.now()
-        key = _key_of(number % _KEYS)
+        key = _key_of(number % CACHE_KEYS)
         run_id, payload, _ = reader.execute(_LOOK_UP, (key, time.time())).fetchone()
         msgspec.msgpack.decode(payload[1:])
         writer.add(floor.cached_row(number, submitted_at, key, run_id))

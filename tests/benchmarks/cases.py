@@ -6,32 +6,11 @@ it must have left behind: the figures of a side whose rows are not there are not
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-
-class Sample(NamedTuple):
-    """What one side says after its work.
-
-    Attributes:
-        value: in the case's unit, a task.
-        task_runs: completed task runs that the database must hold now, warm-up included.
-        flow_runs: completed flow runs that it must hold now, warm-up included.
-        parts: what the value was taken from, each in the case's unit.
-    """
-
-    value: float
-    task_runs: int = 0
-    flow_runs: int = 0
-    parts: Mapping[str, float] = MappingProxyType({})
-
-
-class Side(Protocol):
-    """Does the work for `count` tasks, everything flushed to disk, and measures it."""
-
-    def __call__(self, count: int, /) -> Sample: ...
+from tests.benchmarks.samples import Sample, Side
+from tests.benchmarks.works import WORKS
 
 
 class Reference(NamedTuple):
@@ -74,16 +53,9 @@ class Case(Protocol):
     timeout_seconds: float = 300
 
     def penstock(self, count: int, /) -> Sample:
-        """Do the work with Penstock; see `Side`."""
-        ...
+        """Do the work with Penstock, and measure it."""
+        return WORKS[self.name](count)
 
     def references(self) -> Sequence[Reference]:
         """What Penstock is held against, if anything."""
         return ()
-
-
-def microseconds_a_task(work: Callable[[], object], tasks: int) -> float:
-    """Do the work once, by the clock."""
-    began = time.perf_counter()
-    work()
-    return (time.perf_counter() - began) / tasks * 1e6

@@ -4,16 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from penstock import flow
 from tests.benchmarks import floor, runs
-from tests.benchmarks.cases import Case, Reference, Sample
-
-
-@flow
-def call_all(count: int) -> int:
-    for number in range(count):
-        runs.noop(number)
-    return count
+from tests.benchmarks.cases import Case, Reference
+from tests.benchmarks.samples import Sample
 
 
 def _call_all_by_hand(count: int, writer: floor.Writer) -> None:
@@ -29,9 +22,6 @@ class DirectCalls(Case):
     what = "a sync flow calls a sync task"
     count = 20_000
     quick_count = 2_000
-
-    def penstock(self, count: int, /) -> Sample:
-        return runs.timed(lambda: call_all(count), count)
 
     def by_hand(self, count: int, /) -> Sample:
         return floor.timed(lambda writer: _call_all_by_hand(count, writer), count)

@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Sequence
 from typing import Any
 
 import aiosqlite
 
-from penstock import flow
 from penstock._model.rows import TaskRow
 from penstock._stores.sqlite.schema import upsert
 from tests.benchmarks import floor, runs
-from tests.benchmarks.cases import Case, Reference, Sample
-from tests.benchmarks.direct import call_all
-
-_AT_ONCE = 100
-
-
-def _be_strict(synchronous: str) -> None:
-    os.environ["PENSTOCK_DURABILITY"] = "strict"
-    os.environ["PENSTOCK_SYNCHRONOUS"] = synchronous
+from tests.benchmarks.cases import Case, Reference
+from tests.benchmarks.samples import Sample
+from tests.benchmarks.works import SUBMITS_AT_ONCE
 
 
 class StrictCalls(Case):
@@ -33,10 +25,6 @@ class StrictCalls(Case):
         self.name = "strict" if synchronous == "normal" else f"strict-{synchronous}"
         self.what += "" if synchronous == "normal" else ", power loss included"
         self._synchronous = synchronous
-
-    def penstock(self, count: int, /) -> Sample:
-        _be_strict(self._synchronous)
-        return runs.timed(lambda: call_all(count), count)
 
     def by_hand(self, count: int, /) -> Sample:
         return asyncio.run(_commit_all(count, 1, self._synchronous))
@@ -63,14 +51,6 @@ async def _commit_all(count: int, at_once: int, synchronous: str) -> Sample:
     return Sample((loop.time() - began) / count * 1e6, task_runs=count)
 
 
-@flow
-def submit_rounds(rounds: int) -> int:
-    for _ in range(rounds):
-        for future in [runs.noop.submit(number) for number in range(_AT_ONCE)]:
-            future.result()
-    return rounds
-
-
 class StrictSubmits(Case):
     what = "strict durability, 100 submits at once"
     count = 5_000
@@ -81,12 +61,8 @@ class StrictSubmits(Case):
         self.what += "" if synchronous == "normal" else ", power loss included"
         self._synchronous = synchronous
 
-    def penstock(self, count: int, /) -> Sample:
-        _be_strict(self._synchronous)
-        return runs.timed(lambda: submit_rounds(count // _AT_ONCE), count)
-
     def by_hand(self, count: int, /) -> Sample:
-        return asyncio.run(_commit_all(count, _AT_ONCE, self._synchronous))
+        return asyncio.run(_commit_all(count, SUBMITS_AT_ONCE, self._synchronous))
 
     def references(self) -> Sequence[Reference]:
         alone = StrictCalls(self._synchronous)

@@ -23,7 +23,7 @@ from penstock._model.ids import new_id
 from penstock._model.rows import FlowRow, TaskRow
 from penstock._stores.sqlite.schema import prepare_file, upsert
 from penstock.settings import load_settings
-from tests.benchmarks.cases import Sample, microseconds_a_task
+from tests.benchmarks.samples import Sample, microseconds_a_task
 
 Details: TypeAlias = Mapping[str, object]
 

@@ -4,15 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from penstock import flow
-from tests.benchmarks import runs
-from tests.benchmarks.cases import Case, Reference, Sample
-from tests.benchmarks.memory import peak_rss_bytes
-
-
-@flow
-def take_all(count: int) -> int:
-    return sum(runs.noop.imap(range(count)))
+from tests.benchmarks.cases import Case, Reference
 
 
 class LazyMap(Case):
@@ -20,9 +12,6 @@ class LazyMap(Case):
     what = "a lazy map over a million items, all results taken"
     count = 1_000_000
     quick_count = 20_000
-
-    def penstock(self, count: int, /) -> Sample:
-        return runs.timed(lambda: take_all(count), count)
 
     def references(self) -> Sequence[Reference]:
         return [Reference("half as many", self.penstock, at_most=1.1, divisor=2)]
@@ -35,7 +24,3 @@ class LazyMemory(Case):
     quick_count = 20_000
     unit = "MB"
     limit = 200
-
-    def penstock(self, count: int, /) -> Sample:
-        sample = runs.timed(lambda: take_all(count), count)
-        return sample._replace(value=peak_rss_bytes() / 1e6)

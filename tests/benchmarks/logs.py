@@ -5,14 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from tests.benchmarks import floor, runs
-from tests.benchmarks.cases import Case, Reference, Sample, microseconds_a_task
-from tests.benchmarks.direct import call_all
-
-
-def _log_to_a_file() -> None:
-    file = floor.prepare_database().with_suffix(".log")
-    logging.basicConfig(filename=file, level=logging.INFO, force=True)
+from tests.benchmarks import floor
+from tests.benchmarks.cases import Case, Reference
+from tests.benchmarks.samples import Sample, microseconds_a_task
+from tests.benchmarks.works import WORKS, log_to_a_file
 
 
 def _log_twice(count: int) -> None:
@@ -28,19 +24,13 @@ class InfoLogging(Case):
     count = 5_000
     quick_count = 1_000
 
-    def penstock(self, count: int, /) -> Sample:
-        _log_to_a_file()
-        return runs.timed(lambda: call_all(count), count)
-
-    def without(self, count: int, /) -> Sample:
-        return runs.timed(lambda: call_all(count), count)
-
     def two_lines(self, count: int, /) -> Sample:
-        _log_to_a_file()
+        floor.prepare_database()
+        log_to_a_file()
         return Sample(microseconds_a_task(lambda: _log_twice(count), count))
 
     def references(self) -> Sequence[Reference]:
         return [
-            Reference("with logging off", self.without, at_most=2),
+            Reference("with logging off", WORKS["direct"], at_most=2),
             Reference("two plain lines, no runs", self.two_lines),
         ]

@@ -6,19 +6,10 @@ import multiprocessing
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 
-from penstock import flow
-from penstock.task_runners import ProcessTaskRunner
-from tests.benchmarks import floor, runs
-from tests.benchmarks.cases import Case, Reference, Sample
-
-_WORKERS = 2
-_WARM_UP_TASKS = 100
-
-
-@flow(task_runner=ProcessTaskRunner(max_workers=_WORKERS))
-def submit_all(count: int) -> int:
-    futures = [runs.noop.submit(number) for number in range(count)]
-    return sum(future.result() for future in futures)
+from tests.benchmarks import floor
+from tests.benchmarks.cases import Case, Reference
+from tests.benchmarks.samples import Sample
+from tests.benchmarks.works import POOL_WARM_UP_TASKS, POOL_WORKERS
 
 
 def _noop(number: int) -> int:
@@ -38,16 +29,10 @@ class ProcessPool(Case):
     count = 20_000
     quick_count = 2_000
 
-    def penstock(self, count: int, /) -> Sample:
-        submit_all(_WARM_UP_TASKS)
-        sample = runs.timed(lambda: submit_all(count), count)
-        task_runs = sample.task_runs + _WARM_UP_TASKS
-        return Sample(sample.value, task_runs, sample.flow_runs + 1)
-
     def by_hand(self, count: int, /) -> Sample:
         spawn = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(_WORKERS, spawn) as pool:
-            list(pool.map(_noop, range(_WARM_UP_TASKS)))
+        with ProcessPoolExecutor(POOL_WORKERS, spawn) as pool:
+            list(pool.map(_noop, range(POOL_WARM_UP_TASKS)))
             return floor.timed(lambda writer: _submit_all_by_hand(count, writer, pool), count)
 
     def references(self) -> Sequence[Reference]:

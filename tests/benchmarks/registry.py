@@ -7,7 +7,7 @@ from typing import Final
 
 from tests.benchmarks.beginnings import EmptyFlows, FirstFlow, Import
 from tests.benchmarks.cache_hits import CacheHits
-from tests.benchmarks.cases import Case, Side
+from tests.benchmarks.cases import Case
 from tests.benchmarks.direct import DirectCalls
 from tests.benchmarks.durability import StrictCalls, StrictSubmits
 from tests.benchmarks.graphs import AsyncChain, Chain, Tree
@@ -16,6 +16,7 @@ from tests.benchmarks.logs import InfoLogging
 from tests.benchmarks.memory import EagerFutures
 from tests.benchmarks.parallel import Processes, Threads
 from tests.benchmarks.pools import ProcessPool
+from tests.benchmarks.samples import Side
 from tests.benchmarks.scale import OldPages, Pruning
 from tests.benchmarks.sleeps import LoopSleeps, ThreadSleeps
 from tests.benchmarks.submits import AsyncSubmits, Submits

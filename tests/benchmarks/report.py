@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 import platform
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import msgspec
 
 import penstock
 from tests.benchmarks.cases import Case, Reference
+from tests.benchmarks.measure import Reading
 from tests.benchmarks.peers.process import PeerReading
 from tests.benchmarks.peers.registry import Peer
-from tests.benchmarks.process import Reading
 from tests.benchmarks.registry import PENSTOCK
 
 
@@ -101,8 +101,7 @@ _TO_THE_LEFT = {0, 2, 5, 6, 8}
 def table(report: Report) -> str:
     """The report as lines of text."""
     rows = [_HEADINGS, *(row for case in report.cases for row in _rows(case))]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(_cells(row, widths)).rstrip() for row in rows]
+    lines = aligned(rows, _TO_THE_LEFT)
     head = (
         f"Penstock {report.penstock}, {report.python}, {report.machine}, {report.cpus} CPUs; "
         f"medians of {report.repeat} [min–max], µs a task unless said, all rows on disk"
@@ -110,9 +109,17 @@ def table(report: Report) -> str:
     return "\n".join((head, "", lines[0], "-" * len(lines[0]), *lines[1:]))
 
 
-def _cells(row: Sequence[str], widths: Sequence[int]) -> Iterator[str]:
+def aligned(rows: Sequence[Sequence[str]], to_the_left: Collection[int]) -> list[str]:
+    """Rows as lines, each column as wide as its widest cell."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(_cells(row, widths, to_the_left)).rstrip() for row in rows]
+
+
+def _cells(
+    row: Sequence[str], widths: Sequence[int], to_the_left: Collection[int]
+) -> Iterator[str]:
     for index, (cell, width) in enumerate(zip(row, widths, strict=True)):
-        yield cell.ljust(width) if index in _TO_THE_LEFT else cell.rjust(width)
+        yield cell.ljust(width) if index in to_the_left else cell.rjust(width)
 
 
 def _rows(case: CaseReport) -> Iterator[tuple[str, ...]]:
@@ -120,13 +127,13 @@ def _rows(case: CaseReport) -> Iterator[tuple[str, ...]]:
     name, what, memory = case.name, case.what, f"{mine.peak_rss_mb:.0f}"
     figure = _spread(mine) + (f" {case.unit}" if case.unit != "µs" else "")
     if case.limit is not None:
-        goal = f"≤ {_number(case.limit)} {case.unit}"
+        goal = f"≤ {number(case.limit)} {case.unit}"
         yield (name, figure, "", "", "", goal, _verdict(case.within_limit), memory, what)
         name = figure = memory = what = ""
     for comparison in case.comparisons:
         theirs = _spread(case.sides[comparison.reference])
-        ratio = f"{_number(comparison.ratio)} ×"
-        goal = "" if comparison.at_most is None else f"≤ {_number(comparison.at_most)} ×"
+        ratio = f"{number(comparison.ratio)} ×"
+        goal = "" if comparison.at_most is None else f"≤ {number(comparison.at_most)} ×"
         verdict = _verdict(comparison.met)
         yield (name, figure, comparison.reference, theirs, ratio, goal, verdict, memory, what)
         name = figure = memory = what = ""
@@ -139,8 +146,8 @@ def _parts(case: CaseReport) -> Iterator[tuple[str, ...]]:
     for comparison in case.comparisons[:1]:
         theirs = _parts_of(case.sides[comparison.reference])
     for part, value in _parts_of(case.sides[PENSTOCK]).items():
-        other = _number(theirs[part]) if part in theirs else ""
-        yield ("", f"{_number(value)} {case.unit}", "", other, "", "", "", "", part)
+        other = number(theirs[part]) if part in theirs else ""
+        yield ("", f"{number(value)} {case.unit}", "", other, "", "", "", "", part)
 
 
 def _parts_of(side: Figures) -> Mapping[str, float]:
@@ -149,11 +156,11 @@ def _parts_of(side: Figures) -> Mapping[str, float]:
 
 
 def _spread(figures: Figures) -> str:
-    low, high = _number(figures.minimum), _number(figures.maximum)
-    return f"{_number(figures.median)} [{low}–{high}]"
+    low, high = number(figures.minimum), number(figures.maximum)
+    return f"{number(figures.median)} [{low}–{high}]"
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
     """Three digits that count."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 

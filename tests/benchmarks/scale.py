@@ -19,7 +19,8 @@ from penstock import history
 from penstock._engine.process import get_engine
 from penstock._model.ids import id_bound
 from tests.benchmarks import filling, floor
-from tests.benchmarks.cases import Case, Reference, Sample
+from tests.benchmarks.cases import Case, Reference
+from tests.benchmarks.samples import Sample
 
 _FEW: Final = 10_000
 _LOOK_UPS: Final = 1000

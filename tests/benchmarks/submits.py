@@ -9,16 +9,10 @@ import anyio
 import anyio.to_thread
 from anyio.from_thread import start_blocking_portal
 
-from penstock import flow
 from penstock.settings import load_settings
 from tests.benchmarks import floor, runs
-from tests.benchmarks.cases import Case, Reference, Sample, microseconds_a_task
-
-
-@flow
-def submit_all(count: int) -> int:
-    futures = [runs.noop.submit(number) for number in range(count)]
-    return sum(future.result() for future in futures)
+from tests.benchmarks.cases import Case, Reference
+from tests.benchmarks.samples import Sample, microseconds_a_task
 
 
 def _submit_all_by_hand(count: int, writer: floor.Writer) -> None:
@@ -38,9 +32,6 @@ class Submits(Case):
     what = "a sync flow submits a sync task"
     count = 20_000
     quick_count = 2_000
-
-    def penstock(self, count: int, /) -> Sample:
-        return runs.timed(lambda: submit_all(count), count)
 
     def by_hand(self, count: int, /) -> Sample:
         return floor.timed(lambda writer: _submit_all_by_hand(count, writer), count)
@@ -65,15 +56,6 @@ class Submits(Case):
         ]
 
 
-@flow
-async def async_submit_all(count: int) -> int:
-    futures = [runs.async_noop.submit(number) for number in range(count)]
-    total = 0
-    for future in futures:
-        total += await future
-    return total
-
-
 async def _start_all_by_hand(count: int, writer: floor.Writer) -> None:
     values: list[int] = [0] * count
 
@@ -96,9 +78,6 @@ class AsyncSubmits(Case):
     def __init__(self, backend: str) -> None:
         self.name = f"submit-{backend}"
         self._backend = backend
-
-    def penstock(self, count: int, /) -> Sample:
-        return runs.timed(lambda: anyio.run(async_submit_all, count, backend=self._backend), count)
 
     def by_hand(self, count: int, /) -> Sample:
         return floor.timed(

@@ -21,15 +21,14 @@ Examples:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import cast
 
 import anyio
 
 from penstock._engine.engine import Engine
 from penstock._engine.process import get_engine
 from penstock._engine.slot_broker import SlotRequest
+from penstock._model import checks
 from penstock._stores.port import Limit
 from penstock.exceptions import ConfigurationError, UnknownLimit
 
@@ -62,11 +61,9 @@ def set_limit(name: str, slots: int, *, slot_decay_per_second: float = 0.0) -> N
     Raises:
         ConfigurationError: naming the argument that has an impossible value.
     """
-    if not isinstance(cast("object", name), str) or not name:
-        raise ConfigurationError(f"set_limit(): name must be a text, not {name!r}.")
-    if isinstance(slots, bool) or not isinstance(cast("object", slots), int) or slots < 0:
-        raise ConfigurationError(f"set_limit(): slots must be an int from 0 on, not {slots!r}.")
-    decay = _number_from_0(slot_decay_per_second, "set_limit(): slot_decay_per_second")
+    checks.non_empty_string(name, "name", "set_limit()")
+    checks.integer(slots, "slots", "set_limit()", at_least=0)
+    decay = checks.number(slot_decay_per_second, "slot_decay_per_second", "set_limit()")
     engine = get_engine()
     engine.store.slots.set_limit(Limit(name, slots, decay))
     engine.slots.start()
@@ -119,7 +116,7 @@ class concurrency:  # noqa: N801  # used like a function
         self, names: str | Iterable[str], occupy: int = 1, timeout_seconds: float | None = None
     ) -> None:
         self._names = _names(names, "concurrency()")
-        self._occupy = _count(occupy, "concurrency()")
+        self._occupy = checks.integer(occupy, "occupy", "concurrency()", at_least=1)
         self._timeout_seconds = _timeout(timeout_seconds, "concurrency()")
         self._held: list[SlotRequest] = []
 
@@ -177,7 +174,8 @@ async def rate_limit_async(
 
 
 def _ask_for_rate(names: object, occupy: object, owner: str) -> SlotRequest | None:
-    return _ask(_names(names, owner), _count(occupy, owner), decays=True)
+    count = checks.integer(occupy, "occupy", owner, at_least=1)
+    return _ask(_names(names, owner), count, decays=True)
 
 
 def _ask(names: Sequence[str], occupy: int, *, decays: bool = False) -> SlotRequest | None:
@@ -190,7 +188,7 @@ def _ask(names: Sequence[str], occupy: int, *, decays: bool = False) -> SlotRequ
             )
         if decays and not limit.slot_decay_per_second:
             raise ConfigurationError(
-                f"The limit {limit.name!r} is none of rates: set it with slot_decay_per_second."
+                f"The limit {limit.name!r} is not a rate limit: set it with slot_decay_per_second."
             )
     return engine.slots.ask(names, occupy, decays=decays) if names else None
 
@@ -237,31 +235,9 @@ def _check(request: SlotRequest, timeout_seconds: float | None) -> None:
 
 
 def _names(names: object, owner: str) -> tuple[str, ...]:
-    given = [names]
-    if isinstance(names, Iterable) and not isinstance(names, str):
-        given = list(cast("Iterable[object]", names))
-    if not all(isinstance(name, str) and name for name in given):
-        raise ConfigurationError(
-            f"{owner}: names must be the name of a limit, or a list of them, not {names!r}."
-        )
-    return tuple(sorted(set(cast("list[str]", given))))
-
-
-def _count(occupy: object, owner: str) -> int:
-    if isinstance(occupy, bool) or not isinstance(occupy, int) or occupy < 1:
-        raise ConfigurationError(f"{owner}: occupy must be an int from 1 on, not {occupy!r}.")
-    return occupy
+    given = [names] if isinstance(names, str) else names
+    return checks.distinct_strings(given, "names", owner, "the name of a limit, or a list of names")
 
 
 def _timeout(seconds: object, owner: str) -> float | None:
-    return None if seconds is None else _number_from_0(seconds, f"{owner}: timeout_seconds")
-
-
-def _number_from_0(number: object, what: str) -> float:
-    if (
-        isinstance(number, bool)
-        or not isinstance(number, int | float)
-        or not 0 <= number < math.inf
-    ):
-        raise ConfigurationError(f"{what} must be a number from 0 on, not {number!r}.")
-    return float(number)
+    return None if seconds is None else checks.number(seconds, "timeout_seconds", owner)

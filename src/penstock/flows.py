@@ -1,4 +1,4 @@
-"""`@flow`: functions that call tasks and other flows, and whose runs are kept with theirs."""
+"""`@flow`: functions that call tasks and other flows; their runs are recorded together."""
 
 from __future__ import annotations
 
@@ -22,9 +22,8 @@ from uuid import UUID
 
 from typing_extensions import TypeVar
 
-from penstock._calls.definitions import (
-    CommonOptions,
-    flag,
+from penstock._calls.decorated import CommonOptions
+from penstock._calls.functions import (
     function_name,
     function_or_refuse,
     hash_of_defining_file,
@@ -35,20 +34,29 @@ from penstock._drivers.in_loop import drive_async
 from penstock._drivers.in_thread import drive_sync
 from penstock._drivers.starting import run_on_engine_loop
 from penstock._engine.process import get_engine, no_new_engine
+from penstock._model import checks
 from penstock._model.definition import RunKind
+from penstock._model.hook_lists import HookFunction, Hooks, with_hooks
 from penstock._model.names import MakeName, name_maker
 from penstock._rules.current import current_run
 from penstock._rules.flow_run import FlowRun
 from penstock._rules.sketches import Sketch
-from penstock.exceptions import ConfigurationError
-from penstock.hooks import Hook, HookFunction, Hooks, with_hooks
+from penstock.hooks import Hook
 from penstock.pictures import Picture
 from penstock.retries import RetryDelays, RetryOn
 from penstock.serializers import Serializer
 from penstock.states import State
 from penstock.task_runners import ConcurrentTaskRunner, TaskRunner
 
-__all__ = ["AsyncFlow", "Flow", "cancel_flow_run", "flow"]
+__all__ = [
+    "AsyncFlow",
+    "Flow",
+    "FlowArguments",
+    "FlowDecorator",
+    "FlowHook",
+    "cancel_flow_run",
+    "flow",
+]
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -60,7 +68,7 @@ FlowHook: TypeAlias = Callable[[Any, FlowRun, State[Any]], object]
 
 
 class FlowArguments(CommonOptions, total=False):
-    """The options of flows; `flow` says what they mean."""
+    """The options of flows, which `flow` documents."""
 
     task_runner: TaskRunner | type[TaskRunner] | None
     validate_parameters: bool
@@ -93,8 +101,10 @@ class _FlowBase(Verbs[P, R]):
         name = function_name(fn).replace("_", "-")
         super().__init__(RunKind.FLOW, fn, name, hash_of_defining_file(fn), options)
         self.task_runner = _task_runner(task_runner, self._owner)
-        self.validate_parameters = flag(validate_parameters, "validate_parameters", self._owner)
-        self.fail_fast = flag(fail_fast, "fail_fast", self._owner)
+        self.validate_parameters = checks.flag(
+            validate_parameters, "validate_parameters", self._owner
+        )
+        self.fail_fast = checks.flag(fail_fast, "fail_fast", self._owner)
         self.make_name: MakeName | None = name_maker(
             flow_run_name, self._signature.names, "flow_run_name", self._owner
         )
@@ -102,11 +112,11 @@ class _FlowBase(Verbs[P, R]):
         self.hooks: Hooks | None = with_hooks(self.hooks, self._owner, **ends)
 
     def on_cancellation(self, hook: HookFunction, /) -> HookFunction:
-        """Have `hook(self, run, state)` called when a run was cancelled; as a decorator."""
+        """Add a hook, called with (flow, run, state) when a run was cancelled; as a decorator."""
         return self._hooked("on_cancellation", hook)
 
     def on_crashed(self, hook: HookFunction, /) -> HookFunction:
-        """Have `hook(self, run, state)` called when a run has crashed; as a decorator."""
+        """Add a hook, called with (flow, run, state) when a run has crashed; as a decorator."""
         return self._hooked("on_crashed", hook)
 
     def with_options(self, **options: Unpack[FlowArguments]) -> Self:
@@ -120,7 +130,7 @@ class _FlowBase(Verbs[P, R]):
         return changed
 
     def validated(self, parameters: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
-        """The arguments as the annotations want them, where they are to be validated."""
+        """The arguments, converted as their annotations say where they are to be validated."""
         if self.validate_parameters:
             parameters = self._signature.validated(parameters)
         return self._signature.spread(parameters)
@@ -317,29 +327,31 @@ def flow(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:  # noq
         fn: the function, where the decorator is used without arguments.
         name: default: the function's name, with dashes for underscores.
         description: default: the docstring.
-        tags: texts to find the runs by.
+        tags: strings to find the runs by.
         version: of the code; default: a hash of the defining file.
         flow_run_name: a template over the parameters, such as `"{x}-{y}"`, or a sync function
             without arguments, called in the run; default: an adjective and an animal.
         task_runner: where submitted tasks run; default: `ConcurrentTaskRunner()`.
-        retries: how often a failed run is tried again; tasks that completed are not run again.
-        retry_delay_seconds: seconds before each retry; or a list of them, the last one repeating;
-            or a function of the number of retries that gives such a list.
+        retries: how many times a failed run is tried again; tasks that completed are not run
+            again.
+        retry_delay_seconds: seconds before each retry; or a list of them, of which the last
+            serves for all later retries; or a function of the number of retries that returns such
+            a list.
         retry_jitter_factor: spreads each delay d evenly over d * (1 - factor) to d * (1 + factor);
-            it is never below 0.
+            a delay is never below 0.
         retry_on: the class of exception, or a tuple of them, after which a run is tried again;
             default: any failure. A timeout counts as `RunTimedOut`, which is a `TimeoutError`.
         timeout_seconds: how long an attempt may take, with all that it submits. Async code is
-            cancelled then; sync code runs on a thread of its own and, as no thread can be
-            stopped, is left to itself.
+            cancelled then; sync code runs on a thread of its own, which cannot be stopped and
+            is abandoned.
         fail_fast: whether the first submitted run that fails, its retries used up, fails the flow
             run at once: all others are cancelled, and nothing more is started.
-        validate_parameters: hold arguments against the annotations, and convert them (`"5"` for
-            an `int` is 5).
+        validate_parameters: whether arguments are checked against the annotations, and converted
+            (`"5"` for an `int` is 5).
         persist_result: whether the result is stored with the history.
         result_serializer: how the result is stored: `"pickle"`, `"json"`, `"msgpack"`, one of
-            these behind `"compressed/"`, or a `penstock.serializers.Serializer` of your own; also
-            for the tasks and subflows that do not say; default: as the flow that calls it, else
+            these after `"compressed/"`, or a `penstock.serializers.Serializer` of your own; also
+            for the tasks and subflows that set none; default: as the flow that calls it, else
             pickled. Where it raises, the run completes, the result is not stored, and a warning
             says why.
         log_prints: whether `print` in the flow and its tasks writes to the run's log; default: as
@@ -375,14 +387,9 @@ def cancel_flow_run(flow_run_id: UUID | str) -> bool:
         False: no such run is on in this process.
 
     Raises:
-        ConfigurationError: it is no id.
+        ConfigurationError: it is not a UUID.
     """
-    try:
-        id_ = flow_run_id if isinstance(flow_run_id, UUID) else UUID(flow_run_id)
-    except (ValueError, TypeError, AttributeError):
-        raise ConfigurationError(
-            f"cancel_flow_run takes the id of a flow run, not {flow_run_id!r}."
-        ) from None
+    id_ = checks.uuid(flow_run_id, "flow_run_id", "cancel_flow_run()")
     run = get_engine().flow_runs.get(id_.bytes)
     if run is None or run.is_set():
         return False
@@ -395,8 +402,6 @@ def _task_runner(given: object, owner: str) -> TaskRunner:
     if runner is None:
         return ConcurrentTaskRunner()
     if not isinstance(runner, TaskRunner):
-        raise ConfigurationError(
-            f"{owner}: task_runner must be a task runner such as ConcurrentTaskRunner(), "
-            f"not {given!r}."
-        )
+        requirement = "a task runner such as ConcurrentTaskRunner()"
+        raise checks.refusal(given, "task_runner", owner, requirement)
     return runner

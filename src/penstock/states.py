@@ -1,22 +1,17 @@
-"""States, and the one table of what may follow what.
-
-A run is always in one state; `advance` is the only way to the next, and an event that the table
-does not list raises and changes nothing.
-"""
+"""States: what a run is doing, or how it ended; and the constructors of states made by hand."""
 
 from __future__ import annotations
 
 import enum
-from collections import Counter
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any, Generic, Literal, Protocol, TypeGuard, cast, overload
+from typing import Any, Final, Generic, Literal, Protocol, TypeGuard, cast, overload
 from uuid import UUID
 
 import msgspec
 from typing_extensions import TypeVar
 
 from penstock.exceptions import (
-    IllegalTransition,
     ResultUnavailable,
     RunCancelled,
     RunCrashed,
@@ -26,6 +21,28 @@ from penstock.exceptions import (
     RunTimedOut,
     RunUnfinished,
 )
+
+__all__ = [
+    "FINAL_TYPES",
+    "TYPES",
+    "AwaitingRetry",
+    "Cached",
+    "Cancelled",
+    "Completed",
+    "Constructor",
+    "Crashed",
+    "Failed",
+    "Pending",
+    "Retrying",
+    "Running",
+    "Scheduled",
+    "State",
+    "StateDetails",
+    "StateType",
+    "TimedOut",
+    "Transition",
+    "is_state",
+]
 
 R = TypeVar("R", covariant=True, default=object)
 
@@ -52,29 +69,14 @@ class StateType(enum.StrEnum):
     CRASHED = "CRASHED"
 
 
-FINAL_TYPES = frozenset(
+FINAL_TYPES: Final = frozenset(
     {StateType.COMPLETED, StateType.FAILED, StateType.CANCELLED, StateType.CRASHED}
 )
-
-
-class Event(enum.StrEnum):  # hashes as a str, in C
-    """What can happen to a run."""
-
-    SUBMIT = "submit"
-    START = "start"
-    HIT = "hit"
-    SKIP = "skip"
-    FINISH = "finish"
-    FAIL = "fail"
-    TIME_OUT = "time out"
-    CANCEL = "cancel"
-    CRASH = "crash"
-    AWAIT_RETRY = "await retry"
-    RETRY = "retry"
+"""The types of states in which the code of a run has ended."""
 
 
 # fmt: off
-TYPES: dict[str, StateType] = {
+TYPES: Final[Mapping[str, StateType]] = {
     "Scheduled":     StateType.SCHEDULED,
     "AwaitingRetry": StateType.SCHEDULED,
     "Pending":       StateType.PENDING,
@@ -88,46 +90,8 @@ TYPES: dict[str, StateType] = {
     "Cancelled":     StateType.CANCELLED,
     "Crashed":       StateType.CRASHED,
 }
-
-_ENDINGS = {Event.FAIL: "Failed", Event.CANCEL: "Cancelled", Event.CRASH: "Crashed"}
-_AT_DOOR = {
-    Event.START: "Running", Event.HIT: "Cached", Event.SKIP: "NotReady", **_ENDINGS,
-}
-_AT_WORK = {
-    Event.FINISH: "Completed", Event.TIME_OUT: "TimedOut",
-    Event.AWAIT_RETRY: "AwaitingRetry", **_ENDINGS,
-}
-_AGAIN = {Event.SUBMIT: "Pending"}  # a retry of the flow runs this run once more
-
-TRANSITIONS: dict[str | None, dict[Event, str]] = {
-    None:            {Event.SUBMIT: "Pending"},
-    "Pending":       _AT_DOOR,
-    "Running":       _AT_WORK,
-    "AwaitingRetry": {Event.RETRY: "Retrying", Event.CANCEL: "Cancelled", Event.CRASH: "Crashed"},
-    "Retrying":      _AT_WORK,
-    "Completed":     _AGAIN,
-    "Cached":        _AGAIN,
-    "Failed":        _AGAIN,
-    "TimedOut":      _AGAIN,
-    "Cancelled":     _AGAIN,
-    "Crashed":       _AGAIN,
-    "NotReady":      _AGAIN,
-}
 # fmt: on
-
-
-def advance(phase: str | None, event: Event) -> str:
-    """The phase that `event` leads to from `phase` (None: the run is new).
-
-    Raises:
-        IllegalTransition: the table has no such step.
-    """
-    try:
-        return TRANSITIONS[phase][event]
-    except KeyError:
-        raise IllegalTransition(
-            f"A run in the state {phase or 'none'!r} cannot {event.value}."
-        ) from None
+"""The type of each state that the engine itself gives to runs, by its name."""
 
 
 class StateDetails(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -150,9 +114,6 @@ class StateDetails(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     traceback: str | None = None
 
 
-NO_DETAILS = StateDetails()
-
-
 class Transition(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """That a run has entered a state, as its history keeps it.
 
@@ -168,7 +129,7 @@ class Transition(msgspec.Struct, frozen=True, array_like=True, gc=False):
     name: str
     message: str | None
     timestamp: float
-    details: StateDetails = NO_DETAILS
+    details: StateDetails = StateDetails()
 
     @property
     def is_final(self) -> bool:
@@ -180,13 +141,6 @@ class Transition(msgspec.Struct, frozen=True, array_like=True, gc=False):
         if self.name != self.type.value.capitalize():
             shown += f", type={self.type.value}"
         return f"{self.name}({shown})"
-
-
-class StoredValue(Protocol):
-    """A result that is read when somebody asks for it."""
-
-    def load(self) -> object:
-        """The value; raises `ResultUnavailable`."""
 
 
 class State(msgspec.Struct, Generic[R], frozen=True, eq=False, repr_omit_defaults=True):
@@ -205,11 +159,11 @@ class State(msgspec.Struct, Generic[R], frozen=True, eq=False, repr_omit_default
     name: str
     message: str | None
     timestamp: datetime
-    details: StateDetails = NO_DETAILS
+    details: StateDetails = StateDetails()
     child_states: tuple[State[object], ...] = ()
     _value: object = msgspec.UNSET
     _error: BaseException | None = None
-    _stored: StoredValue | None = None
+    _load: Callable[[], object] | None = None
     _task_run: bytes | None = None
     _flow_run: bytes | None = None
 
@@ -279,8 +233,8 @@ class State(msgspec.Struct, Generic[R], frozen=True, eq=False, repr_omit_default
     def _completed_value(self) -> R:
         if self._value is not msgspec.UNSET:
             return cast("R", self._value)
-        if self._stored is not None:
-            return cast("R", self._stored.load())
+        if self._load is not None:
+            return cast("R", self._load())
         reason = self.details.not_persisted or "it was not kept"
         raise ResultUnavailable(f"The result of {self._owner()} is not available: {reason}.")
 
@@ -381,21 +335,3 @@ Failed: Constructor = _constructor("Failed", "A state of a run that failed.")
 TimedOut: Constructor = _constructor("TimedOut", "A state of a run that took too long.")
 Cancelled: Constructor = _constructor("Cancelled", "A state of a run that was cancelled.")
 Crashed: Constructor = _constructor("Crashed", "A state of a run ended from outside of its code.")
-
-
-class Verdict(msgspec.Struct, frozen=True):
-    """What a set of states says together."""
-
-    event: Event
-    message: str
-
-
-def verdict_of(types: Counter[StateType]) -> Verdict:
-    """Rule 3 of the final states: what so many states of each type say about the whole."""
-    total, completed = types.total(), types[StateType.COMPLETED]
-    cancelled = types[StateType.CANCELLED]
-    if completed == total:
-        return Verdict(Event.FINISH, "All states completed.")
-    if cancelled:
-        return Verdict(Event.CANCEL, f"{cancelled}/{total} states cancelled.")
-    return Verdict(Event.FAIL, f"{total - completed}/{total} states failed.")

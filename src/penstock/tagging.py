@@ -1,11 +1,11 @@
-"""Tags for runs: all that is called inside `tags` has them, besides those of its definition."""
+"""Tags for runs: all that is called inside `tags` gets them, besides the tags of the decorator."""
 
 from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import contextmanager
 
-from penstock._calls.definitions import tag_tuple
+from penstock._model import checks
 from penstock._rules.current import current_tags
 
 __all__ = ["tags"]
@@ -15,15 +15,19 @@ __all__ = ["tags"]
 def tags(*names: str) -> Generator[frozenset[str]]:
     """Give these tags to all flow runs and task runs that are made inside.
 
-    It gives all the tags of the place; inside another one, they are those of both. They follow the
-    code wherever context variables do: into the flows and tasks that are called inside, and all
-    that these call, on whatever thread or loop. A plain `threading.Thread` has none of them.
+    They are passed on wherever context variables are: to the flows and tasks that are called
+    inside, and to all that these call, on any thread or loop. A plain `threading.Thread` has none
+    of them.
 
     Args:
-        names: the tags. Few and short: each set of them is kept, with each definition that has it.
+        names: the tags. Use few and short ones: each flow or task is recorded once for each
+            different set of tags.
+
+    Yields:
+        All tags in force inside: these, and those of enclosing `tags`.
 
     Raises:
-        ConfigurationError: a tag is no text, or an empty one.
+        ConfigurationError: a tag is not a non-empty string.
 
     Examples:
         ::
@@ -31,7 +35,9 @@ def tags(*names: str) -> Generator[frozenset[str]]:
             with tags("nightly", "eu"):
                 pipeline()
     """
-    inside = frozenset(tag_tuple(names, "tags()")).union(current_tags.get() or ())
+    inside = frozenset(checks.distinct_strings(names, "tags", "tags()")).union(
+        current_tags.get() or ()
+    )
     token = current_tags.set(inside or None)
     try:
         yield inside

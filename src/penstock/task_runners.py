@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, cast, get_args, 
 
 import msgspec
 
+from penstock._model import checks
 from penstock._model.settings import Settings
 from penstock._rules.effects import Outcome
 from penstock._rules.task_run import TaskRun
@@ -30,6 +31,7 @@ __all__ = [
     "ProcessTaskRunner",
     "RemoteCalls",
     "SequentialTaskRunner",
+    "StartMethod",
     "TaskRunner",
     "Workers",
     "abandoned_threads",
@@ -87,7 +89,7 @@ class ConcurrentTaskRunner(msgspec.Struct, frozen=True):
     max_workers: int | None = None
 
     def __post_init__(self) -> None:
-        _check_whole_number(self.max_workers, "ConcurrentTaskRunner: max_workers")
+        checks.integer_or_none(self.max_workers, "max_workers", "ConcurrentTaskRunner", at_least=1)
 
     @property
     def name(self) -> str:
@@ -151,12 +153,11 @@ class ProcessTaskRunner(msgspec.Struct, frozen=True):
 
     def __post_init__(self) -> None:
         for argument in ("max_workers", "memory_limit_bytes", "max_tasks_per_worker"):
-            _check_whole_number(getattr(self, argument), f"ProcessTaskRunner: {argument}")
-        if self.start_method not in get_args(StartMethod):
-            raise ConfigurationError(
-                f"ProcessTaskRunner: start_method must be one of "
-                f"{', '.join(get_args(StartMethod))}, not {self.start_method!r}."
+            checks.integer_or_none(
+                getattr(self, argument), argument, "ProcessTaskRunner", at_least=1
             )
+        methods = get_args(StartMethod)
+        checks.one_of(self.start_method, methods, "start_method", "ProcessTaskRunner")
         if sys.platform == "win32" and self.start_method != "spawn":
             raise ConfigurationError(
                 f"ProcessTaskRunner: Windows has no start_method {self.start_method!r}, only spawn."
@@ -187,11 +188,6 @@ class ProcessTaskRunner(msgspec.Struct, frozen=True):
         context = cast("SpawnContext", multiprocessing.get_context(self.start_method))
         pool = ProcessPool(host, context, self.memory_limit_bytes, self.max_tasks_per_worker)
         return Lanes(host, self.max_workers or _usable_cpus(), pool)
-
-
-def _check_whole_number(value: object, what: str) -> None:
-    if value is not None and (type(value) is not int or value < 1):
-        raise ConfigurationError(f"{what} must be a whole number ≥ 1, not {value!r}.")
 
 
 def _usable_cpus() -> int:

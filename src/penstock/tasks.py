@@ -1,4 +1,4 @@
-"""`@task`: functions whose runs are kept, retried, cached and run side by side."""
+"""`@task`: functions whose runs are recorded, retried, cached and run concurrently."""
 
 from __future__ import annotations
 
@@ -26,28 +26,35 @@ from typing_extensions import TypeVar
 from penstock._caching.explanations import CacheExplanation
 from penstock._caching.keys import CacheKey, CacheKeyFunction, task_input_hash
 from penstock._caching.policies import CachePolicy, name_of_self, policy_of_options
-from penstock._calls.definitions import (
-    CommonOptions,
-    flag,
-    function_name,
-    function_or_refuse,
-    is_coroutine_function,
-    seconds_or_none,
-)
+from penstock._calls.decorated import CommonOptions
+from penstock._calls.functions import function_name, function_or_refuse, is_coroutine_function
 from penstock._calls.verbs import AsyncVerbs, SyncVerbs, Verbs
 from penstock._engine.process import get_engine
+from penstock._model import checks
 from penstock._model.definition import RunKind
 from penstock._model.names import MakeName, name_maker
+from penstock._model.retry_policy import RetryPolicy, with_condition
 from penstock._rules.arguments import unmapped
 from penstock._rules.current import current_run
 from penstock._rules.task_run import TaskRun
 from penstock.context import TaskRunContext
 from penstock.exceptions import ConfigurationError
-from penstock.retries import RetryDelays, RetryOn, RetryPolicy, exponential_backoff, with_condition
+from penstock.retries import RetryDelays, RetryOn, exponential_backoff
 from penstock.serializers import Serializer
 from penstock.states import State
 
-__all__ = ["AsyncTask", "Task", "exponential_backoff", "task", "task_input_hash", "unmapped"]
+__all__ = [
+    "AsyncTask",
+    "RetryConditionFunction",
+    "Task",
+    "TaskArguments",
+    "TaskDecorator",
+    "TaskHook",
+    "exponential_backoff",
+    "task",
+    "task_input_hash",
+    "unmapped",
+]
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -61,7 +68,7 @@ TaskHook: TypeAlias = Callable[[Any, TaskRun, State[Any]], object]
 
 
 class TaskArguments(CommonOptions, total=False):
-    """The options of tasks; `task` says what they mean."""
+    """The options of tasks, which `task` documents."""
 
     task_run_name: str | Callable[[], str] | None
     retry_condition_fn: RetryConditionFunction | None
@@ -105,11 +112,11 @@ class _TaskBase(Verbs[P, R]):
         if self.cache_policy and not self.persist_result:
             given = "cache_policy" if cache_key_fn is None else "cache_key_fn"
             raise ConfigurationError(
-                f"{owner}: persist_result=False leaves nothing to cache; drop it or {given}."
+                f"{owner}: persist_result=False leaves nothing to cache; remove it or {given}."
             )
         self.cache_key_fn = cache_key_fn
-        self.cache_expiration = seconds_or_none(cache_expiration, "cache_expiration", owner)
-        self.refresh_cache = flag(refresh_cache, "refresh_cache", owner)
+        self.cache_expiration = checks.duration_or_none(cache_expiration, "cache_expiration", owner)
+        self.refresh_cache = checks.flag(refresh_cache, "refresh_cache", owner)
         self.make_name: MakeName | None = name_maker(
             task_run_name, self._signature.names, "task_run_name", owner
         )
@@ -302,34 +309,35 @@ def task(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:  # noq
         fn: the function, where the decorator is used without arguments.
         name: default: the function's name.
         description: default: the docstring.
-        tags: texts to find the runs by.
-        version: of the code, as a text.
+        tags: strings to find the runs by.
+        version: of the code; a string.
         task_run_name: a template over the parameters, such as `"{x}-{y}"`, or a sync function
             without arguments, called in the run; default: the task's name and a number.
-        retries: how often a failed run is tried again.
-        retry_delay_seconds: seconds before each retry; or a list of them, the last one repeating;
-            or a function of the number of retries that gives such a list.
+        retries: how many times a failed run is tried again.
+        retry_delay_seconds: seconds before each retry; or a list of them, of which the last
+            serves for all later retries; or a function of the number of retries that returns such
+            a list.
         retry_jitter_factor: spreads each delay d evenly over d * (1 - factor) to d * (1 + factor);
-            it is never below 0.
+            a delay is never below 0.
         retry_on: the class of exception, or a tuple of them, after which a run is tried again;
             default: any failure. A timeout counts as `RunTimedOut`, which is a `TimeoutError`.
-        retry_condition_fn: a sync function of (task, task_run, state), asked while retries are left
-            with the state that the run would end in; where it gives False there is no retry. Where
-            it raises there is none either, and a warning with its traceback is logged.
+        retry_condition_fn: a sync function of (task, task_run, state), called while retries are
+            left with the state that the run would end in. There is no retry where it returns False,
+            nor where it raises, which also logs a warning with the traceback.
         timeout_seconds: how long an attempt may take. Async code is cancelled then; sync code
-            runs on a thread of its own and, as no thread can be stopped, is left to itself; only
-            in the processes of a `ProcessTaskRunner` it is ended.
+            runs on a thread of its own, which cannot be stopped and is abandoned. Only the
+            processes of a `ProcessTaskRunner` can be ended.
         cache_policy: what the results depend on, such as `INPUTS + TASK_SOURCE`; runs that are
             alike in it take the result of the first one. See `penstock.cache_policies`.
         cache_key_fn: a function of (context, parameters), as a policy of its own; runs with the
-            same key take the result of the first one. A key that is no text is turned into one,
-            and None means uncached; where the function raises, the run is uncached and a warning
-            says so.
+            same key take the result of the first one. A key that is not a string is turned into
+            one, and None means uncached; where the function raises, the run is uncached and a
+            warning says so.
         cache_expiration: how long a result is taken; default: forever.
-        refresh_cache: compute anew, and store the result under the key.
+        refresh_cache: whether to compute the result again, and store it under the key.
         persist_result: whether the result is stored with the history.
         result_serializer: how the result is stored: `"pickle"`, `"json"`, `"msgpack"`, one of
-            these behind `"compressed/"`, or a `penstock.serializers.Serializer` of your own;
+            these after `"compressed/"`, or a `penstock.serializers.Serializer` of your own;
             default: as the flow says, else pickled. Where it raises, the run completes, the result
             is not stored, and a warning says why.
         log_prints: whether `print` in the function writes to the run's log; default: as the flow.

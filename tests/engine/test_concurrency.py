@@ -567,26 +567,29 @@ def test_an_engine_that_is_shut_down_lets_nobody_wait() -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: set_limit("", 1), r"set_limit\(\): name must be a text, not ''"),
-        (lambda: set_limit("a", -1), r"set_limit\(\): slots must be an int from 0 on, not -1"),
+        (lambda: set_limit("", 1), r"set_limit\(\): name must be a non-empty string, not ''"),
+        (
+            lambda: set_limit("a", -1),
+            r"set_limit\(\): slots must be an integer of at least 0, not -1",
+        ),
         (lambda: set_limit("a", True), r"slots must be an int"),
         (
             lambda: set_limit("a", 1, slot_decay_per_second=-1),
-            r"set_limit\(\): slot_decay_per_second must be a number from 0 on, not -1",
+            r"set_limit\(\): slot_decay_per_second must be a number of at least 0, not -1",
         ),
         (lambda: concurrency.concurrency(5), r"concurrency\(\): names must be the name"),  # type: ignore[arg-type]  # as it says
         (lambda: concurrency.concurrency(["a", ""]), r"concurrency\(\): names must be"),
         (
             lambda: concurrency.concurrency("a", occupy=0),
-            r"concurrency\(\): occupy must be an int from 1 on, not 0",
+            r"concurrency\(\): occupy must be an integer of at least 1, not 0",
         ),
         (
             lambda: concurrency.concurrency("a", timeout_seconds=-1),
-            r"concurrency\(\): timeout_seconds must be a number from 0 on, not -1",
+            r"concurrency\(\): timeout_seconds must be a number of at least 0, not -1",
         ),
         (lambda: rate_limit("a", occupy=0), r"rate_limit\(\): occupy must be an int"),
         (lambda: rate_limit("rate", timeout_seconds=-1), r"rate_limit\(\): timeout_seconds"),
-        (lambda: rate_limit("plain"), r"'plain' is none of rates: set it with slot_decay"),
+        (lambda: rate_limit("plain"), r"'plain' is not a rate limit: set it with slot_decay"),
         (lambda: rate_limit("rate", 2), r"occupy is 2, and the limit 'rate' has 1 slots"),
         (lambda: enter("plain", 2), r"occupy is 2, and the limit 'plain' has 1 slots"),
     ],

@@ -69,7 +69,7 @@ def test_a_function_names_runs_and_is_code_of_the_run(caplog: pytest.LogCaptureF
     assert "Task run 'my run'" in titles
 
 
-REFUSED = "penstock.exceptions.ParameterError: A run's name must be a text that is not empty, not "
+REFUSED = "penstock.exceptions.ParameterError: A run's name must be a non-empty string, not "
 
 
 @pytest.mark.parametrize(

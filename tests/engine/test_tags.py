@@ -193,7 +193,9 @@ def test_no_tags_are_no_change() -> None:
 @pytest.mark.parametrize("bad", [[""], [7], [None], [["a"]]])
 def test_what_is_no_tag_is_refused(bad: list[Any]) -> None:
     with (
-        pytest.raises(ConfigurationError, match=r"tags\(\): tags must be a list of texts"),
+        pytest.raises(
+            ConfigurationError, match=r"tags\(\): tags must be a list of non-empty strings"
+        ),
         tags(*bad),
     ):
         pass

@@ -8,7 +8,7 @@ from typing import Any, get_overloads
 import pytest
 
 from penstock import exponential_backoff, flow, history, task
-from penstock._calls.definitions import CommonOptions
+from penstock._calls.decorated import CommonOptions
 from penstock.exceptions import ConfigurationError
 from penstock.flows import FlowArguments
 from penstock.task_runners import SequentialTaskRunner
@@ -50,8 +50,8 @@ def test_a_copy_of_a_flow_takes_the_options_of_flows() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"retries": -1}, r"task 'add': retries must be a whole number"),
-        ({"cache_expiration": 0}, r"task 'add': cache_expiration must be a time above 0"),
+        ({"retries": -1}, r"task 'add': retries must be an integer of at least 0"),
+        ({"cache_expiration": 0}, r"task 'add': cache_expiration must be a duration above 0"),
     ],
 )
 def test_a_copy_is_checked_as_the_decorator_is(options: Any, message: str) -> None:

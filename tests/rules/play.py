@@ -43,9 +43,10 @@ from penstock._rules.options import FlowOptions, TaskOptions
 from penstock._rules.rulebook import Rulebook
 from penstock._rules.run import Parent, Run
 from penstock._rules.task_run import TaskRun
+from penstock._rules.transitions import NO_DETAILS
 from penstock._waiting.latch import Latch
 from penstock.exceptions import StoreError
-from penstock.states import NO_DETAILS, TYPES, State, StateDetails, Transition
+from penstock.states import TYPES, State, StateDetails, Transition
 
 Answer: TypeAlias = Outcome | Callable[[], object] | None
 """An outcome, or a function that does something and may give one; None: as a driver would."""

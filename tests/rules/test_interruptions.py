@@ -31,8 +31,9 @@ from penstock._rules.effects import (
 )
 from penstock._rules.run import Run
 from penstock._rules.task_run import TaskRun
+from penstock._rules.transitions import TRANSITIONS
 from penstock.exceptions import RunCancelled, RunCrashed
-from penstock.states import TRANSITIONS, TYPES, Completed, Failed
+from penstock.states import TYPES, Completed, Failed
 from tests.rules.play import (
     BAD_CODE,
     CACHED,

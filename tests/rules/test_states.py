@@ -9,6 +9,8 @@ import msgspec
 import pytest
 
 from penstock import exceptions, states
+from penstock._rules.transitions import Event
+from penstock._rules.verdicts import verdict_of
 from penstock.exceptions import (
     ResultUnavailable,
     RunCancelled,
@@ -26,7 +28,6 @@ from penstock.states import (
     Completed,
     Constructor,
     Crashed,
-    Event,
     Failed,
     Pending,
     Running,
@@ -34,7 +35,6 @@ from penstock.states import (
     StateDetails,
     StateType,
     TimedOut,
-    verdict_of,
 )
 from tests.rules.play import BAD_CODE, FLOW, START, Stage, flow_run, state_named
 
@@ -49,16 +49,6 @@ HELLO: State[str] = State(
     _task_run=TASK_RUN.bytes,
     _flow_run=FLOW_RUN.bytes,
 )
-
-
-class Shelf:
-    """A stored result."""
-
-    def __init__(self, value: object) -> None:
-        self.value = value
-
-    def load(self) -> object:
-        return self.value
 
 
 def test_a_state_of_a_task_run_reads_as_in_the_spec() -> None:
@@ -162,7 +152,7 @@ def test_the_result_of_a_completed_state_may_be_an_exception() -> None:
 
 
 def test_a_stored_result_is_read_when_it_is_asked_for() -> None:
-    state: State[int] = State(StateType.COMPLETED, "Completed", None, START, _stored=Shelf(42))
+    state: State[int] = State(StateType.COMPLETED, "Completed", None, START, _load=lambda: 42)
     assert state.result() == 42
 
 

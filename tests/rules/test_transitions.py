@@ -7,8 +7,9 @@ from itertools import product
 
 import pytest
 
+from penstock._rules.transitions import TRANSITIONS, Event, advance
 from penstock.exceptions import IllegalTransition
-from penstock.states import FINAL_TYPES, TRANSITIONS, TYPES, Event, StateType, advance
+from penstock.states import FINAL_TYPES, TYPES, StateType
 from tests.rules.play import WORK, Stage, names, put_into, task_run
 
 # fmt: off

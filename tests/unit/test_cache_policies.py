@@ -290,8 +290,8 @@ def test_a_hit_goes_by_the_policy() -> None:
         ({"cache_key_fn": 5}, r"task 'work': cache_key_fn must be a sync function .*, not 5"),
         ({"cache_policy": by_a}, r"task 'work': cache_policy must .*CacheKeyFnPolicy\(...\) makes"),
         ({"cache_key_fn": async_key}, r"task 'work': cache_key_fn must be a sync function"),
-        ({"cache_policy": INPUTS, "persist_result": False}, r"drop it or cache_policy"),
-        ({"cache_key_fn": by_a, "persist_result": False}, r"drop it or cache_key_fn"),
+        ({"cache_policy": INPUTS, "persist_result": False}, r"remove it or cache_policy"),
+        ({"cache_key_fn": by_a, "persist_result": False}, r"remove it or cache_key_fn"),
     ],
 )
 def test_an_impossible_policy_names_the_task_and_the_argument(

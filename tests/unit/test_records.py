@@ -107,7 +107,7 @@ def test_only_the_last_state_of_a_history_gives_the_stored_result() -> None:
     read = states_of(encode_history(made), Stored(), run_id, flow_run_id)
     assert [state.name for state in read] == ["Pending", "Running", "Completed"]
     assert read[-1].result() == 42
-    assert [state._stored is None for state in read] == [True, True, False]
+    assert [state._load is None for state in read] == [True, True, False]
     assert {(state.task_run_id, state.flow_run_id) for state in read} == {
         (UUID(bytes=run_id), UUID(bytes=flow_run_id))
     }

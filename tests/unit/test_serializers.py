@@ -25,6 +25,7 @@ from penstock._model.payloads import (
     encode_result,
     store_payload,
 )
+from penstock._model.serializers import name_of, serializer_named
 from penstock.exceptions import ConfigurationError, ResultUnavailable
 from penstock.serializers import (
     CompressedSerializer,
@@ -33,8 +34,6 @@ from penstock.serializers import (
     MsgpackSerializer,
     PickleSerializer,
     Serializer,
-    name_of,
-    serializer_named,
 )
 from tests.strategies import form, nested_values
 
@@ -286,13 +285,16 @@ def test_what_cannot_be_read_names_the_serializer(payload: bytes, why: str) -> N
 @pytest.mark.parametrize(
     ("given", "why"),
     [
-        ("yaml", r"result_serializer 'yaml' is none of pickle, json, msgpack"),
-        ("", r"result_serializer '' is none of"),
-        ("zstd/json", r"'zstd/json' is none of .* compressionlib must be one of zlib, gzip"),
+        ("yaml", r"result_serializer must be one of 'pickle', 'json', 'msgpack', .*, not 'yaml'"),
+        ("", r"result_serializer must be one of .*, not ''"),
+        ("zstd/json", r"not 'zstd/json' .* compressionlib must be one of 'zlib', 'gzip'"),
         ("compressed/yaml", r"There is no serializer 'yaml'"),
-        (5, r"must be the name of a serializer such as 'json', or an object with dumps\(\)"),
-        (Shouting, r"or an object with dumps\(\) and loads\(\), not <class"),
-        (TakesArguments(b"key"), r"TakesArguments' and make one without arguments"),
+        (
+            5,
+            r"must be the name of a serializer, such as 'json', or an object with the methods dumps\(\)",
+        ),
+        (Shouting, r"with the methods dumps\(\) and loads\(\), not <class"),
+        (TakesArguments(b"key"), r"TakesArguments' and to call it without arguments"),
         (msgspec.json, r"find 'builtins:module'|must be the name"),
     ],
 )
@@ -306,9 +308,11 @@ def test_a_class_that_others_cannot_find_is_refused() -> None:
     class Local(Shouting):
         """Is in no module."""
 
-    with pytest.raises(ConfigurationError, match="Put the class at the top level of a module"):
+    with pytest.raises(ConfigurationError, match="Define the class at the top level of a module"):
         Task[..., Any](len, result_serializer=Local())
-    with pytest.raises(ConfigurationError, match="CompressedSerializer: serializer: whoever reads"):
+    with pytest.raises(
+        ConfigurationError, match="CompressedSerializer: serializer: a process that reads"
+    ):
         CompressedSerializer(Local())
 
 

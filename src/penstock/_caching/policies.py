@@ -11,10 +11,9 @@ alone stay in the order in which they were added, as nothing else tells them apa
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, TypeAlias
 
 import msgspec
 
@@ -27,9 +26,9 @@ from penstock._caching.keys import (
     task_input_forms,
     task_input_hash,
 )
+from penstock._model import checks
 from penstock._model.codecs import storable_text
 from penstock.exceptions import ConfigurationError
-from penstock.hooks import takes
 
 if TYPE_CHECKING:
     from penstock._caching.reached_code import ReachedCode
@@ -256,7 +255,9 @@ def policy_of_options(
 
 def _checked_policy(policy: object, parameters: Collection[str], owner: str) -> CachePolicy:
     if not isinstance(policy, CachePolicy):
-        raise ConfigurationError(f"{owner}: cache_policy must be one, not {policy!r}. {_HINT}")
+        raise ConfigurationError(
+            f"{owner}: cache_policy must be a cache policy, not {policy!r}. {_HINT}"
+        )
     for name in sorted(policy.left_out.difference(parameters)):
         raise ConfigurationError(
             f"{owner}: cache_policy={policy!r} leaves out {name!r}, but there is no such "
@@ -266,12 +267,7 @@ def _checked_policy(policy: object, parameters: Collection[str], owner: str) -> 
 
 
 def _checked_key_function(function: object, owner: str) -> CacheKeyFunction:
-    if not takes(function, 2) or inspect.iscoroutinefunction(function):
-        raise ConfigurationError(
-            f"{owner}: cache_key_fn must be a sync function of (context, parameters), "
-            f"not {function!r}."
-        )
-    return cast("CacheKeyFunction", function)
+    return checks.sync_function(function, "cache_key_fn", owner, ("context", "parameters"))
 
 
 class _Inputs(msgspec.Struct, frozen=True):

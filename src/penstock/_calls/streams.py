@@ -16,10 +16,11 @@ from typing_extensions import TypeVar
 from penstock._calls.arrivals import Arrivals
 from penstock._calls.mapping import Call, Rows
 from penstock._drivers.deadlocks import refuse_deadlock
+from penstock._model import checks
 from penstock._rules.run import Run
 from penstock._waiting.latch import Latch
 from penstock._waiting.loops import current_port
-from penstock.exceptions import ConfigurationError, UsageError
+from penstock.exceptions import UsageError
 from penstock.states import State
 
 R = TypeVar("R", covariant=True)
@@ -54,10 +55,9 @@ class ResultStream(Generic[R]):
         """The same, holding at most so many runs at a time; the default is 1,000.
 
         Raises:
-            ConfigurationError: it is no whole number from 1 on.
+            ConfigurationError: it is not an integer of at least 1.
         """
-        if type(runs) is not int or runs < 1:
-            raise ConfigurationError(f"with_window takes a whole number ≥ 1, not {runs!r}.")
+        checks.integer(runs, "runs", "with_window()", at_least=1)
         return self._like(window=runs, take=self._take)
 
     def states(self) -> ResultStream[State[R]]:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, ParamSpec, Self, Type
 
 from typing_extensions import TypeVar
 
-from penstock._calls.definitions import Decorated, function_name
+from penstock._calls.decorated import Decorated
+from penstock._calls.functions import function_name
 from penstock._calls.futures import FailureAllowed, FutureList, TaskFuture
 from penstock._calls.mapping import Rows, arguments_of_call, calls_of_map
 from penstock._calls.streams import ResultStream

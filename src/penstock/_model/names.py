@@ -1,4 +1,4 @@
-"""Names for runs: an adjective and an animal, drawn from a flow run's id; or as the user says."""
+"""Names of runs: an adjective and an animal, chosen by a flow run's id; or as the user says."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from string import Formatter
 from typing import Any, TypeAlias, cast
 
+from penstock._model import checks
 from penstock.exceptions import ConfigurationError
 
 MakeName: TypeAlias = Callable[[Mapping[str, Any]], object]
-"""Gives the name of a run with these parameters."""
+"""Makes the name of a run from its parameters."""
 
 _ADJECTIVES = str.split(
     "amber ancient attentive azure bold brave bright brisk calm careful charming chestnut clever "
@@ -45,52 +46,39 @@ def name_of_flow_run(run_id: bytes) -> str:
 def name_maker(
     given: object, parameters: Collection[str], argument: str, owner: str
 ) -> MakeName | None:
-    """What gives the names that a decorator's argument asks for: a template, or a function.
+    """What makes the names of runs, as an argument of a decorator says: a template or a function.
 
     Raises:
-        ConfigurationError: it is neither, or the template asks for what is no parameter.
+        ConfigurationError: it is neither, or the template names what is not a parameter.
     """
     if given is None:
         return None
     if isinstance(given, str) and given.strip():
         _check_template(given, parameters, f"{owner}: {argument}")
         return given.format_map
-    if not callable(given) or not _takes_nothing(given):
-        raise ConfigurationError(
-            f"{owner}: {argument} must be a template such as '{{{next(iter(parameters), 'x')}}}', "
-            f"or a sync function without arguments, not {given!r}."
-        )
+    if not checks.accepts(given, 0) or inspect.iscoroutinefunction(given):
+        example = f"{{{next(iter(parameters), 'x')}}}"
+        requirement = f"a template such as '{example}', or a sync function without arguments"
+        raise checks.refusal(given, argument, owner, requirement)
     make = cast("Callable[[], object]", given)
     return lambda _parameters: make()
-
-
-def _takes_nothing(function: Callable[..., object]) -> bool:
-    if inspect.iscoroutinefunction(function):
-        return False
-    try:
-        inspect.signature(function).bind()
-    except TypeError:
-        return False
-    except ValueError:  # a builtin that does not say what it takes
-        return True
-    return True
 
 
 def _check_template(template: str, parameters: Collection[str], what: str) -> None:
     try:
         fields = set(_fields_of(template))
     except ValueError as error:
-        raise ConfigurationError(f"{what} {template!r} is no template: {error}.") from None
+        raise ConfigurationError(f"{what} {template!r} is not a valid template: {error}.") from None
     unknown = sorted(fields - set(parameters))
     if unknown:
         raise ConfigurationError(
-            f"{what} {template!r} asks for {', '.join(map(repr, unknown))}; the parameters are "
+            f"{what} {template!r} names {', '.join(map(repr, unknown))}; the parameters are "
             f"{', '.join(parameters) or 'none'}."
         )
 
 
 def _fields_of(template: str) -> Iterator[str]:
-    """The names that a template asks for; `{x.y[0]:{z}}` asks for x and z."""
+    """The parameters that a template names; `{x.y[0]:{z}}` names x and z."""
     for _text, field, spec, _conversion in Formatter().parse(template):
         if field is not None:
             yield re.split(r"[.\[]", field, maxsplit=1)[0]

@@ -17,8 +17,7 @@ from typing import Any, Final
 
 import msgspec
 
-from penstock.exceptions import ResultUnavailable
-from penstock.serializers import (
+from penstock._model.serializers import (
     PickleSerializer,
     Serializer,
     dump_named,
@@ -26,6 +25,7 @@ from penstock.serializers import (
     serializer_named,
     split_named,
 )
+from penstock.exceptions import ResultUnavailable
 
 INLINE_LIMIT: Final = 64 * 1024
 """Payloads of this many bytes and more are kept as files."""

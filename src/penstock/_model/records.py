@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 from uuid import UUID
 
 import msgspec
 
 from penstock._model.codecs import decode_history
-from penstock.states import State, StoredValue, Transition
+from penstock.states import State, Transition
+
+
+class StoredValue(Protocol):
+    """A result that is read when somebody asks for it."""
+
+    def load(self) -> object:
+        """The value; raises `ResultUnavailable`."""
 
 
 class FlowRunRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,7 +107,7 @@ def state_of(
         child_states,
         value,
         error,
-        stored,
+        None if stored is None else stored.load,
         task_run,
         flow_run,
     )

@@ -1,6 +1,6 @@
-"""The settings of an engine, and where they come from: the environment, or the code.
+"""The settings of an engine, from the environment or from code.
 
-An unknown name and an impossible value are errors, as what is misspelt would be ignored otherwise.
+An unknown name and an impossible value are errors: otherwise a misspelt setting would be ignored.
 """
 
 from __future__ import annotations
@@ -13,14 +13,15 @@ from typing import Literal, TypedDict, get_args
 
 import msgspec
 
+from penstock._model import checks
 from penstock.exceptions import ConfigurationError
 
 PREFIX = "PENSTOCK_"
 Durability = Literal["relaxed", "strict"]
-"""What a result that is seen says of the disk: little, or that its row is there."""
+"""Whether a result may be seen before its row is on disk (`relaxed`), or only after (`strict`)."""
 Synchronous = Literal["normal", "full"]
-"""What a commit outlives: the process, or a power loss too."""
-_PLACES = frozenset({"home", "database_url", "local_storage_path"})
+"""Whether a commit survives a killed process (`normal`), or a power loss as well (`full`)."""
+_PATHS = frozenset({"home", "database_url", "local_storage_path"})
 _MEMORY_URLS = frozenset({"memory:", "sqlite:///:memory:", "sqlite+aiosqlite:///:memory:"})
 _FILE_PREFIXES = ("sqlite+aiosqlite:///", "sqlite:///")
 
@@ -29,7 +30,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """The settings of one engine.
 
     Attributes:
-        home: the folder of all that has no place of its own.
+        home: the folder of the database and of large results, where nothing else is set.
         database_url: `sqlite:///PATH` or `memory:`.
         local_storage_path: the folder of results of 64 KiB and more.
         durability: `strict`: a result is seen only after its row has been committed.
@@ -50,7 +51,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         """The file of the database; None: it is kept in memory.
 
         Raises:
-            ConfigurationError: the URL is of no known kind.
+            ConfigurationError: the URL has an unknown scheme.
         """
         if self.database_url in _MEMORY_URLS:
             return None
@@ -86,20 +87,20 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     """
     given = _given(os.environ if environ is None else environ)
     given.setdefault("home", "~/.penstock")
-    return _checked({**_places_in(given["home"]), **given})
+    return _checked({**_paths_below(given["home"]), **given})
 
 
 def changed(settings: Settings, changes: SettingsChanges) -> Settings:
-    """The settings with some of them changed; with another home, its places come along.
+    """The settings with some of them changed; another home also moves what is kept below it.
 
     Raises:
         ConfigurationError: there is no setting of a name, or its value is impossible.
     """
-    places = _places_in(changes["home"]) if "home" in changes else {}
-    return _checked({**msgspec.structs.asdict(settings), **places, **changes})
+    paths = _paths_below(changes["home"]) if "home" in changes else {}
+    return _checked({**msgspec.structs.asdict(settings), **paths, **changes})
 
 
-def _places_in(given: object) -> dict[str, object]:
+def _paths_below(given: object) -> dict[str, object]:
     home = _converted("home", given)
     assert isinstance(home, Path), "a home is a path"
     return {
@@ -123,13 +124,13 @@ def _checked(given: Mapping[str, object]) -> Settings:
 
 
 def _given(environ: Mapping[str, str]) -> dict[str, str]:
-    """The settings in `environ`; an empty place is one that was not given."""
+    """The settings in `environ`; an empty path counts as not given."""
     given = {
         name.removeprefix(PREFIX).lower(): value
         for name, value in environ.items()
         if name.startswith(PREFIX)
     }
-    return {name: value for name, value in given.items() if value or name not in _PLACES}
+    return {name: value for name, value in given.items() if value or name not in _PATHS}
 
 
 def _converted(name: str, value: object) -> object:
@@ -139,17 +140,16 @@ def _converted(name: str, value: object) -> object:
             return Path(value).expanduser()
         return msgspec.convert(value, type_, strict=not isinstance(value, str))
     except (msgspec.ValidationError, TypeError) as error:
-        choices = ", ".join(get_args(type_))
-        what = f"it must be one of {choices}" if choices else str(error)
-        raise ConfigurationError(f"{PREFIX}{name.upper()} is {value!r}: {what}.") from None
+        variable, choices = f"{PREFIX}{name.upper()}", get_args(type_)
+        if choices:
+            checks.one_of(value, choices, variable, "")
+        raise ConfigurationError(f"{variable} is {value!r}: {error}.") from None
 
 
 def _check(settings: Settings) -> None:
     settings.database_path()
-    if settings.task_runner_max_workers < 1:
-        raise ConfigurationError(f"{PREFIX}TASK_RUNNER_MAX_WORKERS must be at least 1.")
-    if settings.logging_level.upper() not in logging.getLevelNamesMapping():
-        raise ConfigurationError(
-            f"{PREFIX}LOGGING_LEVEL is {settings.logging_level!r}; it must be one of "
-            f"{', '.join(logging.getLevelNamesMapping())}."
-        )
+    workers = settings.task_runner_max_workers
+    checks.integer(workers, f"{PREFIX}TASK_RUNNER_MAX_WORKERS", "", at_least=1)
+    levels = logging.getLevelNamesMapping()
+    if settings.logging_level.upper() not in levels:
+        checks.one_of(settings.logging_level, levels, f"{PREFIX}LOGGING_LEVEL", "")

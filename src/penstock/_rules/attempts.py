@@ -37,10 +37,8 @@ from penstock._rules.rulebook import (
 )
 from penstock._rules.run import Run
 from penstock._rules.task_run import TaskRun
-from penstock.states import (
-    Event,
-    StateDetails,
-)
+from penstock._rules.transitions import Event
+from penstock.states import StateDetails
 
 
 def attempt_steps(run: Run, rules: Rulebook) -> Steps:

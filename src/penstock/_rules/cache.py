@@ -22,10 +22,8 @@ from penstock._rules.effects import (
 from penstock._rules.endings import interrupt_steps, moment_of
 from penstock._rules.rulebook import COMMIT, Rulebook
 from penstock._rules.task_run import TaskRun
-from penstock.states import (
-    Event,
-    StateDetails,
-)
+from penstock._rules.transitions import Event
+from penstock.states import StateDetails
 
 
 def cache_steps(run: TaskRun, rules: Rulebook) -> Steps[bool]:

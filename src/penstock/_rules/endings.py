@@ -10,6 +10,7 @@ from typing import Any, cast
 import msgspec
 
 from penstock._model.payloads import encode_result
+from penstock._model.serializers import name_of
 from penstock._model.tracebacks import format_error, format_without_cause
 from penstock._rules.arguments import Handle, all_leaves
 from penstock._rules.effects import (
@@ -24,18 +25,10 @@ from penstock._rules.members import Passed
 from penstock._rules.rulebook import COMMIT, RELEASE_SLOTS, Rulebook
 from penstock._rules.run import Part, Run
 from penstock._rules.submission import submit_run
+from penstock._rules.transitions import NO_DETAILS, TRANSITIONS, Event
+from penstock._rules.verdicts import verdict_of
 from penstock.exceptions import ParameterError, RunNotReady, RunTimedOut
-from penstock.serializers import name_of
-from penstock.states import (
-    NO_DETAILS,
-    TRANSITIONS,
-    Event,
-    State,
-    StateDetails,
-    StateType,
-    is_state,
-    verdict_of,
-)
+from penstock.states import State, StateDetails, StateType, is_state
 
 _PLAIN = frozenset({type(None), int, float, str, bytes, bool, dict})
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from penstock._model.codecs import encode_history, encode_parameters
 from penstock._model.names import name_of_flow_run
 from penstock._model.rows import FlowRow
+from penstock._model.serializers import Serializer
 from penstock._rules.current import current_attempt
 from penstock._rules.effects import Error, Interrupted
 from penstock._rules.members import Passed
@@ -17,7 +18,6 @@ from penstock._rules.options import FlowOptions
 from penstock._rules.run import Parent, Run, attempts_in
 from penstock._waiting.latch import Latch
 from penstock.exceptions import RunCancelled, RunFailed
-from penstock.serializers import Serializer
 from penstock.states import (
     StateType,
 )

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from penstock._model.codecs import storable_text
+from penstock._model.hook_lists import hook_name
 from penstock._rules.attempts import join_steps
 from penstock._rules.effects import (
     CallHook,
@@ -22,7 +23,6 @@ from penstock._rules.flow_run import FlowRun
 from penstock._rules.rulebook import Rulebook
 from penstock._rules.run import Run
 from penstock.exceptions import ParameterError
-from penstock.hooks import hook_name
 
 
 def begun_with(first: Callable[[], Steps[Outcome]], steps: Steps) -> Steps:
@@ -57,7 +57,7 @@ def name_steps(run: Run, rules: Rulebook) -> Steps[Outcome]:
 
 def _name_or_refuse(name: object) -> str:
     if not isinstance(name, str) or not name.strip():
-        raise ParameterError(f"A run's name must be a text that is not empty, not {name!r}.")
+        raise ParameterError(f"A run's name must be a non-empty string, not {name!r}.")
     return storable_text(name)
 
 
@@ -77,7 +77,7 @@ def hooked_steps(run: Run, rules: Rulebook, steps: Steps) -> Steps:
 def hook_steps(run: Run, rules: Rulebook) -> Steps[Outcome]:
     """Call the hooks that are told of the present state."""
     hooks, state = run.options.hooks, run.state
-    for hook in () if hooks is None else hooks.told_of(state.type):
+    for hook in () if hooks is None else hooks.of_state(state.type):
         outcome = yield CallHook(partial(hook, run.options, run, state))
         if type(outcome) is Interrupted:
             return outcome

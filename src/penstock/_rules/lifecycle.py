@@ -33,12 +33,9 @@ from penstock._rules.run import SKETCHED, Part, Run
 from penstock._rules.sketches import sketch_steps
 from penstock._rules.submission import submit_run
 from penstock._rules.task_run import TaskRun
+from penstock._rules.transitions import TRANSITIONS, Event
 from penstock.exceptions import ParameterError, RunCancelled, RunNotReady
-from penstock.states import (
-    TRANSITIONS,
-    Event,
-    StateType,
-)
+from penstock.states import StateType
 
 
 def run_steps(run: Run, rules: Rulebook) -> Steps:

@@ -9,10 +9,10 @@ from typing_extensions import TypeVar
 
 from penstock._caching.keys import CacheKey
 from penstock._model.definition import Definition
+from penstock._model.hook_lists import Hooks
 from penstock._model.names import MakeName
-from penstock.hooks import Hooks
-from penstock.retries import RetryPolicy
-from penstock.serializers import Serializer
+from penstock._model.retry_policy import RetryPolicy
+from penstock._model.serializers import Serializer
 
 if TYPE_CHECKING:
     from penstock._rules.task_run import TaskRun

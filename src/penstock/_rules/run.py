@@ -19,22 +19,14 @@ from penstock._model.definition import Definition, with_tags
 from penstock._model.ids import id_time, new_id
 from penstock._model.records import state_of
 from penstock._model.rows import CacheRow, Row
+from penstock._model.serializers import Serializer
 from penstock._rules.arguments import Handle, Upstream, call_replaced, upstreams_in
 from penstock._rules.current import current_tags
 from penstock._rules.options import Options
+from penstock._rules.transitions import NO_DETAILS, Event, advance
 from penstock._waiting.latch import Latch
 from penstock.exceptions import RunCancelled, StoreError
-from penstock.serializers import Serializer
-from penstock.states import (
-    NO_DETAILS,
-    TYPES,
-    Event,
-    State,
-    StateDetails,
-    StateType,
-    Transition,
-    advance,
-)
+from penstock.states import TYPES, State, StateDetails, StateType, Transition
 
 if TYPE_CHECKING:
     from penstock._rules.flow_run import FlowRun

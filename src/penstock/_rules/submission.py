@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from penstock._rules.rulebook import Rulebook
 from penstock._rules.run import Run
-from penstock.states import (
-    Event,
-)
+from penstock._rules.transitions import Event
 
 
 def submit_run(run: Run, rules: Rulebook) -> None:

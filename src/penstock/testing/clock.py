@@ -279,7 +279,9 @@ class FakeClock(Clock):
     def _check(self, seconds: float = 0) -> None:
         """Raise where its time cannot go on, or should go back."""
         if seconds < 0:
-            raise ConfigurationError(f"The time does not go back, so {seconds!r} must be ≥ 0.")
+            raise ConfigurationError(
+                f"FakeClock: its time does not go back, so seconds must be at least 0, not {seconds!r}."
+            )
         if self._stopped is not None:
             raise TimeStoodStill(self._stopped)
 

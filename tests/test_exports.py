@@ -8,14 +8,20 @@ import importlib.metadata
 import importlib.resources
 import inspect
 import json
+import pickle
 import pkgutil
+import re
 import subprocess
 import sys
+import typing
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
+from typing import Any
 
+import msgspec
 import pytest
+import typing_extensions
 
 import penstock
 
@@ -24,6 +30,7 @@ PUBLIC_MODULES = sorted(
     for module in pkgutil.walk_packages(penstock.__path__, "penstock.")
     if "._" not in module.name
 )
+REFERENCE = Path(__file__).parents[1] / "docs" / "reference"
 IMPORTED_BY_CODE = [name for name in PUBLIC_MODULES if not name.startswith("penstock.mypy")]
 """All but the plugin, which only mypy imports."""
 NEEDED = {"anyio", "idna", "msgspec", "sniffio", "typing_extensions"}
@@ -36,7 +43,8 @@ NEEDED = {"anyio", "idna", "msgspec", "sniffio", "typing_extensions"}
 def test_all_is_what_the_package_imports_and_nothing_else() -> None:
     body = ast.parse(inspect.getsource(penstock)).body
     bound = {a.asname or a.name for s in body if isinstance(s, ast.ImportFrom) for a in s.names}
-    assert {*bound, "__version__"} == set(penstock.__all__)
+    public = {name for name in bound if not name.startswith("_")}
+    assert {*public, "__version__"} == set(penstock.__all__)
 
 
 def test_what_the_package_holds_is_in_all_or_one_of_its_modules() -> None:
@@ -49,11 +57,122 @@ def test_all_is_sorted_and_names_each_thing_once() -> None:
     assert penstock.__all__ == sorted(set(penstock.__all__))
 
 
+def listed(module: ModuleType) -> list[str]:
+    """The names that a module lists in its `__all__`, which each public one has."""
+    return list(module.__all__)
+
+
+def published(module: ModuleType) -> Iterator[tuple[str, Any]]:
+    """The classes and functions that a module lists, by name."""
+    for name in listed(module):
+        offered = getattr(module, name)
+        if isinstance(offered, type | FunctionType):
+            yield name, offered
+
+
+def public_definitions(source: str) -> Iterator[str]:
+    """What a module defines at its top under a public name, but for type variables."""
+    for statement in ast.parse(source).body:
+        names: list[str] = []
+        if isinstance(statement, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            names = [statement.name]
+        elif isinstance(statement, ast.Assign | ast.AnnAssign):
+            targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+            if not is_type_variable(statement.value):
+                names = [node.id for node in targets if isinstance(node, ast.Name)]
+        yield from (name for name in names if not name.startswith("_"))
+
+
+def is_type_variable(value: ast.expr | None) -> bool:
+    """Whether a value is a new `TypeVar` or `ParamSpec`."""
+    made = value.func if isinstance(value, ast.Call) else None
+    return isinstance(made, ast.Name) and made.id in {"TypeVar", "ParamSpec"}
+
+
 @pytest.mark.parametrize("name", PUBLIC_MODULES)
 def test_what_a_module_lists_it_has(name: str) -> None:
     module = importlib.import_module(name)
-    listed: list[str] = getattr(module, "__all__", [])
-    assert [entry for entry in listed if not hasattr(module, entry)] == []
+    assert [entry for entry in listed(module) if not hasattr(module, entry)] == []
+
+
+@pytest.mark.parametrize("name", PUBLIC_MODULES)
+def test_what_a_public_module_defines_under_a_public_name_is_listed(name: str) -> None:
+    module = importlib.import_module(name)
+    unlisted = set(public_definitions(inspect.getsource(module))) - set(listed(module))
+    assert not unlisted, f"list {unlisted} in __all__ of {name}, or move it to a private module"
+
+
+def test_definitions_are_found_and_type_variables_are_left_out() -> None:
+    source = """
+from elsewhere import imported
+T = TypeVar("T")
+P = ParamSpec("P")
+_private = 1
+public = 2
+annotated: int = 3
+def function(): inner = 4
+async def coroutine(): ...
+class Thing: attribute = 5
+"""
+    assert list(public_definitions(source)) == [
+        "public",
+        "annotated",
+        "function",
+        "coroutine",
+        "Thing",
+    ]
+
+
+@pytest.mark.parametrize("name", ["penstock", *PUBLIC_MODULES])
+def test_what_is_listed_shows_a_public_module_as_its_home(name: str) -> None:
+    for entry, offered in published(importlib.import_module(name)):
+        assert offered.__module__ in {"penstock", *PUBLIC_MODULES}, entry
+        home = importlib.import_module(offered.__module__)
+        assert getattr(home, offered.__qualname__) is offered
+        assert pickle.loads(pickle.dumps(offered)) is offered
+
+
+@pytest.mark.parametrize("name", ["penstock", *PUBLIC_MODULES])
+def test_the_annotations_of_published_classes_can_be_evaluated(name: str) -> None:
+    """By the standard library and by msgspec, which look into the module that a class shows."""
+    for _, offered in published(importlib.import_module(name)):
+        if isinstance(offered, type):
+            assert typing.get_type_hints(offered) is not None
+            if issubclass(offered, msgspec.Struct):
+                assert msgspec.structs.fields(offered) is not None
+
+
+def test_the_package_imports_its_public_modules_so_that_all_names_are_published() -> None:
+    code = "import json, sys, penstock; print(json.dumps(list(sys.modules)))"
+    loaded = json.loads(subprocess.check_output([sys.executable, "-c", code], text=True))
+    not_loaded = {name for name in PUBLIC_MODULES if name not in loaded}
+    assert not_loaded == {"penstock.mypy", "penstock.testing"}
+
+
+# The reference
+
+
+@pytest.mark.parametrize("name", ["penstock", *PUBLIC_MODULES])
+def test_a_public_module_has_a_page_in_the_reference_and_a_line_in_its_index(name: str) -> None:
+    page = f"{name.removeprefix('penstock.')}.md"
+    assert (REFERENCE / page).is_file(), f"write docs/reference/{page}"
+    index = (REFERENCE / "index.md").read_text(encoding="utf-8")
+    assert f"| [`{name}`]({page}) |" in index
+
+
+@pytest.mark.parametrize("name", PUBLIC_MODULES)
+def test_the_page_of_a_module_describes_each_name_that_it_lists(name: str) -> None:
+    text = (REFERENCE / f"{name.removeprefix('penstock.')}.md").read_text(encoding="utf-8")
+    if f"::: {name}\n" in text:
+        return  # the page describes the whole module
+    module = importlib.import_module(name)
+    own = {
+        entry
+        for entry in listed(module)
+        if not entry.startswith("_")
+        and getattr(getattr(module, entry), "__module__", name) in {name, "typing"}
+    }
+    assert {entry for entry in own if not re.search(rf"\b{entry}\b", text)} == set()
 
 
 @pytest.mark.parametrize(
@@ -126,9 +245,11 @@ class Thing:
     @property
     def value(self): ...
     def _private(self): ...
+    @typing.override
+    def inherited(self): ...
 class Bare: ...
 """
-    exec(source, vars(module) | {"__name__": "example"}, vars(module))
+    exec(source, vars(module) | {"__name__": "example", "typing": typing_extensions}, vars(module))
     assert list(undocumented(module)) == [
         "example.bare",
         "example.Thing.bare",

@@ -5,16 +5,17 @@ futures and the history of every run, in your own process.
 """
 
 from penstock import concurrency, exceptions, history, runtime, states
-from penstock._calls.futures import FailureAllowed, FutureList, TaskFuture, allow_failure
-from penstock._calls.streams import ResultStream
 from penstock._engine.process import shutdown
+from penstock._model.publishing import publish as _publish
 from penstock.context import FlowRunContext, TaskRunContext, get_run_context
 from penstock.flows import AsyncFlow, Flow, cancel_flow_run, flow
+from penstock.futures import FailureAllowed, FutureList, TaskFuture, allow_failure
 from penstock.logging import get_run_logger
 from penstock.pictures import Picture
 from penstock.retries import exponential_backoff
 from penstock.settings import temporary_settings
 from penstock.states import State, StateType
+from penstock.streams import ResultStream
 from penstock.tagging import tags
 from penstock.tasks import AsyncTask, Task, task, unmapped
 from penstock.waiting import CompletedFutures, DoneAndNotDone, as_completed, wait, wait_async
@@ -58,3 +59,5 @@ __all__ = [
     "wait",
     "wait_async",
 ]
+
+_publish(__name__, __all__)

@@ -29,6 +29,7 @@ from penstock._engine.engine import Engine
 from penstock._engine.process import get_engine
 from penstock._engine.slot_broker import SlotRequest
 from penstock._model import checks
+from penstock._model.publishing import publish
 from penstock._stores.port import Limit
 from penstock.exceptions import ConfigurationError, UnknownLimit
 
@@ -241,3 +242,6 @@ def _names(names: object, owner: str) -> tuple[str, ...]:
 
 def _timeout(seconds: object, owner: str) -> float | None:
     return None if seconds is None else checks.number(seconds, "timeout_seconds", owner)
+
+
+publish(__name__, __all__)

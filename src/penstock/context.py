@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from penstock._model.publishing import publish
 from penstock._rules.current import current_run
 from penstock._rules.flow_run import FlowRun
 from penstock._rules.task_run import TaskRun
@@ -90,3 +91,6 @@ def get_run_context() -> FlowRunContext | TaskRunContext:
             "gives None where there is no run."
         )
     return FlowRunContext(run) if isinstance(run, FlowRun) else TaskRunContext(run)
+
+
+publish(__name__, __all__)

@@ -30,6 +30,33 @@ Exceptions out of the user's own functions are never wrapped.
 
 from __future__ import annotations
 
+__all__ = [
+    "ConfigurationError",
+    "IllegalTransition",
+    "InternalError",
+    "MissingContextError",
+    "NotADatabase",
+    "NotTransferable",
+    "ParameterError",
+    "PenstockError",
+    "ResultUnavailable",
+    "RunCancelled",
+    "RunCrashed",
+    "RunError",
+    "RunFailed",
+    "RunNotReady",
+    "RunTimedOut",
+    "RunUnfinished",
+    "SchemaTooNew",
+    "StoreError",
+    "TimeStoodStill",
+    "UnknownLimit",
+    "UsageError",
+    "VisualizationError",
+    "WorkerCrashed",
+    "WouldDeadlock",
+]
+
 
 class PenstockError(Exception):
     """The root of all errors of this library."""

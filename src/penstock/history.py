@@ -24,6 +24,7 @@ from penstock._engine.process import engine_of_process
 from penstock._model.codecs import decode_parameters
 from penstock._model.hints import nearest
 from penstock._model.ids import id_time, to_uuid
+from penstock._model.publishing import publish
 from penstock._model.records import FlowRunRecord, TaskRunRecord, states_of
 from penstock._rules.task_run import task_run_name
 from penstock._stores.port import FoundFlowRun, FoundTaskRun, Pruned, Query
@@ -35,6 +36,7 @@ __all__ = [
     "FlowRunRecord",
     "Graph",
     "Pruned",
+    "States",
     "TaskRunRecord",
     "clear",
     "clear_cache",
@@ -48,6 +50,7 @@ __all__ = [
 ]
 
 States: TypeAlias = StateType | str | Iterable[StateType | str] | None
+"""A state type, the name of a state, or several of them; None: any."""
 _Find: TypeAlias = Callable[[Query], Collection[object]]
 _KNOWN_STATES: Final = frozenset({*StateType, *TYPES})
 
@@ -417,3 +420,6 @@ def _task_record(found: FoundTaskRun, engine: Engine) -> TaskRunRecord:
         created_at=id_time(row.id),
         states=states_of(row.history, _stored(row.result, engine), row.id, row.flow_run_id),
     )
+
+
+publish(__name__, __all__)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from penstock._logs.run_log import RunFormatter
 from penstock._logs.run_logger import RunLogger, logger_of
+from penstock._model.publishing import publish
 from penstock._rules.current import current_run
 from penstock.exceptions import MissingContextError
 
@@ -22,3 +23,6 @@ def get_run_logger() -> RunLogger:
             "There is no run here. Outside of runs, use logging.getLogger(__name__)."
         )
     return logger_of(run)
+
+
+publish(__name__, __all__)

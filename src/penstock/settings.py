@@ -23,6 +23,7 @@ from contextlib import contextmanager
 from typing_extensions import Unpack
 
 from penstock._engine.process import present_engine, use_settings
+from penstock._model.publishing import publish
 from penstock._model.settings import (
     Durability,
     Settings,
@@ -69,3 +70,6 @@ def temporary_settings(**changes: Unpack[SettingsChanges]) -> Generator[Settings
     settings = changed(load_settings() if before is None else before.settings, changes)
     with use_settings(settings, None if before is None else before.clock):
         yield settings
+
+
+publish(__name__, __all__)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, cast, get_args, 
 import msgspec
 
 from penstock._model import checks
+from penstock._model.publishing import publish
 from penstock._model.settings import Settings
 from penstock._rules.effects import Outcome
 from penstock._rules.task_run import TaskRun
@@ -194,3 +195,6 @@ def _usable_cpus() -> int:
     if sys.platform == "linux":
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+publish(__name__, __all__)

@@ -23,9 +23,7 @@ from typing import (
 from msgspec import UNSET
 from typing_extensions import TypeVar
 
-from penstock._caching.explanations import CacheExplanation
-from penstock._caching.keys import CacheKey, CacheKeyFunction, task_input_hash
-from penstock._caching.policies import CachePolicy, name_of_self, policy_of_options
+from penstock._caching.policies import name_of_self, policy_of_options
 from penstock._calls.decorated import CommonOptions
 from penstock._calls.functions import function_name, function_or_refuse, is_coroutine_function
 from penstock._calls.verbs import AsyncVerbs, SyncVerbs, Verbs
@@ -33,10 +31,13 @@ from penstock._engine.process import get_engine
 from penstock._model import checks
 from penstock._model.definition import RunKind
 from penstock._model.names import MakeName, name_maker
+from penstock._model.publishing import publish
 from penstock._model.retry_policy import RetryPolicy, with_condition
 from penstock._rules.arguments import unmapped
 from penstock._rules.current import current_run
 from penstock._rules.task_run import TaskRun
+from penstock.cache_policies import CacheKey, CachePolicy
+from penstock.caching import CacheExplanation, CacheKeyFunction, task_input_hash
 from penstock.context import TaskRunContext
 from penstock.exceptions import ConfigurationError
 from penstock.retries import RetryDelays, RetryOn, exponential_backoff
@@ -354,3 +355,6 @@ def task(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:  # noq
     function = function_or_refuse(fn, "task")
     kind: Any = AsyncTask if is_coroutine_function(function) else Task
     return kind(function, **options).decorating(fn)
+
+
+publish(__name__, __all__)

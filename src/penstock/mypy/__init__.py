@@ -17,15 +17,16 @@ from mypy.plugin import Plugin as BasePlugin
 from mypy.types import FunctionLike, Type
 
 from penstock import __version__
-from penstock.mypy.decorators import decorated
-from penstock.mypy.library import CONTAINERS, DECORATORS, DEFINED_IN, MAPPING, VERBS_OF, Library
-from penstock.mypy.verbs import held_against_rules_of_map, rewritten
+from penstock.mypy._decorators import decorated
+from penstock.mypy._library import CONTAINERS, DECORATORS, DEFINED_IN, MAPPING, VERBS_OF, Library
+from penstock.mypy._verbs import held_against_rules_of_map, rewritten
 
-__all__ = ["__version__", "plugin"]  # mypy checks all anew where the version is another one
+# Mypy reads `__version__`, too: where it differs, nothing of an earlier check is taken over.
+__all__ = ["Plugin", "__version__", "plugin"]
 
-SignatureHook: TypeAlias = Callable[[MethodSigContext], FunctionLike]
-MethodHook: TypeAlias = Callable[[MethodContext], Type]
-FunctionHook: TypeAlias = Callable[[FunctionContext], Type]
+_SignatureHook: TypeAlias = Callable[[MethodSigContext], FunctionLike]
+_MethodHook: TypeAlias = Callable[[MethodContext], Type]
+_FunctionHook: TypeAlias = Callable[[FunctionContext], Type]
 
 
 def plugin(version: str) -> type[BasePlugin]:  # noqa: ARG001  # what mypy calls
@@ -40,14 +41,14 @@ class Plugin(BasePlugin):
         """The protocols of containers, as no code imports them."""
         return [(10, CONTAINERS, -1)] if file.fullname in DEFINED_IN else []
 
-    def get_method_signature_hook(self, fullname: str) -> SignatureHook | None:
+    def get_method_signature_hook(self, fullname: str) -> _SignatureHook | None:
         """The parameters of a verb, from those of the function."""
         owner, _, verb = fullname.rpartition(".")
         if verb not in VERBS_OF.get(owner, ()):
             return None
         return partial(rewritten, Library(self), verb)
 
-    def get_method_hook(self, fullname: str) -> MethodHook | None:
+    def get_method_hook(self, fullname: str) -> _MethodHook | None:
         """What types of parameters cannot say of `map`, and the decorators with options."""
         owner, _, name = fullname.rpartition(".")
         if owner in DECORATORS:
@@ -56,6 +57,6 @@ class Plugin(BasePlugin):
             return partial(held_against_rules_of_map, Library(self), name)
         return None
 
-    def get_function_hook(self, fullname: str) -> FunctionHook | None:
+    def get_function_hook(self, fullname: str) -> _FunctionHook | None:
         """What the decorators make of some functions."""
         return partial(decorated, Library(self), fullname) if fullname in DECORATORS else None

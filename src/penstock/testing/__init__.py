@@ -4,10 +4,11 @@ With pytest, ask for the fixtures `penstock_engine` and `fake_clock`; anywhere e
 `with penstock.testing.engine(clock=FakeClock()):`.
 """
 
+from penstock._model.publishing import publish
 from penstock.exceptions import TimeStoodStill
-from penstock.testing.clock import FakeClock
-from penstock.testing.engines import Engine, engine
-from penstock.testing.transitions import assert_transitions, transitions_of
+from penstock.testing._clock import FakeClock
+from penstock.testing._engines import Engine, engine
+from penstock.testing._transitions import assert_transitions, transitions_of
 
 __all__ = [
     "Engine",
@@ -17,3 +18,6 @@ __all__ = [
     "engine",
     "transitions_of",
 ]
+
+
+publish(__name__, __all__)

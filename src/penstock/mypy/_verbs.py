@@ -34,7 +34,7 @@ from mypy.types import (
     get_proper_type,
 )
 
-from penstock.mypy.library import (
+from penstock.mypy._library import (
     FAILURE_ALLOWED,
     FUTURE,
     MAPPING,

@@ -280,7 +280,8 @@ class FakeClock(Clock):
         """Raise where its time cannot go on, or should go back."""
         if seconds < 0:
             raise ConfigurationError(
-                f"FakeClock: its time does not go back, so seconds must be at least 0, not {seconds!r}."
+                "FakeClock: its time does not go back, so seconds must be at least 0, "
+                f"not {seconds!r}."
             )
         if self._stopped is not None:
             raise TimeStoodStill(self._stopped)

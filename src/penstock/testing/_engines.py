@@ -15,7 +15,7 @@ from penstock._engine.process import use_settings
 from penstock._model.records import FlowRunRecord, TaskRunRecord
 from penstock._model.settings import PREFIX, SettingsChanges, changed, load_settings
 from penstock.exceptions import ConfigurationError
-from penstock.testing.clock import FakeClock
+from penstock.testing._clock import FakeClock
 
 _UNTOUCHED = Path(tempfile.gettempdir(), "penstock-testing")
 """A home for settings: an engine in memory makes no file."""

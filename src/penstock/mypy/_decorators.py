@@ -13,7 +13,7 @@ from mypy.types import (
     get_proper_type,
 )
 
-from penstock.mypy.library import DECORATORS, Library
+from penstock.mypy._library import DECORATORS, Library
 
 
 def decorated(library: Library, decorator: str, context: FunctionContext | MethodContext) -> Type:

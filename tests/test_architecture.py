@@ -178,6 +178,7 @@ EXPLAINED: Mapping[str, str] = {
     "context imports tasks": "a context has the task",
     "_caching.keys imports context": "key functions of the user's are given a context",
     "_caching.policies imports context": "as above",
+    "_caching.policy_parts imports context": "as above",
     "_rules.flow_run imports task_runners": "a flow run has its runner",
     "_rules.options imports task_runners": "as above",
     "_waiting.lanes imports task_runners": "lanes may have what calls functions elsewhere",

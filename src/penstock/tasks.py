@@ -23,7 +23,8 @@ from typing import (
 from msgspec import UNSET
 from typing_extensions import TypeVar
 
-from penstock._caching.policies import name_of_self, policy_of_options
+from penstock._caching.policies import policy_of_options
+from penstock._caching.policy_parts import name_of_self
 from penstock._calls.decorated import CommonOptions
 from penstock._calls.functions import function_name, function_or_refuse, is_coroutine_function
 from penstock._calls.verbs import AsyncVerbs, SyncVerbs, Verbs

@@ -19,7 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock import Task, TaskRunContext
-from penstock._caching.canonical import canonical_form, source_of
+from penstock._caching.canonical import canonical_form
+from penstock._caching.function_forms import source_of
 from penstock._caching.keys import (
     UnhashableParameter,
     hash_inputs,
@@ -294,7 +295,7 @@ import re, sys
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import PurePosixPath
-from penstock._caching.canonical import source_of
+from penstock._caching.function_forms import source_of
 from penstock.caching import hash_parameters
 from tests.strategies import Access, Color, Label, Mark, Pair, Point, Size, plain
 values = {

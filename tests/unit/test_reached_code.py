@@ -19,7 +19,7 @@ import pytest
 
 from penstock import Task
 from penstock._caching.policies import TASK_SOURCE
-from penstock._caching.reached_code import reached_code
+from penstock._caching.reached_code.reached import reached_code
 from tests.rules.play import task_run
 
 _numbers = itertools.count()
@@ -574,7 +574,7 @@ def test_methods_and_objects_that_are_called_have_their_helpers() -> None:
 
 SCRIPT = """
 import importlib, sys
-from penstock._caching.reached_code import reached_code
+from penstock._caching.reached_code.reached import reached_code
 print(reached_code(importlib.import_module(sys.argv[1] + ".flows").work).digest.hex())
 """
 

@@ -1,4 +1,4 @@
-"""The canonical form of a value: one run of bytes for equal values, in every process."""
+"""The canonical form of a value: the same bytes for equal values, in every process."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import struct
 import types
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import msgspec
 
 
 def hash_of_forms(forms: Iterable[bytes]) -> str:
-    """A hash of forms in a row, in hex."""
+    """A hash over several forms, in their order; in hex."""
     return hashlib.sha256(b"".join(forms)).hexdigest()
 
 
 def canonical_form(value: object) -> bytes:
-    """Bytes that are equal for equal values of one type, and no beginning of those of another.
+    """Bytes that are equal for equal values of one type, and never the start of other such bytes.
 
     Scalars are written out, so that a call with a few of them is one hash; what has parts is a
     digest of their forms, so that the form of a large value is short.
@@ -33,54 +33,9 @@ def canonical_form(value: object) -> bytes:
     return _Canonical().form(value) if write is None else write(value)
 
 
-class _KnownFunction:
-    """The forms of a function's names and source, as long as it has the same code.
-
-    Saves asking `inspect` for each call, which took longer than all of a small key.
-    """
-
-    __slots__ = ("_code", "_form", "_key")
-
-    def __init__(self, key: str) -> None:
-        self._key = key
-        self._code: types.CodeType | None = None
-        self._form = b""
-
-    def form(self, function: types.FunctionType) -> bytes:
-        code = function.__code__
-        if code is not self._code:
-            self._form = _text(self._key) + _text(source_of(function))
-            self._code = code
-        return self._form
-
-
-@lru_cache(maxsize=4096)
-def _known_function(key: str, _function: types.FunctionType) -> _KnownFunction:
-    return _KnownFunction(key)
-
-
-def source_of(function: Callable[..., object]) -> str:
-    """The source of a function; where there is none (a REPL), its compiled code as text."""
-    defined = _defined_as(inspect.unwrap(function))
-    return _source(getattr(defined, "__code__", defined), defined)
-
-
-def _defined_as(function: Callable[..., object]) -> Callable[..., object]:
-    """The function behind a method, or behind an object that is called."""
-    call = getattr(type(function), "__call__", None)  # noqa: B004  # the method itself is asked for
-    if inspect.isfunction(call):
-        return call
-    return cast("Callable[..., object]", getattr(function, "__func__", function))
-
-
-@lru_cache(maxsize=4096)
-def _source(code: object, function: Callable[..., object]) -> str:
-    try:
-        return inspect.getsource(function)
-    except (OSError, TypeError):
-        if isinstance(code, types.CodeType):
-            return canonical_form(code).hex()
-        return f"{function.__module__}.{type(function).__qualname__}"
+def is_scalar(value: object) -> bool:
+    """Whether the form of a value is written out, as that of numbers and strings."""
+    return type(value) in _SCALARS
 
 
 class _Canonical:
@@ -121,7 +76,7 @@ class _Canonical:
             fields = {name: getattr(value, name) for name in value.__struct_fields__}
             return _hash("struct", (_name_of(kind), *self._items(fields)))
         if isinstance(value, set | frozenset):
-            return self._own_set(value)  # pyright: ignore[reportUnknownArgumentType]  # its items
+            return self._set_of_subclass(value)  # pyright: ignore[reportUnknownArgumentType]  # its items
         named = self._named(value)
         return self._reduced(value) if named is None else named
 
@@ -174,8 +129,8 @@ class _Canonical:
         )
         return _hash("code", map(self.form, parts))
 
-    def _own_set(self, value: set[Any] | frozenset[Any]) -> bytes:
-        """A set of a class of its own, which pickle would list in whatever order it lies."""
+    def _set_of_subclass(self, value: set[Any] | frozenset[Any]) -> bytes:
+        """A set of a subclass, whose items pickle would write in the order of their hashes."""
         state = self.form(value.__getstate__())
         return _hash("own set", (_name_of(type(value)), state, *self._sorted(value)))
 
@@ -198,7 +153,7 @@ class _Canonical:
 
 
 def _hash(tag: str, parts: Iterable[bytes]) -> bytes:
-    """The form of what has parts; always of one length."""
+    """The form of what has parts; all such forms have the same length."""
     digest = hashlib.blake2b(tag.encode(), digest_size=32)
     for part in parts:
         digest.update(b"%d:" % len(part))
@@ -212,16 +167,17 @@ def _name_of(value: object) -> bytes:
 
 
 _LONG: Final = 256
-"""Longer texts and bytes are hashed, so that no container holds a copy of all that is in it."""
+"""Longer strings and bytes are hashed, so that no container holds a copy of all that is in it."""
 _pack_float = struct.Struct("<d").pack
 
 
-def _text(value: str) -> bytes:
+def text_form(value: str) -> bytes:
+    """The form of a string."""
     return _sized(b"s", value.encode("utf-8", "surrogatepass"))
 
 
-text_form: Callable[[str], bytes] = lru_cache(maxsize=4096)(_text)
-"""The form of a name that returns; saves as much as the form of a small argument takes."""
+name_form: Callable[[str], bytes] = lru_cache(maxsize=4096)(text_form)
+"""The same, remembered for names that come again; saves what the form of a small argument costs."""
 
 
 def _sized(letter: bytes, content: bytes) -> bytes:
@@ -237,7 +193,7 @@ _SCALARS: Mapping[type, Callable[[Any], bytes]] = {
     int: lambda value: b"i%d;" % value,
     float: lambda value: b"d" + _pack_float(value),
     complex: lambda value: b"c" + _pack_float(value.real) + _pack_float(value.imag),
-    str: _text,
+    str: text_form,
     bytes: lambda value: _sized(b"b", value),
     bytearray: lambda value: _sized(b"a", bytes(value)),
 }

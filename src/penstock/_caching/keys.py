@@ -13,15 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from penstock._caching.canonical import (
-    _SCALARS,
-    _known_function,
-    _text,
-    canonical_form,
-    hash_of_forms,
-    source_of,
-    text_form,
-)
+from penstock._caching.canonical import canonical_form, hash_of_forms, is_scalar, name_form
+from penstock._caching.function_forms import form_of_function
 
 if TYPE_CHECKING:
     from penstock.context import TaskRunContext
@@ -32,8 +25,8 @@ class CacheKey(msgspec.Struct, frozen=True):
 
     Attributes:
         text: the key.
-        parts: gives the form of each thing that counts by what it is, such as `argument city`;
-            nothing where that is not known.
+        parts: gives the form of each part of the key by its name, such as `argument city`; nothing
+            where the parts are not known.
     """
 
     text: str
@@ -43,7 +36,7 @@ class CacheKey(msgspec.Struct, frozen=True):
 class CacheKeyFunction(Protocol):
     """Computes the key of a task run; None: the run is not cached.
 
-    A key that is no string is turned into one.
+    A key that is not a string is turned into one.
     """
 
     def __call__(self, context: TaskRunContext, parameters: dict[str, Any], /) -> object:
@@ -69,20 +62,20 @@ def task_input_hash(context: TaskRunContext, parameters: dict[str, Any]) -> str:
 
 
 def task_input_forms(context: TaskRunContext, parameters: dict[str, Any]) -> list[bytes]:
-    """What `task_input_hash` is a hash of: the task's form, then those of names and arguments."""
+    """The forms that `task_input_hash` hashes: the task's, then those of names and arguments."""
     task = context.task
     function = task.fn
     forms = forms_of_parameters(inputs_of(function, parameters))
-    forms.insert(0, _form_of_work(task.task_key, function))
+    forms.insert(0, form_of_function(task.task_key, function))
     return forms
 
 
 def hash_inputs(function: Callable[..., object], parameters: Mapping[str, object]) -> str:
-    """A hash of all that a call of `function` depends on but its code, in hex.
+    """A hash of all that a call of `function` depends on besides its code, in hex.
 
     The object of a method is one of its arguments, and so is an object that is itself called. Of
-    what a function encloses, plain values count, as those that a factory of functions was given;
-    lists and other objects do not, as functions enclose them to change them.
+    what a function encloses, plain values count, such as the arguments of the factory that made
+    it; lists and other objects do not, as functions enclose them to change them.
 
     Raises:
         UnhashableParameter: an argument has no canonical form.
@@ -102,7 +95,7 @@ def hash_parameters(parameters: Mapping[str, object]) -> str:
 def inputs_of(
     function: Callable[..., object], parameters: Mapping[str, object]
 ) -> Mapping[str, object]:
-    """The arguments by name, and the other things that `hash_inputs` counts, in brackets."""
+    """The arguments by name, and what else `hash_inputs` counts, under names in brackets."""
     if type(function) is not types.FunctionType:
         owner = getattr(function, "__self__", function)
         return {"(self)": owner, **parameters}
@@ -117,22 +110,19 @@ def _enclosed_values(closure: Iterable[types.CellType]) -> list[object]:
     for cell in closure:
         with contextlib.suppress(ValueError):  # the cell is still empty
             values.append(cell.cell_contents)
-    return [value for value in values if type(value) in _SCALARS]
+    return [value for value in values if is_scalar(value)]
 
 
 def forms_of_parameters(parameters: Mapping[str, object]) -> list[bytes]:
-    """The forms of a name and its argument in turn, by name; raises `UnhashableParameter`."""
+    """The forms of each name and its argument, in the order of the names.
+
+    Raises:
+        UnhashableParameter: an argument has no canonical form.
+    """
     forms: list[bytes] = []
     for name in sorted(parameters):
         try:
-            forms += text_form(name), canonical_form(parameters[name])
+            forms += name_form(name), canonical_form(parameters[name])
         except Exception as error:
             raise UnhashableParameter(name, error) from error
     return forms
-
-
-def _form_of_work(key: str, function: Callable[..., object]) -> bytes:
-    """What the task is, whatever its arguments."""
-    if type(function) is types.FunctionType and "__wrapped__" not in function.__dict__:
-        return _known_function(key, function).form(function)
-    return _text(key) + _text(source_of(function))

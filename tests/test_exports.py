@@ -21,7 +21,6 @@ from typing import Any
 
 import msgspec
 import pytest
-import typing_extensions
 
 import penstock
 
@@ -239,17 +238,19 @@ def test_what_has_no_docstring_is_found() -> None:
 def documented(): "What it does."
 def bare(): ...
 def _private(): ...
-class Thing:
+class Port:
+    'A port.'
+    def inherited(self): "What it does."
+class Thing(Port):
     'A thing.'
     def bare(self): ...
     @property
     def value(self): ...
     def _private(self): ...
-    @typing.override
     def inherited(self): ...
 class Bare: ...
 """
-    exec(source, vars(module) | {"__name__": "example", "typing": typing_extensions}, vars(module))
+    exec(source, vars(module) | {"__name__": "example"}, vars(module))
     assert list(undocumented(module)) == [
         "example.bare",
         "example.Thing.bare",

@@ -214,9 +214,6 @@ def shutdown() -> None:
         _process.replace(engine, None)
 
 
-shutdown.__module__ = "penstock"  # where users find it
-
-
 def _close_at_the_end_of_a_worker_process() -> None:
     """Processes that multiprocessing has started end without calling what atexit knows."""
     process = sys.modules.get("multiprocessing.process")

@@ -1,4 +1,4 @@
-"""Cache keys: equal work has equal keys; and why a call is not served from the cache."""
+"""Cache keys, and explanations of why the cache does not serve a call."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ P = ParamSpec("P")
 def explain(
     task: Task[P, Any] | AsyncTask[P, Any], /, *args: P.args, **kwargs: P.kwargs
 ) -> CacheExplanation:
-    """Whether the cache would serve this call of the task; if not, what differs from before.
+    """Whether the cache would serve this call of a task; if not, what differs from before.
 
-    Nothing is run but the task's key function, if it has one. Called in a flow, that is the flow
-    whose arguments and whose run count. The call is compared with the entry of the task that has
-    most in common with it, among its 100 newest. Reads the database in the calling thread.
+    Nothing runs but the task's key function, if it has one. Inside a flow, the call counts as one
+    of that flow run. It is compared with the entry of the task that shares most parts with it,
+    among the 100 newest. Reads the database in the calling thread.
 
     Raises:
         ParameterError: the function does not take such arguments.
-        UsageError: it is no task, or a future among the arguments has not ended.
-        BaseException: what such a future raised.
+        UsageError: it is not a task, or a future among the arguments is not done.
+        BaseException: what the run of such a future raised.
         StoreError: the database cannot be read.
     """
     if not hasattr(task, "_explain"):

@@ -1,29 +1,29 @@
-"""Every error that Penstock raises, split by who is at fault.
+"""Every error that Penstock raises, by who is at fault.
 
     PenstockError
-    ├── UsageError                the caller: a call that cannot be meant so
+    ├── UsageError                the caller: a call that cannot work
     │   ├── ConfigurationError        an argument or a setting with an impossible value
     │   ├── ParameterError            arguments that do not fit the flow's or the task's signature
     │   ├── WouldDeadlock             waiting here can never end
     │   ├── UnknownLimit              there is no concurrency limit of this name
-    │   ├── NotTransferable           what cannot be sent to a worker process, or back
+    │   ├── NotTransferable           a value cannot be sent to a worker process, or back
     │   ├── VisualizationError        a flow needs the value of a task that visualize() does not run
-    │   ├── MissingContextError       asked for the current run outside of one
-    │   └── TimeStoodStill            a test waits for a time that cannot come
-    ├── RunError                  the run: it has no value to give
-    │   ├── RunFailed                 it failed, and left no exception to raise
+    │   ├── MissingContextError       there is no current run
+    │   └── TimeStoodStill            a fake clock cannot advance
+    ├── RunError                  the run: it has no value
+    │   ├── RunFailed                 it failed without an exception to raise
     │   ├── RunTimedOut               it took longer than its `timeout_seconds`
     │   ├── RunCancelled              it was cancelled
-    │   ├── RunCrashed                its process, or the interpreter, ended under it
-    │   ├── WorkerCrashed             the worker process that ran its code has died
+    │   ├── RunCrashed                it was ended from outside of its code
+    │   ├── WorkerCrashed             the worker process that ran its code died
     │   └── RunNotReady               it never started, as an upstream did not complete
     │       └── RunUnfinished         it has not ended yet
-    ├── StoreError                the world: disk, file, another process
+    ├── StoreError                the environment: disk, file, another process
     │   ├── NotADatabase              the file is something else
     │   ├── SchemaTooNew              a newer Penstock wrote the file
     │   └── ResultUnavailable         the value was never stored, is gone, or cannot be read
-    └── InternalError             us
-        └── IllegalTransition         a state that cannot follow the present one
+    └── InternalError             this library
+        └── IllegalTransition         a state that cannot follow the current one
 
 Exceptions out of the user's own functions are never wrapped.
 """
@@ -63,7 +63,7 @@ class PenstockError(Exception):
 
 
 class UsageError(PenstockError):
-    """A call that cannot be meant so; the message says what to do instead."""
+    """A call that cannot work; the message says what to do instead."""
 
 
 class ConfigurationError(UsageError, ValueError):
@@ -75,35 +75,35 @@ class ParameterError(UsageError, TypeError):
 
 
 class WouldDeadlock(UsageError, RuntimeError):
-    """Blocking this thread would stop the very work that it waits for."""
+    """Blocking this thread would stop the work that it waits for."""
 
 
 class UnknownLimit(UsageError, LookupError):
-    """Code asks for a slot of a concurrency limit that nobody has set."""
+    """Code asks for a slot of a concurrency limit that has not been set."""
 
 
 class NotTransferable(UsageError, TypeError):
-    """A task, an argument, a result or an exception cannot be sent from process to process."""
+    """A task, an argument, a result or an exception cannot be sent to another process."""
 
 
 class VisualizationError(UsageError):
-    """A flow's code needs the value of a task, and `visualize()` runs none."""
+    """The code of a flow needs the value of a task, and `visualize()` runs no tasks."""
 
 
 class MissingContextError(UsageError, RuntimeError):
-    """There is no flow run or task run here."""
+    """The calling code does not belong to a flow run or task run."""
 
 
 class TimeStoodStill(UsageError, RuntimeError):
-    """Somebody waits for a fake clock, and its time can go on by nobody."""
+    """Code waits for a fake clock whose time cannot advance."""
 
 
 class RunError(PenstockError):
-    """The run has no value to give."""
+    """The run has no value."""
 
 
 class RunFailed(RunError):
-    """The run failed and left no exception of its own to raise."""
+    """The run failed without an exception of its own to raise."""
 
 
 class RunTimedOut(RunError, TimeoutError):
@@ -119,7 +119,7 @@ class RunCrashed(RunError):
 
 
 class WorkerCrashed(RunError):
-    """The worker process has died while it ran the code, or before it could; see the message."""
+    """The worker process died while it ran the code, or before it could; see the message."""
 
 
 class RunNotReady(RunError):
@@ -135,7 +135,7 @@ class StoreError(PenstockError):
 
 
 class NotADatabase(StoreError):
-    """The file is not a database of Penstock's."""
+    """The file is not a Penstock database."""
 
 
 class SchemaTooNew(StoreError):
@@ -151,4 +151,4 @@ class InternalError(PenstockError):
 
 
 class IllegalTransition(InternalError):
-    """A state was asked for that cannot follow the present one."""
+    """A run was to enter a state that cannot follow its current one."""

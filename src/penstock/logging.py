@@ -1,4 +1,4 @@
-"""Logging from the code of a run, under the name of the run."""
+"""Logging in the code of a run, with the ids and names of the run on each record."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["RunFormatter", "RunLogger", "get_run_logger"]
 
 
 def get_run_logger() -> RunLogger:
-    """The logger of the task run or flow run whose code calls this.
+    """The logger of the current task run or flow run.
 
     Raises:
         MissingContextError: called outside of runs; use `logging.getLogger` there.

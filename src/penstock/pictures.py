@@ -1,6 +1,6 @@
-"""Pictures of flows: which tasks and subflows there are, and whose results they take.
+"""Pictures of flows: their tasks and subflows, and the results that these take of each other.
 
-A picture is plain data. Mermaid and SVG are made of it when somebody asks.
+A picture is plain data, from which Mermaid and SVG are made on demand.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ class Node(msgspec.Struct, frozen=True):
 
 
 class Picture(msgspec.Struct, frozen=True):
-    """A flow's graph; a notebook shows it by itself.
+    """The graph of a flow; notebooks display it.
 
     Attributes:
         name: of the flow.
-        nodes: in the order of the calls; their numbers are their places here.
+        nodes: in the order of the calls; the number of a node is its index here.
         edges: the numbers of two nodes, of which the second takes the result of the first, or
             waits for it.
     """
@@ -51,7 +51,7 @@ class Picture(msgspec.Struct, frozen=True):
 
     @property
     def labels(self) -> list[str]:
-        """What is written on the nodes: their names, with a number where there are several."""
+        """The text on each node: its name, with a number where several have the same name."""
         total = Counter(node.name for node in self.nodes)
         so_far: Counter[str] = Counter()
         labels: list[str] = []
@@ -63,7 +63,7 @@ class Picture(msgspec.Struct, frozen=True):
 
     @property
     def mermaid(self) -> str:
-        """As text in Mermaid's notation, which GitHub and others draw."""
+        """The text in Mermaid's notation, which GitHub and others draw."""
         children: dict[int | None, list[int]] = defaultdict(list)
         for number, node in enumerate(self.nodes):
             children[node.inside].append(number)
@@ -88,7 +88,7 @@ class Picture(msgspec.Struct, frozen=True):
 
     @property
     def svg(self) -> str:
-        """As the text of an SVG image, which needs nothing besides to be shown."""
+        """The text of an SVG image, which needs no other files."""
         from penstock._drawing import svg  # as above
 
         return svg.drawn(
@@ -105,10 +105,10 @@ class Picture(msgspec.Struct, frozen=True):
         return self.svg
 
     def save(self, path: str | Path) -> Path:
-        """Write it to a file, as its suffix says: `.svg`; `.mmd` or `.md` for Mermaid.
+        """Write it to a file, in the form of its suffix: `.svg`, or `.mmd` and `.md` for Mermaid.
 
         Raises:
-            ConfigurationError: there is no such form.
+            ConfigurationError: there is no form for this suffix.
             OSError: the file cannot be written.
         """
         path = Path(path)
@@ -119,12 +119,12 @@ class Picture(msgspec.Struct, frozen=True):
         }
         if path.suffix.lower() not in forms:
             raise ConfigurationError(
-                f"A picture is saved as {', '.join(forms)}, by the suffix; not as {path.name!r}."
+                f"save(): path must end in one of {', '.join(forms)}, not {path.name!r}."
             )
         path.write_text(forms[path.suffix.lower()](), encoding="utf-8")
         return path
 
 
 def _quoted(text: str) -> str:
-    """The text between Mermaid's quotation marks, in one line."""
+    """The text as it can stand between Mermaid's quotation marks: in one line."""
     return " ".join(text.translate(_ENTITIES).split())

@@ -48,15 +48,15 @@ R = TypeVar("R", covariant=True, default=object)
 
 
 class StateType(enum.StrEnum):
-    """What a state means; its name may say more (`Cached` is a COMPLETED state).
+    """What a state means; its name may be more precise (`Cached` is a COMPLETED state).
 
     Attributes:
         SCHEDULED: it waits for a time, such as that of its retry.
-        PENDING: it has not started; one that is called NotReady never will.
+        PENDING: it has not started; a run in the state NotReady never will.
         RUNNING: its code runs.
-        COMPLETED: it ended well, or took the result of an earlier run.
-        FAILED: its code raised, took too long, or called it failed.
-        CANCELLED: somebody stopped it.
+        COMPLETED: its code returned, or it took the result of an earlier run.
+        FAILED: its code raised, took too long, or returned a failed state.
+        CANCELLED: it was cancelled.
         CRASHED: it was ended from outside of its code.
     """
 
@@ -95,15 +95,15 @@ TYPES: Final[Mapping[str, StateType]] = {
 
 
 class StateDetails(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """What some states know beyond their message.
+    """What some states hold besides their message.
 
     Attributes:
-        scheduled_time: when an AwaitingRetry run goes on.
+        scheduled_time: when a run in the state AwaitingRetry is tried again.
         cache_key: the key that the result is or was stored under.
-        cache_expiration: when that entry ends; None: never.
+        cache_expiration: when that entry expires; None: never.
         cached_from: the id of the task run that made a Cached result.
-        not_persisted: why the result was not stored; None: it was, or was not meant to be.
-        traceback: what the run's code raised, as text, without the frames of this library.
+        not_persisted: why the result was not stored; None: it was, or was not to be stored.
+        traceback: the traceback of what the run's code raised, without frames of this library.
     """
 
     scheduled_time: datetime | None = None
@@ -115,14 +115,14 @@ class StateDetails(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 
 class Transition(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """That a run has entered a state, as its history keeps it.
+    """One step of a run: the state that it entered, as the history keeps it.
 
     Attributes:
         type: what the state means.
-        name: how it is called.
-        message: for people; None where the name says it all.
+        name: its name.
+        message: for people; None where the name says everything.
         timestamp: when the run entered it, in seconds since 1970 (UTC).
-        details: what some states know beyond that.
+        details: what some states hold besides that.
     """
 
     type: StateType
@@ -144,14 +144,14 @@ class Transition(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class State(msgspec.Struct, Generic[R], frozen=True, eq=False, repr_omit_defaults=True):
-    """One state of a run, and with a final one, its result.
+    """One state of a run; a final one also has the result.
 
     Attributes:
         type: what it means.
-        name: how it is called; by default after its type.
-        message: for people; None where the name says it all.
+        name: its name; by default that of its type.
+        message: for people; None where the name says everything.
         timestamp: when the run entered it (UTC).
-        details: what some states know beyond that.
+        details: what some states hold besides that.
         child_states: the states that decided this one, where a flow returned None or futures.
     """
 
@@ -190,7 +190,7 @@ class State(msgspec.Struct, Generic[R], frozen=True, eq=False, repr_omit_default
         return self.type is StateType.RUNNING
 
     def is_completed(self) -> bool:
-        """Whether it ended well."""
+        """Whether it ended with a result."""
         return self.type is StateType.COMPLETED
 
     def is_failed(self) -> bool:
@@ -288,7 +288,7 @@ _ERRORS: dict[str, type[RunError]] = {
 }
 
 
-# Constructors, for functions that return a state made by hand.
+# Constructors, for functions that return a state made by hand
 
 D = TypeVar("D", default=None)
 
@@ -327,7 +327,7 @@ Running: Constructor = _constructor("Running", "A state of a run whose code runs
 Retrying: Constructor = _constructor(
     "Retrying", "A state of a run in its second attempt or a later one."
 )
-Completed: Constructor = _constructor("Completed", "A state of a run that ended well.")
+Completed: Constructor = _constructor("Completed", "A state of a run that ended with a result.")
 Cached: Constructor = _constructor(
     "Cached", "A state of a run that took the result of an earlier one."
 )

@@ -1,4 +1,4 @@
-"""Several futures are waited for as one: as they complete, or for so long."""
+"""Waiting for several futures: until all are done, for some time, or for one after another."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ R = TypeVar("R")
 
 
 class DoneAndNotDone(NamedTuple, Generic[R]):
-    """What `wait` gives.
+    """What `wait` returns.
 
     Attributes:
         done: the futures whose runs have ended, however they did, in the order given.
@@ -33,7 +33,7 @@ class DoneAndNotDone(NamedTuple, Generic[R]):
 
 
 class CompletedFutures(Generic[R]):
-    """What `as_completed` gives: iterate it, once, with `for` or with `async for`."""
+    """What `as_completed` returns: iterate over it once, with `for` or with `async for`."""
 
     def __init__(self, futures: Iterable[TaskFuture[R]], timeout: float | None) -> None:
         self._futures: dict[Run, TaskFuture[R]] = {f._run: f for f in _checked(futures)}
@@ -46,8 +46,8 @@ class CompletedFutures(Generic[R]):
         """The futures, in sync code.
 
         Raises:
-            TimeoutError: the time was up before all had ended; their runs go on.
-            WouldDeadlock: in the thread of the event loop that a run needs.
+            TimeoutError: not all have ended in time; their runs go on.
+            WouldDeadlock: called in the thread of the event loop that a run needs.
         """
         for run in self._futures:
             refuse_deadlock(run, "`async for`")
@@ -75,14 +75,14 @@ def as_completed(
 
     Args:
         futures: of submitted runs, as from `submit` or `map`.
-        timeout: seconds from this call on in which all have to end; None: as long as it takes.
+        timeout: seconds from this call in which all must end; None: as long as it takes.
 
     Returns:
-        What gives the futures, with `for` in sync code and with `async for` in async code. The
-        iteration raises a `TimeoutError` where the time is up.
+        An iterable of the futures, for `for` in sync code and `async for` in async code. The
+        iteration raises a `TimeoutError` when the time is up.
 
     Raises:
-        ConfigurationError: something is not a future, or is one and no list of them.
+        ConfigurationError: it is not a list of futures.
     """
     return CompletedFutures(futures, timeout)
 
@@ -91,27 +91,28 @@ def wait(futures: Iterable[TaskFuture[R]], timeout: float | None = None) -> Done
     """Block until all runs have ended, however they end, or for `timeout` seconds.
 
     Raises:
-        ConfigurationError: something is not a future, or is one and no list of them.
-        WouldDeadlock: in the thread of the event loop that a run needs: use `wait_async`.
+        ConfigurationError: it is not a list of futures.
+        WouldDeadlock: called in the thread of the event loop that a run needs; use
+            `wait_async`.
     """
     waiting = _checked(futures)
     wait_for_all(waiting, timeout, "`await wait_async(...)`")
-    return _parted(waiting)
+    return _split(waiting)
 
 
 async def wait_async(
     futures: Iterable[TaskFuture[R]],
     timeout: float | None = None,  # noqa: ASYNC109  # what `wait` takes
 ) -> DoneAndNotDone[R]:
-    """The same in an event loop, which goes on meanwhile."""
+    """The same as `wait`, without blocking the event loop."""
     waiting = _checked(futures)
     with anyio.move_on_after(timeout):
         for future in waiting:
             await future._run.wait_async()
-    return _parted(waiting)
+    return _split(waiting)
 
 
-def _parted(futures: FutureList[R]) -> DoneAndNotDone[R]:
+def _split(futures: FutureList[R]) -> DoneAndNotDone[R]:
     done = FutureList[R]()
     not_done = FutureList[R]()
     for future in futures:
@@ -120,10 +121,10 @@ def _parted(futures: FutureList[R]) -> DoneAndNotDone[R]:
 
 
 def _checked(futures: Iterable[TaskFuture[R]]) -> FutureList[R]:
-    if not isinstance(futures, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers may have no types
-        raise ConfigurationError(f"Futures are waited for as a list, such as [{futures!r}].")
+    if not isinstance(futures, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers may be untyped
+        raise ConfigurationError(f"futures must be a list of futures, such as [{futures!r}].")
     given: FutureList[R] = FutureList(futures)
     for future in given:
-        if not isinstance(future, TaskFuture):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers may have no types
-            raise ConfigurationError(f"Only futures can be waited for, not {future!r}.")
+        if not isinstance(future, TaskFuture):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers may be untyped
+            raise ConfigurationError(f"futures must be a list of futures; {future!r} is not one.")
     return given

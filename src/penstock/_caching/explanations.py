@@ -1,8 +1,8 @@
-"""Explanations: what a call has in common with what is in the cache, and what not.
+"""Explanations: what a call has in common with entries of the cache, and what differs.
 
-The law: an explanation compares hashes that were stored with the entries, so it needs neither the
-old arguments nor the old code. A hash that nobody can explain, such as a key that a function of the
-user's made, has no parts and is compared with none.
+An explanation compares hashes that were stored with the entries, so it needs neither the old
+arguments nor the old code. A key that a function of the user's made has no known parts, and is
+compared with no entry.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from penstock._model.codecs import storable_text
 from penstock._model.rows import CacheRow
 
 ENTRIES_COMPARED: Final = 100
-"""How many entries of a task a call is compared with: its newest."""
+"""How many entries of a task a call is compared with: the newest ones."""
 _BYTES_OF_PARTS: Final = 2048
-"""More parts than fit are one: with each entry they are written, and read to compare."""
+"""Parts beyond this size become one, as they are written with each entry and read for each miss."""
 _NAME_LENGTH: Final = 200
 _REST: Final = "the rest of the code"
 
 
 class CacheDifference(msgspec.Struct, frozen=True):
-    """A part of the key that is not as in the nearest entry.
+    """A part of the key that is not the same in the nearest entry.
 
     Attributes:
         part: such as `argument city` or `code of helpers.clean`.
@@ -43,14 +43,14 @@ class CacheDifference(msgspec.Struct, frozen=True):
 
 
 class CacheExplanation(msgspec.Struct, frozen=True, kw_only=True):
-    """Whether the cache serves a call of a task, and if not, what differs.
+    """Whether the cache serves a call of a task, and what differs where it does not.
 
     Attributes:
         task: the task's name.
-        outcome: `hit`, `miss`, or `uncached`: no result is looked for.
+        outcome: `hit`, `miss`, or `uncached` where no result is looked up.
         key: the key of the call; None: it has none.
-        reason: what there is to say besides the differences.
-        differences: from the nearest entry, the one of the task that has most parts in common.
+        reason: why, where the differences do not say it.
+        differences: from the nearest entry, the one of the task that shares most parts.
         run_id: the task run that made the result that was found, or that entry.
         created_at: when that entry was made (UTC).
     """
@@ -76,12 +76,12 @@ class CacheExplanation(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def uncached(cls, task: str, reason: str) -> CacheExplanation:
-        """No result is looked for."""
+        """The explanation of a call for which no result is looked up."""
         return cls(task=task, outcome="uncached", reason=reason)
 
     @classmethod
     def hit(cls, task: str, key: str, run_id: bytes) -> CacheExplanation:
-        """There is a result."""
+        """The explanation of a call that the cache serves."""
         found = UUID(bytes=run_id)
         reason = f"the result is that of task run {found}"
         return cls(task=task, outcome="hit", key=key, reason=reason, run_id=found)
@@ -90,12 +90,12 @@ class CacheExplanation(msgspec.Struct, frozen=True, kw_only=True):
     def miss(
         cls, task: str, key: str, parts: Mapping[str, bytes], entries: Sequence[CacheRow]
     ) -> CacheExplanation:
-        """There is none.
+        """The explanation of a call for which there is no result.
 
         Args:
             task: its name.
             key: the key of the call.
-            parts: what the key is made of; empty: nobody knows.
+            parts: the parts of the key; empty where they are not known.
             entries: those of the task, newest first.
         """
         if not parts:
@@ -120,7 +120,7 @@ class CacheExplanation(msgspec.Struct, frozen=True, kw_only=True):
 def _nearest(
     parts: Mapping[str, bytes], entries: Iterable[CacheRow]
 ) -> tuple[CacheRow, tuple[CacheDifference, ...]] | None:
-    """The entry with the most equal parts, the first of several, and what differs from it."""
+    """The entry that shares most parts, the newest of several, and what differs from it."""
     known = [(row, decode_parts(row.parts)) for row in entries if row.parts is not None]
     if not known:
         return None
@@ -145,13 +145,13 @@ def _differences(
 
 @lru_cache(maxsize=4096)
 def number_of_task(task_key: str) -> int:
-    """63 bits that stand for the task in the entries."""
+    """A number of 63 bits that stands for the task in the entries."""
     digest = hashlib.sha256(task_key.encode("utf-8", "surrogatepass")).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
 
 def encode_parts(parts: Mapping[str, bytes]) -> bytes:
-    """Names and short hashes, arguments first; those that are too many become one."""
+    """The names of parts with short hashes, arguments first; those that do not fit become one."""
     kept: dict[str, bytes] = {}
     rest: list[bytes] = []
     left = _BYTES_OF_PARTS
@@ -171,7 +171,7 @@ _decode = msgspec.msgpack.Decoder(dict[str, bytes]).decode
 
 
 def decode_parts(parts: bytes | None) -> dict[str, bytes]:
-    """The inverse of `encode_parts`, as near as it goes."""
+    """The inverse of `encode_parts`: short hashes by name."""
     return {} if parts is None else _decode(parts)
 
 

@@ -19,9 +19,9 @@ def form_of_function(key: str, function: Callable[..., object]) -> bytes:
 
 
 class _KnownFunction:
-    """The forms of a function's names and source, as long as it has the same code.
+    """The form of a function, remembered as long as it has the same code.
 
-    Saves asking `inspect` for each call, which took longer than all of a small key.
+    Saves a call of `inspect` for each key, which took longer than the rest of a small key.
     """
 
     __slots__ = ("_code", "_form", "_key")
@@ -32,6 +32,7 @@ class _KnownFunction:
         self._form = b""
 
     def form(self, function: types.FunctionType) -> bytes:
+        """The form of the function as it is now."""
         code = function.__code__
         if code is not self._code:
             self._form = text_form(self._key) + text_form(source_of(function))
@@ -45,7 +46,7 @@ def _known_function(key: str, _function: types.FunctionType) -> _KnownFunction:
 
 
 def source_of(function: Callable[..., object]) -> str:
-    """The source of a function; where there is none (a REPL), its compiled code as text."""
+    """The source of a function; where there is none, as in a REPL, its compiled code as text."""
     defined = _defined_as(inspect.unwrap(function))
     return _source(getattr(defined, "__code__", defined), defined)
 

@@ -1,1 +1,1 @@
-"""What both decorators make of a function: its options, its verbs, its futures."""
+"""What both decorators make of a function: options, verbs and futures."""

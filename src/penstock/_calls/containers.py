@@ -1,10 +1,9 @@
-"""Containers as arguments are read: what the mypy plugin puts where `list[T]` stands.
+"""Containers that are only read: what the mypy plugin puts in place of `list[T]` and the like.
 
-A `list[TaskFuture[int]]` is no `list[int | TaskFuture[int]]`, as somebody could put an int into it.
-An argument is replaced by a copy where it holds futures, so only what comes out of it matters. Each
-of these protocols is covariant, and fits one builtin container by the methods that no other has;
-none of their types may tell mypy what the items are, but for `T` and `K`. Nothing imports them when
-code runs.
+A `list[TaskFuture[int]]` is not a `list[int | TaskFuture[int]]`, as code could put an int into the
+latter. An argument that holds futures is replaced by a copy, so only what is read from it matters.
+Each of these protocols is covariant, and fits one builtin container by the methods that no other
+has; none of their types but `T` and `K` may tell mypy what the items are. No code imports them.
 """
 
 from __future__ import annotations
@@ -50,9 +49,9 @@ class DictOf(Protocol[K, T]):
         ...
 
     def popitem(self) -> tuple[K, T]:
-        """What mappings that cannot be changed have not."""
+        """What immutable mappings lack."""
         ...
 
     def __reversed__(self) -> Iterator[K]:
-        """What mappings without an order have not."""
+        """What unordered mappings lack."""
         ...

@@ -1,4 +1,4 @@
-"""Futures: what `submit` and `map` give back at once."""
+"""Futures: what `submit` and `map` return at once."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ T = TypeVar("T")
 
 
 class TaskFuture(Handle, Generic[R]):
-    """The result of a submitted task or flow, now or later.
+    """The future result of a submitted task or flow.
 
-    Pass it on as an argument to another one, which then starts when this one has ended; or ask
-    for its value: `future.result()` from sync code, `await future` from async code.
+    Pass it as an argument to another task or flow, which then starts when this run has ended; or
+    ask for its value: `future.result()` in sync code, `await future` in async code.
     """
 
     __slots__ = ()
 
     @property
     def run_id(self) -> UUID:
-        """The id of the task run or flow run, as in the history (a UUID)."""
+        """The id of the task run or flow run, as in the history."""
         return self._run.id
 
     @property
     def task_run_id(self) -> UUID:
-        """The id of the task run (a UUID); of a submitted flow, that of the flow run."""
+        """The id of the task run; for a submitted flow, that of the flow run."""
         return self._run.id
 
     @property
     def state(self) -> State[R]:
-        """The present state of the run; it does not wait."""
+        """The current state of the run, without waiting."""
         return cast("State[R]", self._run.state)
 
     def done(self) -> bool:
@@ -47,10 +47,10 @@ class TaskFuture(Handle, Generic[R]):
         return self._run.is_set()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Block until the run has ended; False: `timeout` seconds came first.
+        """Block until the run has ended; False: `timeout` seconds have passed before.
 
         Raises:
-            WouldDeadlock: in the thread of the event loop that the run needs.
+            WouldDeadlock: called in the thread of the event loop that the run needs.
         """
         refuse_deadlock(self._run, "`await future`")
         return self._run.wait(timeout)
@@ -72,7 +72,7 @@ class TaskFuture(Handle, Generic[R]):
 
         Raises:
             TimeoutError: `timeout` seconds have passed; the run goes on.
-            WouldDeadlock: in the thread of the event loop that the run needs: use `await`.
+            WouldDeadlock: called in the thread of the event loop that the run needs; use `await`.
             BaseException: what the run raised, or a `RunError` where it raised nothing.
         """
         if not self.wait(timeout):
@@ -82,24 +82,24 @@ class TaskFuture(Handle, Generic[R]):
         return self.state.result(raise_on_failure)
 
     def __await__(self) -> Generator[Any, Any, R]:
-        """Wait in an event loop; the value, or what the run raised."""
+        """Wait in an event loop for the value; raises what the run raised."""
         run = self._run
         if not run.is_set():
             yield from run.wait_async().__await__()
         return cast("R", run.result())
 
     def add_done_callback(self, callback: Callable[[TaskFuture[R]], object]) -> None:
-        """Have `callback` called with this future once the run has ended, at once where it has.
+        """Call `callback` with this future when the run has ended; at once if it has already.
 
-        It is called in the thread in which the run ends; what it raises is logged.
+        It is called in the thread in which the run ends, and what it raises is logged.
         """
         self._run.add_callback(lambda: callback(self))
 
     def cancel(self) -> None:
-        """End the run as Cancelled, unless it has ended; of a flow, with all that it submitted.
+        """Cancel the run, unless it has ended; for a flow, with all that it has submitted.
 
-        Async code is cancelled in its loop. Sync code that runs already cannot be stopped: the
-        run ends at once, what its code still returns is dropped, and it can start nothing more.
+        Async code is cancelled in its loop. Sync code that is already running cannot be stopped:
+        the run ends at once, its result is discarded, and its code can start no more runs.
         """
         self._run.cancel()
 
@@ -114,7 +114,7 @@ def _overdue(future: TaskFuture[Any], seconds: float | None) -> TimeoutError:
 
 
 class FailureAllowed(Handle, Generic[R]):
-    """What `allow_failure` makes of a future."""
+    """A future as an argument that may also be an exception; made by `allow_failure`."""
 
     __slots__ = ()
     may_fail: ClassVar[bool] = True
@@ -142,18 +142,21 @@ def allow_failure(futures: Iterable[TaskFuture[T]], /) -> list[FailureAllowed[T]
 def allow_failure(
     future: TaskFuture[T] | Iterable[TaskFuture[T]], /
 ) -> FailureAllowed[T] | list[FailureAllowed[T]]:
-    """The future, or the futures, as arguments of a run that starts however theirs have ended.
+    """Futures as arguments of a run that starts also where their runs have failed.
 
-    The run is given the value or, of a run that did not complete, the exception: what its code
-    raised, or a `RunError`. It also serves in `wait_for`, as with a task that cleans up.
+    The run is given the value or, for a run that did not complete, the exception: what its code
+    raised, or a `RunError`. It can also be given to `wait_for`, as for a task that cleans up.
+
+    Args:
+        future: a future, or several.
 
     Raises:
         ConfigurationError: it is not a future.
     """
     if isinstance(future, TaskFuture):
         return FailureAllowed(future._run)
-    if not isinstance(future, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers may have no types
-        raise ConfigurationError(f"allow_failure takes futures, not {future!r}.")
+    if not isinstance(future, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers may be untyped
+        raise ConfigurationError(f"allow_failure() takes a future, or several, not {future!r}.")
     return list(map(allow_failure, future))
 
 
@@ -171,7 +174,7 @@ class FutureList(list[TaskFuture[T]]):
     def result(
         self, timeout: float | None = None, raise_on_failure: bool = True
     ) -> list[T] | list[T | BaseException]:
-        """The values in order; see `TaskFuture.result`. The timeout holds for all together."""
+        """The values in order, each as `TaskFuture.result` gives it, within one timeout for all."""
         if not self.wait(timeout):
             late = next((future for future in self if not future.done()), None)
             if late is not None:
@@ -179,21 +182,22 @@ class FutureList(list[TaskFuture[T]]):
         return [future.result(0, raise_on_failure=raise_on_failure) for future in self]
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Block until all runs have ended; False: `timeout` seconds came first."""
+        """Block until all runs have ended; False: `timeout` seconds have passed before."""
         return wait_for_all(self, timeout, "`await futures`")
 
     def __await__(self) -> Generator[Any, Any, list[T]]:
-        """Wait in an event loop for all of them; the values in order."""
+        """Wait in an event loop for all values, in order."""
         for future in self:
             yield from future._run.wait_async().__await__()
         return [cast("T", future._run.result()) for future in self]
 
 
 def wait_for_all(futures: Iterable[TaskFuture[Any]], timeout: float | None, remedy: str) -> bool:
-    """Block until all runs have ended; False: `timeout` seconds came first.
+    """Block until all runs have ended; False: `timeout` seconds have passed before.
 
     Raises:
-        WouldDeadlock: in the thread of the event loop that a run needs; `remedy` says what to use.
+        WouldDeadlock: called in the thread of the event loop that a run needs; the message names
+            `remedy` as what to use.
     """
     ends_at = None if timeout is None else time.monotonic() + timeout
     for future in futures:

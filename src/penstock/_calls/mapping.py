@@ -1,4 +1,4 @@
-"""`map`: which arguments are taken item by item, and which are the same for every run."""
+"""`map` and `imap`: arguments that are taken item by item, and others that every run gets whole."""
 
 from __future__ import annotations
 
@@ -15,61 +15,67 @@ from penstock.states import State, is_state
 Call: TypeAlias = tuple[list[Any], dict[str, Any]]
 """Arguments by position and by name."""
 _END: Final = object()
+_WHOLE: Final = (unmapped, str, bytes, bytearray, io.IOBase, dict)
+"""What every run gets as it is although it is iterable; the mypy plugin knows the same types."""
 
 
-_WHOLE = (unmapped, str, bytes, bytearray, io.IOBase, dict)
+def calls_of_map(arguments: Mapping[str, Any], owner: str) -> Iterator[dict[str, Any]]:
+    """The arguments of each run of a `map`, by name.
 
-
-def calls_of_map(parameters: Mapping[str, Any], owner: str) -> Iterator[dict[str, Any]]:
-    """The parameters of each run.
+    Args:
+        arguments: those of the `map`, by name.
+        owner: the task in messages.
 
     Raises:
-        ParameterError: nothing to map over, or different lengths.
+        ParameterError: no argument is iterable, or some have different lengths.
     """
-    columns: dict[str, list[Any]] = {}
+    items: dict[str, list[Any]] = {}
     constant: dict[str, Any] = {}
-    for name, value in parameters.items():
-        items = _items(value)
-        if items is None:
-            constant[name] = _whole(value)
+    for name, value in arguments.items():
+        iterable = _iterable_in(value)
+        if iterable is None:
+            constant[name] = _unwrapped(value)
         else:
-            columns[name] = items
-    lengths = {name: len(column) for name, column in columns.items()}
-    if not columns:
+            items[name] = _listed(iterable)
+    if not items:
         raise ParameterError(
             f"{owner}: map() got no iterable argument; use submit() for a single run."
         )
+    _check_lengths({name: len(values) for name, values in items.items()}, owner)
+    each = zip(*items.values(), strict=True)
+    return ({**arguments, **constant, **dict(zip(items, one, strict=True))} for one in each)
+
+
+def _check_lengths(lengths: Mapping[str, int], owner: str) -> None:
     if len(set(lengths.values())) > 1:
         raise ParameterError(
             f"{owner}: map() got iterables of different lengths: "
             + ", ".join(f"{name}: {length}" for name, length in lengths.items())
             + ". Wrap what every run gets as it is in unmapped()."
         )
-    rows = zip(*columns.values(), strict=True)
-    return ({**parameters, **constant, **dict(zip(columns, row, strict=True))} for row in rows)
 
 
-class Rows:
-    """The calls that a lazy map makes, read item by item.
+class LazyCalls:
+    """The calls that an `imap` makes, read from its arguments item by item.
 
     Attributes:
-        is_async: whether an argument can only be iterated in an event loop.
+        is_async: whether some argument can only be iterated in an event loop.
 
     Args:
-        given: the arguments by name, those by position first.
-        positional: how many of them are by position.
-        owner: how errors call the task.
+        arguments: those of the `imap` by name, first those given by position.
+        positional: how many of them were given by position.
+        owner: the task in messages.
 
     Raises:
-        ParameterError: nothing to map over.
+        ParameterError: no argument is iterable.
     """
 
-    def __init__(self, given: Mapping[str, Any], positional: int, owner: str) -> None:
-        self._given = given
+    def __init__(self, arguments: Mapping[str, Any], positional: int, owner: str) -> None:
+        self._arguments = arguments
         self._positional = positional
         self._owner = owner
-        self.is_async: bool = any(map(_is_async, given.values()))
-        if not any(map(_may_have_items, given.values())):
+        self.is_async: bool = any(map(_is_async, arguments.values()))
+        if not any(map(_may_have_items, arguments.values())):
             raise ParameterError(
                 f"{owner}: imap() got no iterable argument; use submit() for a single run."
             )
@@ -80,37 +86,37 @@ class Rows:
         Raises:
             ParameterError: an iterable has ended before another one.
         """
-        columns = {name: iter(items) for name, items in self._columns().items()}
+        iterators = {name: iter(iterable) for name, iterable in self._iterables().items()}
         for number in count():
-            row = {name: next(column, _END) for name, column in columns.items()}
-            if self._has_ended(row, number):
+            items = {name: next(iterator, _END) for name, iterator in iterators.items()}
+            if self._have_ended(items, number):
                 return
-            yield self._call(row)
+            yield self._call(items)
 
     async def read_async(self) -> AsyncIterator[Call]:
         """The same where some arguments can only be iterated in an event loop."""
-        columns = {name: _each(items) for name, items in self._columns().items()}
+        iterators = {name: _each(iterable) for name, iterable in self._iterables().items()}
         for number in count():
-            row = {name: await anext(column, _END) for name, column in columns.items()}
-            if self._has_ended(row, number):
+            items = {name: await anext(iterator, _END) for name, iterator in iterators.items()}
+            if self._have_ended(items, number):
                 return
-            yield self._call(row)
+            yield self._call(items)
 
     async def ready(self) -> None:
         """Wait, in an event loop, for the arguments that are futures."""
-        for value in self._given.values():
+        for value in self._arguments.values():
             if isinstance(value, Handle):
                 await value._run.wait_async()
 
-    def _columns(self) -> dict[str, Any]:
+    def _iterables(self) -> dict[str, Any]:
         """The arguments that are taken item by item."""
-        columns = {name: _column(value) for name, value in self._given.items()}
-        return {name: column for name, column in columns.items() if column is not None}
+        found = {name: _iterable_in(value) for name, value in self._arguments.items()}
+        return {name: iterable for name, iterable in found.items() if iterable is not None}
 
-    def _has_ended(self, row: Mapping[str, object], number: int) -> bool:
-        """Whether the iterables have; all of them or none."""
-        ended = [name for name, item in row.items() if item is _END]
-        if ended and len(ended) < len(row):
+    def _have_ended(self, items: Mapping[str, object], number: int) -> bool:
+        """Whether the iterables have ended, which all do at once."""
+        ended = [name for name, item in items.items() if item is _END]
+        if ended and len(ended) < len(items):
             raise ParameterError(
                 f"{self._owner}: imap() got iterables of different lengths: {', '.join(ended)} "
                 f"ended after {number} items, and others did not. Wrap what every run gets as it "
@@ -118,14 +124,17 @@ class Rows:
             )
         return bool(ended)
 
-    def _call(self, row: Mapping[str, Any]) -> Call:
-        call = {n: row[n] if n in row else _whole(value) for n, value in self._given.items()}
-        return arguments_of_call(call, self._positional)
+    def _call(self, items: Mapping[str, Any]) -> Call:
+        arguments = {
+            name: items[name] if name in items else _unwrapped(value)
+            for name, value in self._arguments.items()
+        }
+        return spread(arguments, self._positional)
 
 
-def arguments_of_call(call: Mapping[str, Any], positional: int) -> Call:
-    """A call of `calls_of_map` as arguments: so many by position, the others by name."""
-    items = list(call.items())
+def spread(arguments: Mapping[str, Any], positional: int) -> Call:
+    """The first so many arguments by position, and the others by name."""
+    items = list(arguments.items())
     return [value for _, value in items[:positional]], dict(items[positional:])
 
 
@@ -134,7 +143,7 @@ def _is_async(value: object) -> bool:
 
 
 def _may_have_items(value: Any) -> bool:
-    """Whether it is iterable, or a future or state, of which only time will tell."""
+    """Whether it is iterable, or a future or state, whose value may turn out to be."""
     return isinstance(value, Handle | State) or _is_taken_apart(value)
 
 
@@ -151,25 +160,24 @@ async def _each(items: Iterable[Any] | AsyncIterable[Any]) -> AsyncIterator[Any]
             yield item
 
 
-def _whole(value: Any) -> Any:
-    whole: Any = value
-    return whole.value if isinstance(value, unmapped) else whole
+def _unwrapped(value: Any) -> Any:
+    """What every run gets of an argument that is not taken apart."""
+    given: Any = value
+    return given.value if isinstance(value, unmapped) else given
 
 
-def _items(value: object) -> list[Any] | None:
-    """What an argument is taken apart into; None: it is the same for every run."""
-    column = _column(value)
-    if isinstance(column, AsyncIterable):
+def _listed(iterable: Iterable[Any] | AsyncIterable[Any]) -> list[Any]:
+    if isinstance(iterable, AsyncIterable):
         raise ParameterError("map() takes no async iterables; use imap() and `async for`.")
-    return None if column is None else list(column)
+    return list(iterable)
 
 
-def _column(value: Any) -> Iterable[Any] | AsyncIterable[Any] | None:
-    """What gives the items of an argument; None: it is the same for every run."""
+def _iterable_in(value: Any) -> Iterable[Any] | AsyncIterable[Any] | None:
+    """What gives the items of an argument; None: every run gets it as it is."""
     if isinstance(value, Handle):
         refuse_deadlock(value._run, "`await future` and map over its value")
         value._run.wait()
-        return _column(value.resolved())
+        return _iterable_in(value.resolved())
     if is_state(value):
-        return _column(value.result())
+        return _iterable_in(value.result())
     return value if _is_taken_apart(value) else None

@@ -1,4 +1,4 @@
-"""Signatures: arguments by name, and values held against their annotations."""
+"""Signatures: arguments by name, and values checked against their annotations."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ _BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_O
 
 
 class Signature:
-    """What a function takes.
+    """The parameters of a function.
 
     Args:
         function: the user's function.
-        owner: how errors call it, such as `task 'double'`.
+        owner: what it is in messages, such as `task 'double'`.
 
     Raises:
-        ConfigurationError: it takes a parameter with a reserved name.
+        ConfigurationError: a parameter has a reserved name.
     """
 
     def __init__(self, function: Callable[..., Any], owner: str) -> None:
@@ -49,7 +49,7 @@ class Signature:
         reserved = RESERVED.intersection(self._signature.parameters)
         if reserved:
             raise ConfigurationError(
-                f"{owner}: a parameter cannot be called {' or '.join(sorted(reserved))}, as the "
+                f"{owner}: a parameter cannot be named {' or '.join(sorted(reserved))}, as the "
                 "call itself takes that argument; choose another name."
             )
         self._positional = tuple(p.name for p in parameters if p.kind in _POSITIONAL)
@@ -61,14 +61,14 @@ class Signature:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The parameters, in order."""
+        """The names of the parameters, in order."""
         return tuple(self._signature.parameters)
 
     def check(self, args: Sequence[object], kwargs: Mapping[str, object]) -> None:
-        """Raise where the function does not take such arguments.
+        """Check that the function takes such arguments.
 
         Raises:
-            ParameterError: naming what is missing or too much.
+            ParameterError: naming what is missing or unexpected.
         """
         if not kwargs and len(args) in self._plain_lengths:
             return
@@ -87,9 +87,9 @@ class Signature:
         return bound.arguments
 
     def given(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-        """What a call gives, by name, without defaults; the items of `*args` one by one.
+        """The arguments of a call by name, without defaults; the items of `*args` one by one.
 
-        The arguments by position come first, in order.
+        The arguments given by position come first, in order.
 
         Raises:
             ParameterError: the function does not take them.
@@ -109,7 +109,7 @@ class Signature:
             raise ParameterError(f"{self._owner}: {why}") from None
 
     def _unexpected(self, names: Iterable[str]) -> str | None:
-        """What to say of the first name that no parameter has; None: all are known."""
+        """What an error says about the first name that no parameter has; None: all are known."""
         parameters = self._signature.parameters
         unknown = next((name for name in names if name not in parameters), None)
         if unknown is None or any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
@@ -124,9 +124,9 @@ class Signature:
         return list(bound.args), dict(bound.kwargs)
 
     def validated(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
-        """The parameters as their annotations want them; lax: `"5"` for an `int` is 5.
+        """The parameters, converted as their annotations say: `"5"` for an `int` is 5.
 
-        Those whose annotations cannot be evaluated here stay as they are, with a warning.
+        A parameter whose annotation cannot be evaluated here stays as it is, with a warning.
 
         Raises:
             ParameterError: naming each parameter that cannot be converted.
@@ -161,7 +161,7 @@ class Signature:
 
     @cached_property
     def returned_type(self) -> Any:
-        """What the function is annotated to return, or the value of a state; Any: nothing."""
+        """The annotated type of the result, or of the value of a state; Any where there is none."""
         annotation = self._hints.get("return", Any)
         if annotation is State or typing.get_origin(annotation) is State:
             return (*typing.get_args(annotation), Any)[0]
@@ -171,7 +171,7 @@ class Signature:
     def _hints(self) -> dict[str, Any]:
         try:
             return typing.get_type_hints(self._unwrapped)
-        except Exception:  # an annotation that cannot be evaluated here, as under TYPE_CHECKING
+        except Exception:  # such as a type that is imported under TYPE_CHECKING
             return _hints_one_by_one(self._unwrapped)
 
     @cached_property
@@ -203,7 +203,7 @@ def _hints_one_by_one(function: Callable[..., Any]) -> dict[str, Any]:
 
 @functools.lru_cache(maxsize=1024)
 def _warn_of_unknown(owner: str, names: tuple[str, ...]) -> None:
-    """Warn, once a flow; one that is a method has a signature for each instance."""
+    """Warn once for each flow, as a method has a signature for each instance."""
     flow_runs.warning(
         "Parameters of %s are not validated, as their annotations cannot be evaluated at run time "
         "(is a type imported under TYPE_CHECKING?): %s.",
@@ -216,17 +216,17 @@ _BINARY = (bytes, bytearray, memoryview)
 
 
 def convert(value: object, annotation: Any) -> object:
-    """`value` as the annotation wants it; the very same object where it fits already.
+    """The value, converted as the annotation says; the same object where it fits already.
 
     Raises:
         msgspec.ValidationError: it cannot be converted.
     """
-    annotation = _meant_by(annotation)
+    annotation = _resolved(annotation)
     if _fits(value, annotation):
         return value
     try:
         return _converted_by_msgspec(value, annotation)
-    except TypeError:  # an annotation that msgspec does not know, such as a union of own classes
+    except TypeError:  # an annotation that msgspec refuses, such as a union of classes
         return value
 
 
@@ -237,7 +237,7 @@ def _converted_by_msgspec(value: object, annotation: Any) -> object:
     try:
         return cast("object", converted())
     except msgspec.ValidationError:
-        if _takes_bytes(annotation):  # lax, it would take any text for base64
+        if _takes_bytes(annotation):  # not strict, msgspec would read any string as base64
             raise
         return cast("object", converted(strict=False))
 
@@ -268,12 +268,12 @@ def _is_path(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, PurePath)
 
 
-# Whether a value fits as it is
+# Whether a value fits without a conversion
 
 
 def _fits(value: object, annotation: Any) -> bool:
-    """Whether a type checker would let the value pass; False as well where nobody can tell."""
-    annotation = _meant_by(annotation)
+    """Whether a type checker would accept the value; False also where that cannot be told."""
+    annotation = _resolved(annotation)
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is not None:
         rule = _RULES.get(origin)
@@ -285,14 +285,14 @@ def _fits(value: object, annotation: Any) -> bool:
     return annotation is Any or isinstance(annotation, TypeVar) or _is_instance(value, annotation)
 
 
-def _meant_by(annotation: Any) -> Any:
-    """What a name for a type stands for."""
+def _resolved(annotation: Any) -> Any:
+    """The type that a name for a type stands for."""
     if annotation is None:
         return type(None)
     if isinstance(annotation, typing.NewType):
-        return _meant_by(annotation.__supertype__)
+        return _resolved(annotation.__supertype__)
     if isinstance(annotation, TypeAliasType):
-        return _meant_by(annotation.__value__)
+        return _resolved(annotation.__value__)
     return annotation
 
 
@@ -320,7 +320,7 @@ def _is_class(value: object, bases: tuple[Any, ...]) -> bool:
 def _is_subclass(kind: type[Any], base: Any) -> bool:
     try:
         return issubclass(kind, base)
-    except TypeError:  # no class, such as a type variable
+    except TypeError:  # not a class, such as a type variable
         return True
 
 
@@ -344,7 +344,7 @@ _CONTAINERS = frozenset({"builtins", "collections", "collections.abc"})
 
 
 def _items_fit(value: object, origin: Any, arguments: tuple[Any, ...]) -> bool:
-    """Whether the items of a container do; those of an iterator cannot be known."""
+    """Whether the items of a container fit; those of an iterator cannot be known."""
     if origin.__module__ not in _CONTAINERS or not issubclass(origin, Iterable) or not arguments:
         return True
     if isinstance(value, Mapping):
@@ -357,15 +357,15 @@ def _items_fit(value: object, origin: Any, arguments: tuple[Any, ...]) -> bool:
 
 
 def _all_fit(values: Collection[object], annotation: Any) -> bool:
-    if _goes_by_type(annotation):  # a million numbers are one int and one float
+    if _depends_on_type_alone(annotation):  # one value of each type says it for all
         values = dict(zip(map(type, values), values, strict=True)).values()
     return all(_fits(value, annotation) for value in values)
 
 
-def _goes_by_type(annotation: Any) -> bool:
-    """Whether the type of a value says it all."""
+def _depends_on_type_alone(annotation: Any) -> bool:
+    """Whether the type of a value decides alone whether it fits."""
     if typing.get_origin(annotation) in {Union, types.UnionType}:
-        return all(map(_goes_by_type, typing.get_args(annotation)))
+        return all(map(_depends_on_type_alone, typing.get_args(annotation)))
     return isinstance(annotation, type) and not typing.is_typeddict(annotation)
 
 

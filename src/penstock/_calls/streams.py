@@ -1,7 +1,7 @@
-"""Streams: the results of one run an item, for iterables of any length, in bounded memory.
+"""Streams: the results of one run for each item of iterables of any length, in bounded memory.
 
-A stream holds a window of runs: it takes the next item only when the result of an earlier one has
-been taken from it. What has been taken is let go of.
+A stream holds a window of runs: it reads the next item only when the result of an earlier one has
+been taken from it. A run whose result has been taken is released.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, Final, Generic, Protocol, TypeAlias, cast
 from typing_extensions import TypeVar
 
 from penstock._calls.arrivals import Arrivals
-from penstock._calls.mapping import Call, Rows
+from penstock._calls.mapping import Call, LazyCalls
 from penstock._drivers.deadlocks import refuse_deadlock
 from penstock._model import checks
 from penstock._rules.run import Run
@@ -29,30 +29,31 @@ DEFAULT_WINDOW: Final = 1000
 
 
 class ResultStream(Generic[R]):
-    """What `imap` gives: iterate it, with `for` or with `async for`, for the results.
+    """What `imap` returns: iterate over it, with `for` or with `async for`, to get the results.
 
-    Nothing runs before that; each iteration starts anew. A run that failed raises at its turn what
-    its code raised, which ends the iteration; `states()` gives states and does not raise. Where an
-    iteration ends early, the runs that have been submitted go on, and their flow joins them.
+    Nothing runs before that, and each iteration runs everything again. When its turn comes, a
+    failed run raises what its code raised, which ends the iteration; `states()` gives states and
+    does not raise. Where an iteration ends early, the runs that have been submitted go on, and
+    their flow waits for them.
     """
 
     def __init__(
         self,
-        rows: Rows,
+        calls: LazyCalls,
         submit: Submit,
         *,
         is_ordered: bool,
         window: int = DEFAULT_WINDOW,
         take: Callable[[Run], Any] = Run.result,
     ) -> None:
-        self._rows = rows
+        self._calls = calls
         self._submit = submit
         self._is_ordered = is_ordered
         self._window = window
         self._take = take
 
     def with_window(self, runs: int) -> ResultStream[R]:
-        """The same, holding at most so many runs at a time; the default is 1,000.
+        """The same stream, holding at most so many runs at a time; the default is 1,000.
 
         Raises:
             ConfigurationError: it is not an integer of at least 1.
@@ -61,50 +62,50 @@ class ResultStream(Generic[R]):
         return self._like(window=runs, take=self._take)
 
     def states(self) -> ResultStream[State[R]]:
-        """The same, giving the final states of the runs, failed ones too."""
+        """The same stream, giving the final states of the runs, also of failed ones."""
         return cast("ResultStream[State[R]]", self._like(window=self._window, take=_state_of))
 
     def _like(self, *, window: int, take: Callable[[Run], Any]) -> ResultStream[R]:
         return ResultStream(
-            self._rows, self._submit, is_ordered=self._is_ordered, window=window, take=take
+            self._calls, self._submit, is_ordered=self._is_ordered, window=window, take=take
         )
 
     def __iter__(self) -> Iterator[R]:
         """The results, in sync code.
 
         Raises:
-            UsageError: an argument can only be iterated with `async for`.
-            WouldDeadlock: in the thread of the event loop that the runs need.
+            UsageError: an argument is an async iterable.
+            WouldDeadlock: called in the thread of the event loop that the runs need.
         """
-        if self._rows.is_async:
+        if self._calls.is_async:
             raise UsageError("An async iterable was given; iterate the results with `async for`.")
         pending = self._new_pending()
-        intake = _Intake(self._rows.read(), pending, self._window, self._submit)
-        while intake.has_more():
+        reader = _Reader(self._calls.read(), pending, self._window, self._submit)
+        while reader.has_more():
             run = pending.next()
-            intake.fill()
+            reader.fill()
             yield self._taken(run)
 
     async def __aiter__(self) -> AsyncIterator[R]:
         """The results, in async code."""
         pending = self._new_pending()
-        await self._rows.ready()
-        if not self._rows.is_async:
-            intake = _Intake(self._rows.read(), pending, self._window, self._submit)
-            while intake.has_more():
+        await self._calls.ready()
+        if not self._calls.is_async:
+            reader = _Reader(self._calls.read(), pending, self._window, self._submit)
+            while reader.has_more():
                 run = await pending.next_async()
-                intake.fill()
+                reader.fill()
                 yield self._taken(run)
             return
-        feeder = _Feeder(self._rows, pending, self._window, self._submit)
-        feeder.start()
+        async_reader = _AsyncReader(self._calls, pending, self._window, self._submit)
+        async_reader.start()
         try:
-            while await feeder.has_more():
+            while await async_reader.has_more():
                 run = await pending.next_async()
-                feeder.make_room()
+                async_reader.taken()
                 yield self._taken(run)
         finally:
-            feeder.stop()
+            async_reader.stop()
 
     def _new_pending(self) -> _Pending:
         return _InOrder() if self._is_ordered else Arrivals()
@@ -120,7 +121,7 @@ def _state_of(run: Run) -> State[Any]:
 
 
 class _Pending(Protocol):
-    """Runs that were submitted and have not been taken yet.
+    """Runs that were submitted and not yet taken.
 
     Attributes:
         count: how many.
@@ -134,7 +135,7 @@ class _Pending(Protocol):
 
 
 class _InOrder:
-    """Gives the runs in the order of their submission."""
+    """Runs in the order of their submission."""
 
     def __init__(self) -> None:
         self._runs: deque[Run] = deque()
@@ -160,31 +161,35 @@ class _InOrder:
         return self._runs.popleft()
 
 
-class _Intake:
-    """Submits runs for the items of an iterable, in between the results that are taken."""
+class _Reader:
+    """Reads the items of iterables and submits their runs, between the results that are taken."""
 
     def __init__(
-        self, rows: Iterator[Call], pending: _Pending, window: int, submit: Submit
+        self, calls: Iterator[Call], pending: _Pending, window: int, submit: Submit
     ) -> None:
-        self._rows = rows
+        self._calls = calls
         self._pending = pending
         self._window = window
         self._submit = submit
         self._error: Exception | None = None
 
     def fill(self) -> None:
-        """Submit runs for the next items, as far as there is room."""
+        """Submit runs for the next items, until the window is full."""
         try:
             while self._error is None and self._pending.count < self._window:
-                row = next(self._rows, None)
-                if row is None:
+                call = next(self._calls, None)
+                if call is None:
                     return
-                self._pending.add(self._submit(*row))
-        except Exception as error:  # it comes after the results of the items before
+                self._pending.add(self._submit(*call))
+        except Exception as error:  # raised after the results of the items before
             self._error = error
 
     def has_more(self) -> bool:
-        """Whether there is a run to take; where there is none, raises what reading did."""
+        """Whether there is a run to take.
+
+        Raises:
+            Exception: there is none, and reading an item or submitting its run raised this.
+        """
         if not self._pending.count:
             self.fill()
         if not self._pending.count and self._error is not None:
@@ -192,66 +197,72 @@ class _Intake:
         return self._pending.count > 0
 
 
-class _Feeder:
-    """Submits runs for the items of an async iterable, beside whoever takes the results."""
+class _AsyncReader:
+    """Reads async iterables in a task of its own, and submits runs for their items."""
 
     def __init__(
         self,
-        rows: Rows,
+        calls: LazyCalls,
         pending: _Pending,
         window: int,
         submit: Submit,
     ) -> None:
-        self._rows = rows
+        self._calls = calls
         self._pending = pending
         self._window = window
         self._submit = submit
         self._error: BaseException | None = None
         self._is_done = False
-        self._moved = Latch()
+        self._changed = Latch()
         self._cancel: Callable[[], object] | None = None
 
     def start(self) -> None:
         port = current_port()
-        assert port is not None, "an async iteration has a loop"
-        self._cancel = port.start(self._feed, copy_context(), self._end)
+        assert port is not None, "an async iteration runs in an event loop"
+        self._cancel = port.start(self._read, copy_context(), self._end)
 
-    async def _feed(self) -> None:
+    async def _read(self) -> None:
         try:
-            async for args, kwargs in self._rows.read_async():
+            async for args, kwargs in self._calls.read_async():
                 while self._pending.count >= self._window:
-                    await self._next_move()
+                    await self._next_change()
                 self._pending.add(self._submit(args, kwargs))
-                self._move()
+                self._notify()
         except Exception as error:
             self._error = error
 
     def _end(self, _task: object) -> None:
         self._is_done = True
-        self._move()
+        self._notify()
 
-    async def _next_move(self) -> None:
-        self._moved = Latch()
-        await self._moved.wait_async()
+    async def _next_change(self) -> None:
+        # Reader and consumer run in one loop, so nothing changes between the caller's look and
+        # this new latch.
+        self._changed = Latch()
+        await self._changed.wait_async()
 
-    def _move(self) -> None:
-        self._moved.set()
+    def _notify(self) -> None:
+        self._changed.set()
 
-    def make_room(self) -> None:
-        """A run has been taken."""
-        self._move()
+    def taken(self) -> None:
+        """Go on reading, as a run has been taken."""
+        self._notify()
 
     async def has_more(self) -> bool:
-        """Wait until there is a run to take; False: there will be none. Raises what reading did."""
+        """Wait until there is a run to take; False: there will be none.
+
+        Raises:
+            BaseException: there is none, and reading an item or submitting its run raised this.
+        """
         while not self._pending.count:
             if self._error is not None:
                 raise self._error
             if self._is_done:
                 return False
-            await self._next_move()
+            await self._next_change()
         return True
 
     def stop(self) -> None:
-        """Read no more."""
+        """End the reading."""
         if self._cancel is not None and not self._is_done:
             self._cancel()

@@ -10,7 +10,7 @@ from typing_extensions import TypeVar
 from penstock._calls.decorated import Decorated
 from penstock._calls.functions import function_name
 from penstock._calls.futures import FailureAllowed, FutureList, TaskFuture
-from penstock._calls.mapping import Rows, arguments_of_call, calls_of_map
+from penstock._calls.mapping import LazyCalls, calls_of_map, spread
 from penstock._calls.streams import ResultStream
 from penstock._drivers.in_loop import drive_async
 from penstock._drivers.in_thread import drive_sync
@@ -85,8 +85,8 @@ class Verbs(Decorated[P, R]):
         first = tuple(_upstreams(kwargs.pop("wait_for", ())))
         waiting = self._after(first) if first else self
         calls = calls_of_map(self._signature.given(args, kwargs), self._owner)
-        spread = (arguments_of_call(call, len(args)) for call in calls)
-        return FutureList(waiting.submit(*a, **k) for a, k in spread)
+        spread_calls = (spread(call, len(args)) for call in calls)
+        return FutureList(waiting.submit(*a, **k) for a, k in spread_calls)
 
     def imap(self, *args: Any, **kwargs: Any) -> ResultStream[R]:
         """The results of one run an item, in the order of the items; for iterables of any length.
@@ -109,8 +109,8 @@ class Verbs(Decorated[P, R]):
     ) -> ResultStream[R]:
         first = tuple(_upstreams(kwargs.pop("wait_for", ())))
         waiting = self._after(first) if first else self
-        rows = Rows(self._signature.given(args, kwargs), len(args), self._owner)
-        return ResultStream(rows, waiting._submit_passing, is_ordered=is_ordered)
+        calls = LazyCalls(self._signature.given(args, kwargs), len(args), self._owner)
+        return ResultStream(calls, waiting._submit_passing, is_ordered=is_ordered)
 
     def _submit_passing(self, args: Sequence[Any], kwargs: dict[str, Any]) -> Run:
         """Submit a run that its flow lets go of once its result has been taken."""

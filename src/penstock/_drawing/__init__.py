@@ -1,1 +1,1 @@
-"""Pictures are laid out and drawn by pure functions."""
+"""Graphs are laid out and drawn by pure functions."""

@@ -1,7 +1,7 @@
-"""Where the boxes of a graph are drawn: in layers from top to bottom, boxes inside boxes.
+"""The layout of a graph: boxes in layers from top to bottom, and boxes inside boxes.
 
-A box lies below all those that lead to it. Within a layer the boxes are sorted by where their
-neighbours lie; an edge that passes layers by bends where it goes through them.
+A box lies below all boxes that have an edge to it. Within a layer, boxes are sorted by the
+positions of their neighbours; an edge across several layers bends in each layer between.
 """
 
 from __future__ import annotations
@@ -11,26 +11,26 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from itertools import chain, pairwise
 from typing import NamedTuple, TypeAlias
 
-Slot: TypeAlias = Hashable
-"""What has a place in a layer: the number of a box, or the bend of an edge."""
+Vertex: TypeAlias = Hashable
+"""What a layer consists of: boxes, by their numbers, and bends of edges."""
 Edge: TypeAlias = tuple[int, int]
 
 GAP_X, GAP_Y = 24.0, 44.0
-"""Between two boxes of a layer, and between two layers."""
+"""The space between two boxes of a layer, and between two layers."""
 PADDING, HEADING = 16.0, 30.0
-"""Around what is in a box, and the room for its label."""
+"""The space around what is in a box, and the height of its label."""
 _BEND_WIDTH = 8.0
 _SWEEPS = 4
 
 
 class Point(NamedTuple):
-    """A place, from the top left."""
+    """A point, measured from the top left corner of what it is in."""
 
     x: float
     y: float
 
     def plus(self, other: Point) -> Point:
-        """As far from here as the other is from the top left."""
+        """The point that is as far from this one as the other is from the corner."""
         return Point(self.x + other.x, self.y + other.y)
 
 
@@ -54,13 +54,13 @@ class Box(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """A graph that has its places.
+    """A graph with the positions of its boxes and edges.
 
     Attributes:
-        width: of all of it.
-        height: of all of it.
-        boxes: by number; what is inside of another lies within it.
-        paths: the points that each edge goes through.
+        width: of the whole drawing.
+        height: of the whole drawing.
+        boxes: by number; a box inside another one lies within it.
+        paths: the points that each edge passes through.
     """
 
     width: float
@@ -70,12 +70,12 @@ class Layout(NamedTuple):
 
 
 class Item(NamedTuple):
-    """A box that has no place yet.
+    """A box without a position.
 
     Attributes:
-        width: of its label, with the space around that.
-        height: the same.
-        inside: the number of the box that it lies in, which is a smaller one; None: in none.
+        width: of its label, with the space around it.
+        height: of its label, with the space around it.
+        inside: the number of the box around it, which is a lower one; None: there is none.
     """
 
     width: float
@@ -83,26 +83,26 @@ class Item(NamedTuple):
     inside: int | None
 
 
-class _Inside(NamedTuple):
-    """What lies in one box, or in none; its places are relative.
+class _Content(NamedTuple):
+    """The content of one box, or of the whole drawing; positions are relative to it.
 
     Attributes:
-        width: of all of it.
-        height: of all of it.
-        places: of the boxes and bends.
-        rows: the upper and the lower end of the layers that they are in.
-        bends: those of each edge, from above.
+        width: of all content.
+        height: of all content.
+        positions: of the boxes and bends.
+        layers: the top and the bottom of the layer that each of them is in.
+        bends: those of each edge, from the top.
     """
 
     width: float
     height: float
-    places: Mapping[Slot, Box]
-    rows: Mapping[Slot, tuple[float, float]]
-    bends: Mapping[Edge, Sequence[Slot]]
+    positions: Mapping[Vertex, Box]
+    layers: Mapping[Vertex, tuple[float, float]]
+    bends: Mapping[Edge, Sequence[Vertex]]
 
 
 def layout(items: Sequence[Item], edges: Iterable[Edge]) -> Layout:
-    """Give each box its place, and each edge its path; none between a box and what is in it."""
+    """Position each box and route each edge, but for edges between a box and what is in it."""
     children: dict[int | None, list[int]] = defaultdict(list)
     for number, item in enumerate(items):
         children[item.inside].append(number)
@@ -110,18 +110,18 @@ def layout(items: Sequence[Item], edges: Iterable[Edge]) -> Layout:
     links: dict[int | None, set[Edge]] = defaultdict(set)
     for link in lifted.values():
         links[items[link[0]].inside].add(link)
-    inner: dict[int | None, _Inside] = {}
+    inner: dict[int | None, _Content] = {}
     for around in sorted(children, key=lambda outer: -1 if outer is None else outer, reverse=True):
         sizes = {child: _size(items[child], inner.get(child)) for child in children[around]}
         inner[around] = _arranged(sizes, sorted(links[around]))
     boxes = _absolute(items, inner)
     paths = {edge: _path(edge, link, items, inner, boxes) for edge, link in lifted.items()}
-    whole = inner.get(None, _Inside(0, 0, {}, {}, {}))
+    whole = inner.get(None, _Content(0, 0, {}, {}, {}))
     return Layout(whole.width, whole.height, boxes, paths)
 
 
 def _lifted(items: Sequence[Item], edge: Edge) -> Edge | None:
-    """The two boxes around the ends of an edge that lie side by side; None: one is in the other."""
+    """The boxes around the ends of an edge that lie in one box; None: one is in the other."""
     above = _with_outer(items, edge[0])
     below = _with_outer(items, edge[1])
     for source in above:
@@ -140,30 +140,30 @@ def _with_outer(items: Sequence[Item], number: int) -> list[int]:
     return found
 
 
-def _size(item: Item, inner: _Inside | None) -> tuple[float, float]:
+def _size(item: Item, inner: _Content | None) -> tuple[float, float]:
     if inner is None:
         return item.width, item.height
     return max(item.width, inner.width + 2 * PADDING), inner.height + PADDING + HEADING
 
 
-def _arranged(sizes: Mapping[int, tuple[float, float]], links: Sequence[Edge]) -> _Inside:
+def _arranged(sizes: Mapping[int, tuple[float, float]], links: Sequence[Edge]) -> _Content:
     layers, ways = _layers(sizes, links)
     _sort(layers, chain.from_iterable(pairwise(way) for way in ways.values()))
-    return _placed(layers, sizes, {link: way[1:-1] for link, way in ways.items()})
+    return _positioned(layers, sizes, {link: way[1:-1] for link, way in ways.items()})
 
 
 def _layers(
     sizes: Iterable[int], links: Sequence[Edge]
-) -> tuple[list[list[Slot]], dict[Edge, list[Slot]]]:
-    """The layers from the top, and the slots, one in each layer, that the edges go through."""
+) -> tuple[list[list[Vertex]], dict[Edge, list[Vertex]]]:
+    """The layers from the top, and what each edge passes through, one vertex in each layer."""
     rank = dict.fromkeys(sizes, 0)
-    forward = [link for link in links if link[0] < link[1]]  # a cycle of subflows has others
-    for source, target in forward:  # sorted, so all that leads to a source came before it
+    forward = [link for link in links if link[0] < link[1]]  # recursive subflows have others
+    for source, target in forward:  # sorted, so that all edges to a source came before
         rank[target] = max(rank[target], rank[source] + 1)
-    layers: list[list[Slot]] = [[] for _ in range(max(rank.values()) + 1)]
+    layers: list[list[Vertex]] = [[] for _ in range(max(rank.values()) + 1)]
     for number, at in rank.items():
         layers[at].append(number)
-    ways: dict[Edge, list[Slot]] = {}
+    ways: dict[Edge, list[Vertex]] = {}
     for source, target in forward:
         passed = range(rank[source] + 1, rank[target])
         ways[source, target] = [source, *((source, target, at) for at in passed), target]
@@ -172,10 +172,10 @@ def _layers(
     return layers, ways
 
 
-def _sort(layers: Sequence[list[Slot]], steps: Iterable[tuple[Slot, Slot]]) -> None:
-    """Put each slot where its neighbours are, going down and up a few times."""
-    above: dict[Slot, list[Slot]] = defaultdict(list)
-    below: dict[Slot, list[Slot]] = defaultdict(list)
+def _sort(layers: Sequence[list[Vertex]], steps: Iterable[tuple[Vertex, Vertex]]) -> None:
+    """Move each vertex to where its neighbours are, in a few sweeps down and up."""
+    above: dict[Vertex, list[Vertex]] = defaultdict(list)
+    below: dict[Vertex, list[Vertex]] = defaultdict(list)
     for source, target in steps:
         below[source].append(target)
         above[target].append(source)
@@ -187,56 +187,56 @@ def _sort(layers: Sequence[list[Slot]], steps: Iterable[tuple[Slot, Slot]]) -> N
 
 
 def _sort_by(
-    layer: list[Slot], neighbours: Mapping[Slot, Sequence[Slot]], before: Sequence[Slot]
+    layer: list[Vertex], neighbours: Mapping[Vertex, Sequence[Vertex]], before: Sequence[Vertex]
 ) -> None:
-    place = {slot: at for at, slot in enumerate(before)}
-    own = {slot: at * len(before) / len(layer) for at, slot in enumerate(layer)}
+    position = {vertex: at for at, vertex in enumerate(before)}
+    own = {vertex: at * len(before) / len(layer) for at, vertex in enumerate(layer)}
 
-    def mean(slot: Slot) -> float:
-        places = [place[neighbour] for neighbour in neighbours.get(slot, ())]
-        return sum(places) / len(places) if places else own[slot]
+    def mean(vertex: Vertex) -> float:
+        positions = [position[neighbour] for neighbour in neighbours.get(vertex, ())]
+        return sum(positions) / len(positions) if positions else own[vertex]
 
     layer.sort(key=mean)
 
 
-def _placed(
-    layers: Sequence[Sequence[Slot]],
+def _positioned(
+    layers: Sequence[Sequence[Vertex]],
     sizes: Mapping[int, tuple[float, float]],
-    bends: Mapping[Edge, Sequence[Slot]],
-) -> _Inside:
-    known: Mapping[Slot, tuple[float, float]] = dict(sizes.items())
+    bends: Mapping[Edge, Sequence[Vertex]],
+) -> _Content:
+    known: Mapping[Vertex, tuple[float, float]] = dict(sizes.items())
     widths = [
-        sum(known.get(slot, (_BEND_WIDTH, 0))[0] for slot in layer) + GAP_X * (len(layer) - 1)
+        sum(known.get(vertex, (_BEND_WIDTH, 0))[0] for vertex in layer) + GAP_X * (len(layer) - 1)
         for layer in layers
     ]
-    places: dict[Slot, Box] = {}
-    rows: dict[Slot, tuple[float, float]] = {}
+    positions: dict[Vertex, Box] = {}
+    extents: dict[Vertex, tuple[float, float]] = {}
     y = 0.0
     for layer, width in zip(layers, widths, strict=True):
-        height = max(known.get(slot, (0, 0.0))[1] for slot in layer)
+        height = max(known.get(vertex, (0, 0.0))[1] for vertex in layer)
         x = (max(widths) - width) / 2
-        for slot in layer:
-            own_width, own_height = known.get(slot, (_BEND_WIDTH, height))
-            places[slot] = Box(x, y + (height - own_height) / 2, own_width, own_height)
-            rows[slot] = (y, y + height)
+        for vertex in layer:
+            own_width, own_height = known.get(vertex, (_BEND_WIDTH, height))
+            positions[vertex] = Box(x, y + (height - own_height) / 2, own_width, own_height)
+            extents[vertex] = (y, y + height)
             x += own_width + GAP_X
         y += height + GAP_Y
-    return _Inside(max(widths), y - GAP_Y, places, rows, bends)
+    return _Content(max(widths), y - GAP_Y, positions, extents, bends)
 
 
-def _absolute(items: Sequence[Item], inner: Mapping[int | None, _Inside]) -> dict[int, Box]:
+def _absolute(items: Sequence[Item], inner: Mapping[int | None, _Content]) -> dict[int, Box]:
     boxes: dict[int, Box] = {}
     for number, item in enumerate(items):  # the outer ones come first
         corner = _corner(item.inside, boxes, inner)
-        place = inner[item.inside].places[number]
-        boxes[number] = place._replace(x=place.x + corner.x, y=place.y + corner.y)
+        box = inner[item.inside].positions[number]
+        boxes[number] = box._replace(x=box.x + corner.x, y=box.y + corner.y)
     return boxes
 
 
 def _corner(
-    around: int | None, boxes: Mapping[int, Box], inner: Mapping[int | None, _Inside]
+    around: int | None, boxes: Mapping[int, Box], inner: Mapping[int | None, _Content]
 ) -> Point:
-    """Where the inside of a box begins, in whose middle it is."""
+    """The top left corner of the content of a box, which is centred in it."""
     if around is None:
         return Point(0.0, 0.0)
     box = boxes[around]
@@ -247,17 +247,17 @@ def _path(
     edge: Edge,
     lifted: Edge,
     items: Sequence[Item],
-    inner: Mapping[int | None, _Inside],
+    inner: Mapping[int | None, _Content],
     boxes: Mapping[int, Box],
 ) -> list[Point]:
-    """From below the source to above the target; straight down in a layer, curved between two."""
+    """From the bottom of the source to the top of the target; vertical within each layer."""
     source, target = lifted
     around = items[source].inside
     side_by_side, corner = inner[around], _corner(around, boxes, inner)
     start, end = boxes[edge[0]].bottom, boxes[edge[1]].top
-    path = [start, Point(start.x, corner.y + side_by_side.rows[source][1])]
-    for slot in side_by_side.bends.get(lifted, ()):
-        bend = side_by_side.places[slot]
+    path = [start, Point(start.x, corner.y + side_by_side.layers[source][1])]
+    for vertex in side_by_side.bends.get(lifted, ()):
+        bend = side_by_side.positions[vertex]
         path += [corner.plus(bend.top), corner.plus(bend.bottom)]
-    path += [Point(end.x, corner.y + side_by_side.rows[target][0]), end]
+    path += [Point(end.x, corner.y + side_by_side.layers[target][0]), end]
     return [point for point, after in pairwise([*path, start]) if point != after]

@@ -1,4 +1,4 @@
-"""A graph as the text of an SVG image: boxes with labels, and curves between them."""
+"""The text of an SVG image of a graph: boxes with labels, and curves between them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import NamedTuple
 from penstock._drawing.layout import HEADING, Box, Item, Point, layout
 
 _MARGIN, _TITLE = 16.0, 30.0
-_HEIGHT, _SIGN_WIDTH, _SPACE = 34.0, 7.6, 26.0
+_HEIGHT, _CHARACTER_WIDTH, _SPACE = 34.0, 7.6, 26.0
 _LONGEST = 40
 _NO_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _RULES = (
@@ -30,7 +30,7 @@ _CLASS = "penstock-picture"
 _STYLE = "".join(
     re.sub(r"(?:^|,)(?=[^}]*{)", lambda at: f"{at[0]}.{_CLASS} ", rule) for rule in _RULES
 )
-"""For this image alone, as a page takes the style of an image for all of it."""
+"""Each rule with the class of the image, as the style of an inline image applies to its page."""
 _HEAD = (
     '<defs><marker id="penstock-arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" '
     'markerHeight="8" orient="auto"><path d="M0 0L8 4L0 8z"/></marker></defs>'
@@ -41,10 +41,10 @@ class Shape(NamedTuple):
     """A node as it is drawn.
 
     Attributes:
-        label: what is written on it.
-        inside: the number of the shape that it lies in.
+        label: its text.
+        inside: the number of the shape around it.
         is_flow: whether it is a subflow.
-        state: the name of a state, which gives the colour.
+        state: the name of a state, which decides the colour.
     """
 
     label: str
@@ -55,15 +55,15 @@ class Shape(NamedTuple):
 
 def drawn(title: str, shapes: Sequence[Shape], edges: Iterable[tuple[int, int]]) -> str:
     """The text of the image."""
-    places = layout([_item(shape) for shape in shapes], edges)
+    placed = layout([_item(shape) for shape in shapes], edges)
     outer = {shape.inside for shape in shapes}
-    width = max(places.width, _width_of(title)) + 2 * _MARGIN
-    height = places.height + 2 * _MARGIN + _TITLE
+    width = max(placed.width, _width_of(title)) + 2 * _MARGIN
+    height = placed.height + 2 * _MARGIN + _TITLE
     size = f"{width:.0f} {height:.0f}"
-    x, y = (width - places.width) / 2, _MARGIN + _TITLE
+    x, y = (width - placed.width) / 2, _MARGIN + _TITLE
     body = [
-        *(_rectangle(shape, places.boxes[n], n in outer) for n, shape in enumerate(shapes)),
-        *(_curve(path) for path in places.paths.values()),
+        *(_rectangle(shape, placed.boxes[n], n in outer) for n, shape in enumerate(shapes)),
+        *(_curve(path) for path in placed.paths.values()),
     ]
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="{_CLASS}" viewBox="0 0 {size}" '
@@ -92,7 +92,7 @@ def _rectangle(shape: Shape, box: Box, is_outer: bool) -> str:
 
 
 def _curve(path: Sequence[Point]) -> str:
-    """Down from point to point; each part begins and ends upright."""
+    """A curve from point to point; each part begins and ends vertically."""
     start = path[0]
     parts = [f"M{start.x:.1f} {start.y:.1f}"]
     for before, point in pairwise(path):
@@ -108,10 +108,12 @@ def _shown(label: str) -> str:
 
 
 def _width_of(label: str) -> float:
-    """About as wide as it will be; what browsers draw with depends on their fonts."""
-    return sum(_SIGN_WIDTH * (1 + (unicodedata.east_asian_width(c) in "WF")) for c in _shown(label))
+    """An estimate of the width; the real one depends on the fonts of the browser."""
+    return sum(
+        _CHARACTER_WIDTH * (1 + (unicodedata.east_asian_width(c) in "WF")) for c in _shown(label)
+    )
 
 
 def _text(text: str) -> str:
-    """The text with what XML cannot hold replaced."""
+    """The text, escaped, and with characters replaced that XML does not allow."""
     return html.escape(_NO_XML.sub("\ufffd", text))

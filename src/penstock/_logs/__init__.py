@@ -1,1 +1,1 @@
-"""What is logged of runs: a run does not fail because of what is said of it."""
+"""Log records of runs: a run never fails because of what is logged about it."""

@@ -1,8 +1,8 @@
-"""Log records of the engine's own lines, made from one that logging has made before.
+"""Log records of the engine's own lines, copied from one that logging has made.
 
-Two lines a task run are most of what a run costs where they are wanted. Half of that went into the
-records: into looking for the caller, which is always this library, and into asking for the process
-and the thread again.
+Where its two log lines are enabled, they are most of the cost of a task run. Half of that went into
+making the records: into looking for the caller, which is always this library, and into asking for
+the process and the thread again.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _LEVELS = {level: logging.getLevelName(level) for level in (logging.INFO, loggin
 
 
 class _Patterns(threading.local):
-    """What all records of this thread have in common."""
+    """The fields that all records of this thread have in common."""
 
     def __init__(self) -> None:
         pattern = logging.LogRecord("", logging.INFO, __file__, 0, "", (), None, "log_line")
@@ -26,7 +26,7 @@ class _Patterns(threading.local):
 
 
 class RecordMaker:
-    """Makes and handles records; one for each process, as a forked child has another id."""
+    """Makes records and has them handled; one in each process, as a forked child has another id."""
 
     def __init__(self) -> None:
         self._patterns = _Patterns()
@@ -40,21 +40,21 @@ class RecordMaker:
         message: str,
         *args: object,
     ) -> None:
-        """Have a line handled, where somebody wants it.
+        """Have a line handled, if the logger is enabled for its level.
 
         Args:
-            logger: whose line it is.
+            logger: the logger that the line goes to.
             level: INFO or ERROR.
-            created: when what it tells of has happened, in seconds since 1970.
+            created: when the logged event happened, in seconds since 1970.
             extra: attributes of the record.
-            message: with marks for the args.
-            *args: as logging takes them.
+            message: the format string.
+            *args: the values for the format string.
         """
         if not logger.isEnabledFor(level):
             return
         if type(logger) is logging.Logger and logging.getLogRecordFactory() is logging.LogRecord:
             record = self._new_record(logger.name, level, created, extra, message, args)
-        else:  # the application makes its own
+        else:  # the application makes records of its own
             record = logger.makeRecord(
                 logger.name, level, __file__, 0, message, args, None, "log_line", extra
             )
@@ -89,10 +89,10 @@ class RecordMaker:
 
 
 def _task_name() -> str | None:
-    """As logging finds it: another task may run in the thread now."""
+    """The name of the current asyncio task, as logging finds it."""
     asyncio = sys.modules.get("asyncio")
-    wanted = getattr(logging, "logAsyncioTasks", False)
-    if not wanted or asyncio is None or asyncio._get_running_loop() is None:
+    is_enabled = getattr(logging, "logAsyncioTasks", False)
+    if not is_enabled or asyncio is None or asyncio._get_running_loop() is None:
         return None
     task = asyncio.current_task()
     return None if task is None else str(task.get_name())

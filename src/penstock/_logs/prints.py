@@ -1,4 +1,4 @@
-"""Prints: `print` writes to a run's log, where the run asks for it."""
+"""`print` in the code of a run: it writes to the run's log where the run asks for that."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from penstock._rules.current import current_run
 
 @functools.cache
 def log_prints_from_now_on() -> None:
-    """Let `print` go to the run's log where the run asks for it; everywhere else it prints."""
+    """Replace `print` by a function that logs in runs that ask for it, and prints elsewhere."""
     plain_print = builtins.print
 
     @functools.wraps(plain_print)

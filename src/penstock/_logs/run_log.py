@@ -1,7 +1,7 @@
-"""What the engine logs of a run: a function of the run and the state that it enters.
+"""What the engine logs about runs, which follows from the run and the states that it enters.
 
-Records go to `penstock.engine`, `penstock.flow_runs` and `penstock.task_runs`; why the cache had
-nothing goes to `penstock.caching`. Penstock adds a handler of its own only while the application
+Records go to `penstock.engine`, `penstock.flow_runs` and `penstock.task_runs`; explanations of
+cache misses go to `penstock.caching`. Penstock adds a handler of its own only while the application
 has set up none.
 """
 
@@ -11,6 +11,8 @@ import logging
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from typing_extensions import override
 
 from penstock._caching.keys import UnhashableParameter
 from penstock._logs.log_records import RecordMaker
@@ -38,14 +40,14 @@ class RunFormatter(logging.Formatter):
     def __init__(self) -> None:
         super().__init__("%(asctime)s | %(levelname)-7s | %(origin)s - %(message)s")
 
+    @override
     def format(self, record: logging.LogRecord) -> str:
-        """See `logging.Formatter`."""
         record.origin = getattr(record, "run_title", record.name)
         return super().format(record)
 
 
 class _FallbackHandler(logging.StreamHandler[Any]):
-    """Writes to whatever `sys.stderr` is at the moment."""
+    """Writes to `sys.stderr` as it is when a record is handled."""
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)
@@ -66,7 +68,7 @@ class RunLog:
     """Writes the log lines of runs.
 
     Args:
-        level: the level of the lines where the application has set up no logging.
+        level: the level of the lines where the application has not set up logging.
     """
 
     def __init__(self, level: str) -> None:
@@ -75,7 +77,7 @@ class RunLog:
         self._log = RecordMaker().log_line
 
     def set_up(self) -> None:
-        """Have our handler where nobody else has one, and only there."""
+        """Install our handler where the application has none, and remove it where it has one."""
         others = [handler for handler in _root.handlers if handler is not _fallback]
         wanted = not others and not logging.getLogger().handlers and _root.propagate
         installed = _fallback in _root.handlers
@@ -87,7 +89,7 @@ class RunLog:
             _root.setLevel(logging.NOTSET)
 
     def entered(self, run: Run, states: Sequence[Transition]) -> None:
-        """Log the states that a run has entered."""
+        """Log states that a run has entered."""
         if (
             type(run) is TaskRun
             and not task_runs.isEnabledFor(logging.INFO)
@@ -109,7 +111,7 @@ class RunLog:
             self._created_flow_run(run)
 
     def _created_flow_run(self, run: Run) -> None:
-        assert isinstance(run, FlowRun), "task runs are created elsewhere"
+        assert isinstance(run, FlowRun), "task runs are logged by another method"
         self.set_up()
         if not flow_runs.isEnabledFor(logging.INFO):
             return
@@ -154,7 +156,7 @@ class RunLog:
         self._log(_logger_of(run), logging.ERROR, at, extra_of(run), message, text)
 
     def warn(self, run: Run, what: str, error: BaseException | None) -> None:
-        """Tell once, for each task and cause, what is not as the user meant it."""
+        """Warn, once for each task and cause, that caching does not work as the user meant it."""
         name = run.definition.name
         cause = error.parameter if isinstance(error, UnhashableParameter) else type(error).__name__
         if (run.definition.key, f"{what}{cause}") in self._warned:
@@ -170,39 +172,39 @@ class RunLog:
             task_runs.warning("Task '%s' %s", name, what, extra=extra_of(run))
 
     def raised_beside(self, run: Run, what: str, error: Exception) -> None:
-        """Log that the user's code has raised where it does not decide how the run ends."""
+        """Warn that the user's code has raised where that does not decide how the run ends."""
         _logger_of(run).warning("%s:\n%s", what, format_error(error).rstrip(), extra=extra_of(run))
 
     @property
     def tells_of_misses(self) -> bool:
-        """Whether anybody reads why the cache had nothing."""
+        """Whether explanations of cache misses are logged."""
         return _caching.isEnabledFor(logging.DEBUG)
 
     def missed(self, run: Run, explanation: object) -> None:
-        """Log why the cache had nothing for a run."""
+        """Log why the cache had no result for a run."""
         _caching.debug("%s", explanation, extra=extra_of(run))
 
     def unreadable(self, key: str, error: BaseException) -> None:
-        """Log that a cached result is there and cannot be used."""
+        """Warn that there is a cached result which cannot be read."""
         _engine.warning("The result cached under %r is computed again: %s", key, error)
 
     def ended_by(self, run: Run, error: BaseException) -> None:
-        """Log what went wrong around a run that nobody may be waiting for."""
+        """Log what has ended a run, as no code may be waiting for it."""
         level = logging.ERROR if isinstance(error, Exception) else logging.DEBUG
         _logger_of(run).log(level, "Ended by %r", error, exc_info=error, extra=extra_of(run))
 
-    def abandoned(self, run: Run, seconds: float, so_many: int) -> None:
-        """Log that a thread goes on with code that nobody waits for, as so many do by now."""
+    def abandoned(self, run: Run, seconds: float, count: int) -> None:
+        """Warn that a thread goes on with the code of a run that has ended, and how many do so."""
         _logger_of(run).warning(
-            "Still runs after its timeout of %s seconds; its thread is left to itself (abandoned "
-            "threads that still run: %d). A ProcessTaskRunner ends the code of tasks in time",
+            "Still runs after its timeout of %s seconds; its thread is abandoned (abandoned threads "
+            "still running: %d). A ProcessTaskRunner can end the code of tasks in time",
             seconds,
-            so_many,
+            count,
             extra=extra_of(run),
         )
 
     def still_abandoned(self, threads: Sequence[AbandonedThread]) -> None:
-        """Log, at the end, which code still runs that nobody waits for."""
+        """Warn, when the engine closes, about abandoned threads that still run."""
         if threads:
             names = ", ".join(thread.run_name for thread in threads)
             _engine.warning("%d abandoned threads still run: %s", len(threads), names)
@@ -213,7 +215,7 @@ def _logger_of(run: Run) -> logging.Logger:
 
 
 def extra_of(run: Run) -> Mapping[str, object]:
-    """What log records say of the run that they belong to."""
+    """The attributes of log records that say which run they belong to."""
     if isinstance(run, FlowRun):
         return _extra_of_flow_run(run)
     assert isinstance(run, TaskRun), "there are two kinds of run"
@@ -229,7 +231,7 @@ def extra_of(run: Run) -> Mapping[str, object]:
 
 def _extra_of_flow_run(run: FlowRun) -> Mapping[str, object]:
     extra = run.log_extra
-    if extra is None:  # every task run of it asks again
+    if extra is None:  # kept, as every task run of the flow run needs it
         extra = run.log_extra = {
             "run_title": f"Flow run '{run.name}'",
             "flow_run_id": id_text(run.run_id),

@@ -1,4 +1,4 @@
-"""The logger of a run: it adds the run to each record."""
+"""The logger of a run, which adds the run to each record."""
 
 from __future__ import annotations
 
@@ -6,18 +6,23 @@ import logging
 from collections.abc import MutableMapping
 from typing import Any
 
+from typing_extensions import override
+
 from penstock._logs.run_log import extra_of, flow_runs, task_runs
 from penstock._rules.run import Run
 from penstock._rules.task_run import TaskRun
 
 
 class RunLogger(logging.LoggerAdapter[logging.Logger]):
-    """Adds the run to each record: `flow_run_id`, `flow_run_name`, `task_run_id`, and so on."""
+    """Adds the run to each record: `flow_run_id`, `flow_run_name`, `task_run_id`, and so on.
 
+    The `extra` of a call is added to these.
+    """
+
+    @override
     def process(
         self, msg: Any, kwargs: MutableMapping[str, Any]
     ) -> tuple[Any, MutableMapping[str, Any]]:
-        """See `logging.LoggerAdapter`; the `extra` of the call comes on top."""
         kwargs["extra"] = {**(self.extra or {}), **(kwargs.get("extra") or {})}
         return msg, kwargs
 

@@ -41,7 +41,7 @@ def string_or_none(given: object, argument: str, owner: str) -> str | None:
 
 
 def non_empty_string(given: object, argument: str, owner: str) -> str:
-    """A string with something in it besides whitespace.
+    """A string that is more than whitespace.
 
     Raises:
         ConfigurationError: it is something else.
@@ -193,6 +193,6 @@ def accepts(function: object, count: int) -> bool:
         inspect.signature(function).bind(*[None] * count)
     except TypeError:
         return False
-    except ValueError:  # a builtin that does not say what it takes
+    except ValueError:  # a builtin without a signature
         return True
     return True

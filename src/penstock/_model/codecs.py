@@ -1,4 +1,4 @@
-"""How histories and parameters are encoded in the columns of a row, and read back."""
+"""How histories and parameters are encoded for the columns of a row, and decoded again."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def encode_history(history: Sequence[Transition]) -> bytes:
 
 
 def storable_text(text: str) -> str:
-    """The text in valid Unicode: lone surrogates, as in odd file names, are written out."""
+    """The text as valid Unicode: lone surrogates, as in odd file names, become escapes."""
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
 def _storable(value: Any) -> Any:
-    """Plain data with all its texts storable."""
+    """The value as plain data, in which all strings are storable."""
     plain: Any = msgspec.to_builtins(value, builtin_types=(bytes, datetime, UUID))
     if isinstance(plain, str):
         return storable_text(plain)
@@ -38,7 +38,7 @@ def _storable(value: Any) -> Any:
 
 
 class _StoredTransition(msgspec.Struct, array_like=True):
-    """A transition as a database may hold it: the first ones wrote the time as a timestamp."""
+    """A transition in a database; early versions wrote the time as a msgpack timestamp."""
 
     type: StateType
     name: str
@@ -64,13 +64,13 @@ _decode = msgspec.msgpack.Decoder(list[_StoredTransition]).decode
 
 
 def encode_parameters(parameters: dict[str, object]) -> bytes:
-    """Parameters for people to read: what msgpack cannot say is written as its `repr`."""
+    """Parameters for people to read: what msgpack cannot encode is written as its `repr`."""
     encoded = {name: _readable(value) for name, value in parameters.items()}
     return _encode(encoded)
 
 
 def decode_parameters(parameters: bytes | None) -> dict[str, object]:
-    """The inverse of `encode_parameters`, as near as it goes."""
+    """The inverse of `encode_parameters`, as far as there is one."""
     return _decode_parameters(parameters) if parameters else {}
 
 
@@ -90,7 +90,7 @@ def _readable(value: object) -> msgspec.Raw:
 
 
 def _can_be_read(raw: bytes) -> bool:
-    """False where the key of a dict is written as a map, such as that of a dataclass."""
+    """False where the key of a dict is encoded as a map, as a dataclass would be."""
     try:
         _decode_any(raw)
     except (msgspec.DecodeError, TypeError):  # the latter up to msgspec 0.19

@@ -1,4 +1,4 @@
-"""What somebody may have meant by a name that there is not."""
+"""Hints: which known name an unknown one was probably meant to be."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Collection
 
 
 def nearest(name: str, known: Collection[str], likeness: float = 0.6) -> str | None:
-    """The known name that resembles it most; None: none does, by `likeness` from 0 to 1."""
-    from difflib import get_close_matches  # imported where it is used, as it takes its time
+    """The known name that resembles it most; None where none reaches `likeness`, from 0 to 1."""
+    from difflib import get_close_matches  # imported only for errors, as it is slow to import
 
     near = get_close_matches(name, known, n=1, cutoff=likeness)
     return near[0] if near else None
 
 
 def hint(name: str, known: Collection[str]) -> str:
-    """What an error says of it."""
+    """What an error says about an unknown name."""
     near = nearest(name, known)
     return f"did you mean {near}?" if near else f"there are {', '.join(known)}"

@@ -1,4 +1,4 @@
-"""Run ids: 16 bytes that sort by the time they were made at.
+"""Run ids: 16 bytes that sort by the time at which they were made.
 
 The layout is UUID version 7 (RFC 9562 §5.7): 48 bits of Unix milliseconds, then 74 bits that start
 at random and count up, so that the ids of one process never collide and rows append to the end of
@@ -20,7 +20,7 @@ _LOW_BITS = (1 << 62) - 1
 
 
 class _Sequence:
-    """The random tail, counting up; a forked child has another start."""
+    """The part of the ids that starts at random and counts up; a forked child starts anew."""
 
     def __init__(self) -> None:
         self.restart()
@@ -28,7 +28,7 @@ class _Sequence:
     def restart(self) -> None:
         start = int.from_bytes(os.urandom(10), "big")
         high = (start >> 62 & 0xFFF) << 64
-        # The top bit stays free: 2**61 ids fit before the count would reach the variant.
+        # The top bit stays 0, so that 2**61 ids fit before the count would reach the variant.
         low = start & (_LOW_BITS >> 1)
         self.next_tail = itertools.count(high | _VERSION_AND_VARIANT | low).__next__
 
@@ -42,12 +42,12 @@ def restart_ids() -> None:
 
 
 def new_id() -> bytes:
-    """A fresh id, later in sort order than those of earlier milliseconds."""
+    """A new id, which sorts after those of earlier milliseconds."""
     return ((time.time_ns() // 1_000_000 << 80) | _sequence.next_tail()).to_bytes(16, "big")
 
 
 def id_bound(moment: datetime) -> bytes:
-    """The least id that could have been made at `moment` or later."""
+    """The lowest id that could have been made at `moment` or later."""
     milliseconds = (moment.astimezone(UTC) - _EPOCH) // _MILLISECOND
     return (milliseconds << 80).to_bytes(16, "big")
 

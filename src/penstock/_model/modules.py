@@ -1,4 +1,4 @@
-"""The names of modules: a script goes by its file, as `__main__` is another one in each process."""
+"""Names of modules: a script is named by its file, as each process has its own `__main__`."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ import sys
 from typing import Final
 
 _SCRIPTS: Final = frozenset({"__main__", "__mp_main__"})
-"""What a script is called where it runs, and in the processes that import it to help."""
+"""The name of a script where it runs, and in the worker processes that import it."""
 
 
 def name_of_module(module: str) -> str:
     """A name that means one module in all processes.
 
-    Of what was started, it is the name under which others import it (`python -m package.module`),
-    or the path of its file. What was typed into a prompt has neither, and stays `__main__`.
+    For the script that was started, it is the name under which others import it (`python -m
+    package.module`), or the path of its file. An interactive session has neither and stays
+    `__main__`.
     """
     if module not in _SCRIPTS:
         return module

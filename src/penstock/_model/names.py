@@ -37,7 +37,7 @@ _ANIMALS = str.split(
 
 def name_of_flow_run(run_id: bytes) -> str:
     """The name of the flow run with this id, such as `attentive-turaco`."""
-    # The tail counts up, one by one: the multiplication spreads neighbours over the list.
+    # Ids count up one by one; the multiplication spreads neighbours over the list.
     pick = int.from_bytes(run_id[8:], "big") * 0x9E3779B97F4A7C15 >> 24
     adjective, animal = divmod(pick % (len(_ADJECTIVES) * len(_ANIMALS)), len(_ANIMALS))
     return f"{_ADJECTIVES[adjective]}-{_ANIMALS[animal]}"

@@ -13,10 +13,14 @@ from penstock.states import State, Transition
 
 
 class StoredValue(Protocol):
-    """A result that is read when somebody asks for it."""
+    """A result that is read when it is asked for."""
 
     def load(self) -> object:
-        """The value; raises `ResultUnavailable`."""
+        """The value.
+
+        Raises:
+            ResultUnavailable: it is gone, or cannot be read.
+        """
 
 
 class FlowRunRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,7 +31,7 @@ class FlowRunRecord(msgspec.Struct, frozen=True, kw_only=True):
         name: such as `attentive-turaco`.
         flow: the flow's name.
         version: the flow's version at that time.
-        parent_run_id: the run that called it as a subflow; None: nobody.
+        parent_run_id: the run that called it as a subflow; None: it was not called by a run.
         parameters: its arguments; what msgpack cannot say, as its `repr`.
         tags: of the flow, and of `penstock.tags` around the call.
         run_count: attempts that it started.

@@ -1,7 +1,7 @@
 """Rows: what a store keeps of runs and of the cache, in the order of its columns.
 
 A live run hands the store a `Source`; the store asks it for a row when it writes, so that the
-thread of the run pays for nothing but the hand-over.
+thread of the run spends no time on it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class FlowRow(NamedTuple):
 class TaskRow(NamedTuple):
     """A row of `task_run`, in the order of its columns.
 
-    What most runs do not have is empty, as binding a None takes sqlite3 several times as long.
+    Columns that most runs do not use are empty, as binding None takes sqlite3 several times longer.
     """
 
     id: bytes
@@ -53,8 +53,8 @@ Row: TypeAlias = FlowRow | TaskRow
 class CacheRow(NamedTuple):
     """A row of `cache`: the run whose result the key stands for.
 
-    `task` is a number for the task, and `parts` says what the key is made of, where that is known;
-    see `cache_explanations`.
+    `task` is a number for the task, and `parts` are the parts of the key, where they are known;
+    `explanations` encodes both.
     """
 
     key: str
@@ -82,11 +82,11 @@ class Source(Protocol):
         ...
 
     def is_final(self, length: int) -> bool:
-        """Whether the last of the first `length` states ended the run."""
+        """Whether the run had ended after its first `length` states."""
         ...
 
     def settle(self) -> None:
-        """The run has ended and is stored: let go of what only the store needed."""
+        """Release what only the store needed, as the run has ended and is stored."""
 
 
 class CacheHit(NamedTuple):

@@ -120,16 +120,16 @@ _DECODERS: Final[dict[type, Callable[..., Any]]] = {
 
 
 def serializer_or_none(given: object, owner: str) -> Serializer | None:
-    """The serializer that a decorator's argument asks for; None: nothing is asked for.
+    """The serializer that a decorator's argument asks for; None where it asks for none.
 
     Raises:
-        ConfigurationError: it is no serializer, or other processes could not find it.
+        ConfigurationError: it is not a serializer, or other processes could not find it.
     """
     return None if given is None else _checked(given, "result_serializer", owner)
 
 
 def name_of(serializer: Serializer) -> str:
-    """The name under which it is found again."""
+    """The name under which a serializer is found again."""
     kind = type(serializer)
     if isinstance(serializer, CompressedSerializer) and kind is CompressedSerializer:
         return f"{serializer.compressionlib}/{name_of(serializer.serializer)}"
@@ -140,7 +140,7 @@ def serializer_named(name: str) -> Serializer:
     """The serializer with this name.
 
     Raises:
-        Exception: there is none, or making it raises.
+        Exception: there is none, or its class raises when it is called.
     """
     first, _, rest = name.partition("/")
     if rest:
@@ -156,28 +156,28 @@ def serializer_named(name: str) -> Serializer:
 
 
 def dump_named(serializer: Serializer, value: object) -> bytes:
-    """The name of the serializer, its length in front, and the value as bytes.
+    """The name of the serializer, preceded by its length, and the value as bytes.
 
     Raises:
-        Exception: whatever the serializer raises.
+        Exception: what the serializer raised.
     """
     name = name_of(serializer).encode()
     return bytes([len(name)]) + name + _dumped(serializer, value)
 
 
 def split_named(data: bytes) -> tuple[str, bytes]:
-    """The name of the serializer, and what it is to read."""
+    """The name of the serializer, and the bytes for it."""
     end = data[0] + 1
     return data[1:end].decode(), data[end:]
 
 
 def load_as(serializer: Serializer, blob: bytes, returned: Any) -> object:
-    """The value, of that type where the serializer keeps no types itself."""
+    """The value; of the type `returned` where the serializer keeps no types itself."""
     kind = type(serializer)
     if isinstance(serializer, CompressedSerializer) and kind is CompressedSerializer:
         return load_as(serializer.serializer, serializer._library.decompress(blob), returned)
     if kind in _DECODERS:
-        with contextlib.suppress(TypeError):  # no type for msgspec, as a union of dataclasses
+        with contextlib.suppress(TypeError):  # msgspec refuses some types, as unions of dataclasses
             return _DECODERS[kind](blob, type=returned)
     return serializer.loads(blob)
 

@@ -1,4 +1,4 @@
-"""Tracebacks as the user wants them: without the frames of this library."""
+"""Tracebacks without the frames of this library."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LIBRARY = f"{Path(__file__).parents[1]}{os.sep}"
 
 
 class RemoteTraceback(Exception):
-    """The cause of an exception that was raised in another process: its traceback, as text."""
+    """The cause of an exception from another process: its traceback there, as text."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -24,7 +24,7 @@ class RemoteTraceback(Exception):
 
 
 def format_error(error: BaseException) -> str:
-    """What was raised, with its causes, as text."""
+    """The traceback of an exception and its causes, as text."""
     report = traceback.TracebackException.from_exception(error)
     for part in _parts_of(report):
         users = [frame for frame in part.stack if not frame.filename.startswith(_LIBRARY)]
@@ -33,14 +33,14 @@ def format_error(error: BaseException) -> str:
         elif part is report and isinstance(error.__cause__, RemoteTraceback):
             return error.__cause__.text
         elif part is report and isinstance(error, PenstockError):
-            # The message says all; `format` knows this as a part without a traceback.
+            # The message says everything; without a stack, `format` writes the message alone.
             part.stack = None  # type: ignore[assignment]  # pyright: ignore[reportAttributeAccessIssue]  # as above
     return "".join(report.format())
 
 
 def format_without_cause(error: BaseException) -> str:
-    """The type and the message of what was raised."""
-    kind = type(error)  # the module `traceback` would look at the causes, if only to drop them
+    """The type and the message of an exception."""
+    kind = type(error)  # without the module `traceback`, which would also read the causes
     return f"{kind.__module__}.{kind.__qualname__}: {error}\n"
 
 

@@ -1,4 +1,4 @@
-"""What the decorators make of functions whose result mypy cannot tell from a coroutine."""
+"""What decorators make of functions whose results mypy cannot tell from coroutines."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from penstock.mypy._library import DECORATORS, Library
 def decorated(library: Library, decorator: str, context: FunctionContext | MethodContext) -> Type:
     """The flow or task of a function that returns `Any` or a bare type variable.
 
-    By itself, mypy gives up, or solves the variable for what the first overload wants.
+    By itself, mypy gives up, or solves the variable as the first overload asks for.
     """
     function = _function(context)
     if function is None:
@@ -33,7 +33,7 @@ def decorated(library: Library, decorator: str, context: FunctionContext | Metho
 
 
 def _function(context: FunctionContext | MethodContext) -> CallableType | None:
-    """What is decorated, which is given by position; options are given by name."""
+    """The decorated function, which is given by position; options are given by name."""
     for types, names in zip(context.arg_types, context.arg_names, strict=True):
         given = get_proper_type(types[0]) if names == [None] else None
         if isinstance(given, CallableType):

@@ -1,4 +1,4 @@
-"""The library as the plugin knows it: names of classes and verbs, and what may stand for a type."""
+"""What the plugin knows of the library: names of classes, verbs, and substitutes for types."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ VERBS_OF: Mapping[str, Iterable[str]] = {
     **dict.fromkeys(TASKS, (*VALUES, *STATES, *SUBMITTING)),
     **dict.fromkeys(FLOWS, (*VALUES, *STATES, *SUBMITTING)),
 }
-"""What takes the arguments of the function, by the class that has it."""
+"""The methods that take the arguments of the function, by their class."""
 
 FUTURE = "penstock._calls.futures.TaskFuture"
 FAILURE_ALLOWED = "penstock._calls.futures.FailureAllowed"
@@ -80,17 +80,17 @@ COVARIANT = frozenset(
         "typing.Sequence",
     }
 )
-"""Those that are."""
+"""The containers that are covariant."""
 
 WHOLE = ("builtins.str", "builtins.bytes", "builtins.bytearray", "builtins.dict", "io.IOBase")
-"""What `map` gives to every run although it is iterable; its law is in `_engine/mapping.py`."""
+"""What `map` gives to every run as it is although it is iterable, as `_calls/mapping.py` says."""
 
 
 class Library:
     """The types that may stand for a type.
 
     Args:
-        plugin: knows all modules that mypy has read.
+        plugin: the plugin, which knows all modules that mypy has read.
     """
 
     def __init__(self, plugin: Plugin) -> None:
@@ -119,7 +119,7 @@ class Library:
         return [self.instance(name, type_) for name in names]
 
     def _inside(self, type_: Type) -> Type:
-        """The type with futures allowed for its parts."""
+        """The type, with futures allowed inside it."""
         if isinstance(type_, TypeAliasType) and type_.is_recursive:
             return self._inside_recursive(type_)
         proper = get_proper_type(type_)
@@ -139,7 +139,7 @@ class Library:
         return TypedDictType(items, keys.required_keys, keys.readonly_keys, nameless)
 
     def _inside_recursive(self, alias: TypeAliasType) -> Type:
-        """One level is looked into; below it anything goes."""
+        """One level is looked into; deeper ones take any type."""
         if alias in self._open:
             return AnyType(TypeOfAny.special_form)
         self._open.append(alias)
@@ -155,12 +155,12 @@ class Library:
             return self.instance(f"{CONTAINERS}.{READ_AS[name]}", *parts)
         if name in COVARIANT:
             return Instance(container.type, list(map(self.resolvable, container.args)))
-        if "dataclass" in container.type.metadata:  # a Struct as well
+        if "dataclass" in container.type.metadata:  # of a Struct as well
             return make_simplified_union([container, *self._with_fields(container)])
         return container
 
     def _with_fields(self, record: Instance) -> Iterator[Type]:
-        """A generic dataclass or Struct, where its fields hold futures, or both."""
+        """A generic dataclass or Struct whose fields hold futures, states, or either."""
         for name in (FUTURE, STATE):
             yield Instance(record.type, [self.instance(name, a) for a in record.args])
         yield Instance(record.type, list(map(self.resolvable, record.args)))
@@ -168,7 +168,7 @@ class Library:
     # Arguments that are taken apart
 
     def streamable(self, type_: Type) -> Type:
-        """What an argument of `imap` may be: that of a `map`, or the items one by one."""
+        """What an argument of `imap` may be: that of `map`, or an async iterable of items."""
         if isinstance(get_proper_type(type_), AnyType | ParamSpecType | UnpackType):
             return type_
         items = self.instance("typing.AsyncIterable", self.resolvable(type_))
@@ -180,16 +180,16 @@ class Library:
             return type_
         item = self.resolvable(type_)
         given = make_simplified_union(
-            [self.instance("typing.Iterable", item), *self._wholes(type_)]
+            [self.instance("typing.Iterable", item), *self._taken_whole(type_)]
         )
         return make_simplified_union([given, self.instance(UNMAPPED, item), *self._pending(given)])
 
-    def _wholes(self, type_: Type) -> Iterator[Type]:
-        """Of a parameter's type, what every run gets as it is."""
+    def _taken_whole(self, type_: Type) -> Iterator[Type]:
+        """The members of a parameter's type that every run gets as they are."""
         proper = get_proper_type(type_)
         if isinstance(proper, UnionType):
             for item in proper.items:
-                yield from self._wholes(item)
+                yield from self._taken_whole(item)
         elif not is_taken_apart(proper):
             yield self._inside(type_)
 

@@ -1,4 +1,4 @@
-"""The verbs of flows and tasks: each takes the parameters of the function, and its own options."""
+"""The verbs of flows and tasks: each takes the parameters of the function and its own options."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ class Formal(NamedTuple):
     """A parameter of a rewritten verb.
 
     Attributes:
-        type: as the function has it, or as the verb has its option.
-        kind: by position, by name, with a default or not.
+        type: the type in the function, or that of the verb's option.
+        kind: by position or by name, with a default or without.
         name: None: it has none.
-        is_option: whether it is the verb's own.
+        is_option: whether it is an option of the verb.
     """
 
     type: Type
@@ -89,7 +89,7 @@ def _modified(signature: CallableType, **changes: Any) -> CallableType:
 
 
 def _parameters(owner: Type) -> CallableType | None:
-    """Those of the function; None: they are not known here."""
+    """The parameters of the function; None where they are not known here."""
     owner = get_proper_type(owner)
     if not isinstance(owner, Instance) or not owner.args:
         return None
@@ -122,11 +122,11 @@ def _formals(library: Library, verb: str, parameters: CallableType, call: Contex
 
 
 _DEPTH_AWAITED: Final = 2
-"""As in the annotation of the verb `wait_for`; a type of any depth would let texts pass."""
+"""As in the annotation of the verb `wait_for`; a type of any depth would accept strings."""
 
 
 def _options(library: Library, verb: str) -> Iterator[tuple[str, Type]]:
-    """`return_state`, where the verb takes it, and `wait_for`."""
+    """The options of a verb: `return_state` where it takes that, and `wait_for`."""
     if verb in VALUES:
         yield "return_state", library.instance("builtins.bool")
     anything = AnyType(TypeOfAny.explicit)
@@ -138,7 +138,7 @@ def _options(library: Library, verb: str) -> Iterator[tuple[str, Type]]:
 
 
 def _argument(call: Context, name: str) -> Expression | None:
-    """What a call gives for a keyword."""
+    """The argument that a call gives for a keyword."""
     if isinstance(call, CallExpr) and name in call.arg_names:
         return call.args[call.arg_names.index(name)]
     return None
@@ -150,7 +150,7 @@ def _argument(call: Context, name: str) -> Expression | None:
 def _widened(
     library: Library, verb: str, formals: Sequence[Formal], context: MethodSigContext
 ) -> Iterator[Type]:
-    """The types of the parameters; those with type variables by what the call gives for them."""
+    """The types of the parameters; where they have type variables, by the arguments of the call."""
     widen = library.resolvable if verb not in MAPPING else library.mappable
     widen = library.streamable if verb in STREAMING else widen
     like = library.mappable_like if verb in MAPPING else library.resolvable_like
@@ -165,7 +165,7 @@ def _widened(
 
 
 def _given(context: MethodSigContext, formals: Sequence[Formal], place: int) -> list[Type]:
-    """The types that a call gives for a parameter."""
+    """The types of the arguments that a call gives for a parameter."""
     call = context.context
     if not isinstance(call, CallExpr):
         return []
@@ -184,7 +184,7 @@ def _given(context: MethodSigContext, formals: Sequence[Formal], place: int) -> 
 
 
 def _returned(library: Library, verb: str, context: MethodSigContext) -> Type:
-    """What the call gives: as always, or the state where it is asked for."""
+    """The type of the call: that of the value, or of the state where `return_state` asks for it."""
     plain = context.default_signature.ret_type
     flag = _argument(context.context, "return_state")
     chosen = flag.fullname if isinstance(flag, NameExpr) else ""
@@ -195,7 +195,7 @@ def _returned(library: Library, verb: str, context: MethodSigContext) -> Type:
 
 
 def _as_state(library: Library, verb: str, owner: Type, value: Type) -> Type:
-    """The state of a value; of a coroutine, one that gives the state."""
+    """The state of a value; for a coroutine of a value, a coroutine of the state."""
     is_async = isinstance(owner, Instance) and owner.type.name.startswith("Async")
     coroutine = get_proper_type(value)
     if not (isinstance(coroutine, Instance) and (verb == "run_async" or is_async)):
@@ -206,11 +206,11 @@ def _as_state(library: Library, verb: str, owner: Type, value: Type) -> Type:
     return Instance(coroutine.type, [*others, library.instance(STATE, inner)])
 
 
-# What `map` refuses whatever the types of the parameters are
+# What `map` refuses, whatever the types of the parameters
 
 
-def held_against_rules_of_map(library: Library, verb: str, context: MethodContext) -> Type:
-    """Refuses what every run gets as it is and does not fit, and a map over nothing."""
+def checked_by_rules_of_map(library: Library, verb: str, context: MethodContext) -> Type:
+    """Refuse arguments that every run gets as they are and cannot take, and a map over nothing."""
     parameters = _parameters(context.type)
     if parameters is None or any(kind.is_star() for kinds in context.arg_kinds for kind in kinds):
         return context.default_return_type
@@ -224,12 +224,12 @@ def held_against_rules_of_map(library: Library, verb: str, context: MethodContex
 
 
 class Argument(NamedTuple):
-    """What a call gives for a parameter of the function.
+    """An argument of a call, for a parameter of the function.
 
     Attributes:
         wanted: the type of the parameter.
-        type: of the argument.
-        expression: where it stands.
+        type: the type of the argument.
+        expression: the argument in the source.
     """
 
     wanted: Type
@@ -246,7 +246,7 @@ def _arguments(context: MethodContext, formals: Sequence[Formal]) -> Iterator[Ar
 
 
 def _fits(library: Library, verb: str, argument: Argument, context: MethodContext) -> bool:
-    """Whether each run could be given the argument as it is; mypy itself refuses most others."""
+    """Whether each run could take the argument as it is; mypy itself refuses most others."""
     wanted = erase_typevars(argument.wanted)
     if not is_subtype(argument.type, library.mappable(wanted)):
         return False

@@ -1,7 +1,7 @@
-"""The layers and the state diagram of `docs/architecture.md` are those of the code.
+"""The layers, the state diagram and the names in `docs/inside/` are those of the code.
 
-A change that adds a folder, or a transition, changes the document with it: these tests print what
-it has to say.
+A change that adds a folder, or a transition, changes the pages with it: these tests print what they
+have to say.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from penstock.states import FINAL_TYPES, TYPES
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "penstock"
-DOCUMENT = ROOT / "docs" / "architecture.md"
+INSIDE = ROOT / "docs" / "inside"
 
 Layers: TypeAlias = Sequence[Sequence[str]]
 
@@ -65,8 +65,8 @@ LAYERS: Layers = (
 In its own row it imports from its right.
 """
 
-OTHER_NAMES = {"double", "md", "start_soon"}
-"""What the document names and the code does not: an example, a file, what another library has."""
+OTHER_NAMES = {"assert_never", "assert_type", "double", "executemany", "start_soon"}
+"""What the pages name and the code does not: an example, and what other libraries have."""
 
 
 # What the modules import
@@ -297,42 +297,42 @@ def distribution(requirement: str) -> str:
     return match[0].replace("-", "_")
 
 
-# The document
+# The pages about the inside
+
+PAGES = sorted(INSIDE.glob("*.md"))
+POINTER = re.compile(r"docs/inside/([\w-]+\.md)(?:, \"([^\"]+)\")?")
+"""How a comment points to a decision: by its page and its heading."""
 
 
-def block(language: str, heading: str) -> str:
-    """The first fenced block in that language below a heading of the document."""
-    _, _, below = DOCUMENT.read_text(encoding="utf-8").partition(f"\n{heading}\n")
+def block(page: str, language: str, heading: str) -> str:
+    """The first fenced block in that language below a heading of a page."""
+    _, _, below = (INSIDE / page).read_text(encoding="utf-8").partition(f"\n{heading}\n")
     match = re.search(rf"^```{language}\n(.*?)^```$", below, re.MULTILINE | re.DOTALL)
     assert match is not None, f"no {language} block below {heading!r}"
     return match[1]
 
 
+def headings(page: Path) -> list[str]:
+    """The headings of a page, without that of the page itself."""
+    text = re.sub(r"(?ms)^```.*?^```$", "", page.read_text(encoding="utf-8"))
+    return re.findall(r"^#{2,} (.+)$", text, re.MULTILINE)
+
+
 def drawn_layers(drawing: str) -> Layers:
     """The layers of a drawing: boxes of names, and after three spaces what they are."""
     return tuple(
-        tuple(names_in(re.split(r"\s{3,}", line.strip("│ "))[0].split()))
+        tuple(re.split(r"\s{3,}", line.strip("│ "))[0].split())
         for line in drawing.splitlines()
         if line.startswith("│")
     )
 
 
-def names_in(words: Sequence[str]) -> Iterator[str]:
-    """`_engine: a b` stands for `_engine.a _engine.b`."""
-    package = ""
-    for word in words:
-        if word.endswith(":"):
-            package = f"{word[:-1]}."
-        else:
-            yield f"{package}{word}"
-
-
 def test_the_drawing_shows_these_layers() -> None:
-    assert drawn_layers(block("text", "## Layers")) == LAYERS
+    assert drawn_layers(block("index.md", "text", "## Layers")) == LAYERS
 
 
 def test_the_state_diagram_is_the_table() -> None:
-    assert block("mermaid", "## States") == diagram(TRANSITIONS)
+    assert block("rules.md", "mermaid", "## States") == diagram(TRANSITIONS)
 
 
 def diagram(transitions: Mapping[str | None, Mapping[Event, str]]) -> str:
@@ -357,10 +357,56 @@ def test_the_diagram_ends_where_runs_end() -> None:
     assert TRANSITIONS["Completed"] == {Event.SUBMIT: "Pending"}
 
 
-def test_the_names_that_the_document_uses_are_in_the_code() -> None:
+def test_the_names_that_the_pages_use_are_in_the_code() -> None:
     code = "\n".join(path.read_text(encoding="utf-8") for path in modules().values())
     known = set(re.findall(r"\w+", code)) | {path.stem for path in modules().values()}
-    text = re.sub(r"(?ms)^```.*?^```$", "", DOCUMENT.read_text(encoding="utf-8"))
-    names = {name for span in re.findall(r"`([A-Za-z_][\w.]*)`", text) for name in span.split(".")}
+    known |= {path.name for path in ROOT.iterdir()}
+    names = {name for page in PAGES for name in names_in(page.read_text(encoding="utf-8"))}
     assert len(names) > 50
     assert names - known - OTHER_NAMES == set()
+
+
+def names_in(text: str) -> Iterator[str]:
+    """The names of code in a page, but for those in its blocks."""
+    text = re.sub(r"(?ms)^```.*?^```$", "", text)
+    for span in re.findall(r"`([A-Za-z_][\w.]*)`", text):
+        yield from [span] if span.endswith(".md") else span.split(".")
+
+
+def test_the_glossary_is_short_and_says_each_word_once() -> None:
+    _, _, glossary = (INSIDE / "index.md").read_text(encoding="utf-8").partition("## Glossary\n")
+    words = re.findall(r"^\| (?!word )([a-z][^|]*?) \|", glossary, re.MULTILINE)
+    assert 10 < len(words) <= 30
+    assert len(words) == len(set(words))
+
+
+def test_a_heading_stands_on_one_page_alone() -> None:
+    found = [heading for page in PAGES for heading in headings(page)]
+    assert len(found) > 50
+    assert sorted(found) == sorted(set(found))
+
+
+def test_what_code_points_to_is_there() -> None:
+    known = {page.name: headings(page) for page in PAGES}
+    paths = [*modules().values(), *(ROOT / "tests").rglob("*.py")]
+    for path in paths:
+        for page, heading in pointers_in(path.read_text(encoding="utf-8")):
+            assert page in known, f"{path} points to docs/inside/{page}"
+            assert not heading or heading in known[page], f"{path} points to {heading!r} of {page}"
+
+
+def pointers_in(source: str) -> list[tuple[str, str]]:
+    """The pages, and the headings if any, that comments and docstrings point to."""
+    flowing = re.sub(r"\s*\n\s*#?\s*", " ", source)
+    return POINTER.findall(flowing)
+
+
+def test_a_pointer_may_go_on_in_the_next_line() -> None:
+    source = """
+# A child has none of these (docs/inside/threads.md, "A fork closes
+# every connection"), and docs/inside/store.md says more.
+"""
+    assert pointers_in(source) == [
+        ("threads.md", "A fork closes every connection"),
+        ("store.md", ""),
+    ]

@@ -1,8 +1,9 @@
 """What the documentation shows is so: its Python runs and prints what it says, its scripts exist.
 
 All `python` blocks of a document run as they stand, in order, in one namespace and one process; a
-`text` block directly below one is what it prints. The scripts and modules that the `$ python …`
-lines of `console` blocks name exist. `<!-- not run: reason -->` directly above a block exempts it.
+`text` or `mermaid` block directly below one is what it prints. The scripts and modules that the
+`$ python …` lines of `console` blocks name exist. `<!-- not run: reason -->` directly above a block
+exempts it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,11 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 RUNNER = Path(__file__).with_name("_run_blocks.py")
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+DOCUMENTS = [
+    *(ROOT / path for path in ("README.md", "CONTRIBUTING.md", "tests/README.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
+PRINTED = frozenset({"text", "mermaid"})
 
 FENCE = re.compile(r"( *)(`{3,}|~{3,}) *([\w+-]*)[^`]*")
 NOT_RUN = re.compile(r"<!-- not run: .*\w.* -->")
@@ -102,7 +107,7 @@ def wrong_python(
     if not blocks:
         return
     printed, complaint = run(document, blocks, folder)
-    below = {block.above[0]: block for block in all_blocks if block.language == "text"}
+    below = {block.above[0]: block for block in all_blocks if block.language in PRINTED}
     for block, output in zip(blocks, printed, strict=False):
         expected = below.get(block.end)
         if expected is not None and output.splitlines() != expected.code.splitlines():
@@ -317,6 +322,12 @@ fence = "~~~"
             4,
             ["\n-1"],
             id="no output where there is one",
+        ),
+        pytest.param(
+            '```python\nprint("flowchart TD")\n```\n\n```mermaid\nflowchart LR\n```\n',
+            5,
+            ["\n-flowchart LR\n+flowchart TD"],
+            id="another picture",
         ),
         pytest.param(
             "<!-- not run: -->\n```python\n1 / 0\n```\n", 2, ["ZeroDivision"], id="no reason given"

@@ -127,7 +127,9 @@ def test_broken_links_and_pages_that_nothing_lists_fail_the_build(tmp_path: Path
     assert "'#no-heading'" in warnings
 
 
-def test_links_of_the_readme_lead_to_files() -> None:
-    links = LINK.findall((ROOT / "README.md").read_text(encoding="utf-8"))
+def test_the_readme_is_short_and_its_links_lead_to_files() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 200
+    links = LINK.findall(text)
     assert links
     assert [path for path, _anchor in links if not (ROOT / path).is_file()] == []

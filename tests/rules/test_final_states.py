@@ -1,4 +1,4 @@
-"""The seven rules of the final states, one by one; docs/architecture.md states them."""
+"""The rules of the final states, one by one; docs/guides/results-and-states.md states them."""
 
 from __future__ import annotations
 

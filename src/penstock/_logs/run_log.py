@@ -196,8 +196,8 @@ class RunLog:
     def abandoned(self, run: Run, seconds: float, count: int) -> None:
         """Warn that a thread goes on with the code of a run that has ended, and how many do so."""
         _logger_of(run).warning(
-            "Still runs after its timeout of %s seconds; its thread is abandoned (abandoned threads "
-            "still running: %d). A ProcessTaskRunner can end the code of tasks in time",
+            "Still runs after its timeout of %s seconds; its thread is abandoned (abandoned "
+            "threads still running: %d). A ProcessTaskRunner can end the code of tasks in time",
             seconds,
             count,
             extra=extra_of(run),

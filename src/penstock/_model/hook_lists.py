@@ -79,5 +79,5 @@ def _hooks_in(given: object, argument: str, owner: str) -> tuple[Hook, ...]:
     hooks = cast("Sequence[object]", given)
     if not isinstance(given, list | tuple) or not all(checks.accepts(hook, 3) for hook in hooks):
         requirement = "a list of functions of (flow or task, run, state)"
-        raise checks.refusal(given, argument, owner, requirement)
+        raise checks.refusal(hooks, argument, owner, requirement)
     return tuple(cast("Sequence[Hook]", hooks))

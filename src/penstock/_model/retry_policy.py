@@ -138,7 +138,7 @@ def _classes(given: object, owner: str) -> tuple[type[Exception], ...] | None:
     classes = cast("tuple[object, ...]", given) if isinstance(given, tuple) else (given,)
     if not classes or not all(isinstance(c, type) and issubclass(c, Exception) for c in classes):
         requirement = "a subclass of Exception, or a tuple of them"
-        raise checks.refusal(given, "retry_on", owner, requirement)
+        raise checks.refusal(cast("object", given), "retry_on", owner, requirement)
     return cast("tuple[type[Exception], ...]", classes)
 
 

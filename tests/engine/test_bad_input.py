@@ -186,7 +186,7 @@ def test_what_cannot_be_decorated_is_refused() -> None:
         (int, "takes a function"),
         (generates, "is a generator; return a list"),
         (generates_too, "is a generator; return a list"),
-        (reserved, "cannot be called return_state"),
+        (reserved, "cannot be named return_state"),
         (staticmethod(generates), "'generates' is a generator"),
     ]:
         with pytest.raises(ConfigurationError, match=message):

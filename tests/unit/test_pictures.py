@@ -200,7 +200,7 @@ def test_a_picture_is_saved_as_its_suffix_says(tmp_path: Path, name: str, begins
 
 
 def test_a_suffix_that_says_nothing_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match=r"\.svg, \.mmd, \.md, by the suffix; not as"):
+    with pytest.raises(ConfigurationError, match=r"must end in one of \.svg, \.mmd, \.md, not"):
         PICTURE.save(tmp_path / "picture.png")
     assert list(tmp_path.iterdir()) == []
 

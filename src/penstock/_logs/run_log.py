@@ -197,7 +197,7 @@ class RunLog:
         """Warn that a thread goes on with the code of a run that has ended, and how many do so."""
         _logger_of(run).warning(
             "Still runs after its timeout of %s seconds; its thread is abandoned (abandoned "
-            "threads still running: %d). A ProcessTaskRunner can end the code of tasks in time",
+            "threads that still run: %d). A ProcessTaskRunner can end the code of tasks in time",
             seconds,
             count,
             extra=extra_of(run),

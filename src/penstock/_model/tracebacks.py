@@ -26,15 +26,15 @@ class RemoteTraceback(Exception):
 def format_error(error: BaseException) -> str:
     """The traceback of an exception and its causes, as text."""
     report = traceback.TracebackException.from_exception(error)
-    for part in _parts_of(report):
-        users = [frame for frame in part.stack if not frame.filename.startswith(_LIBRARY)]
+    for one in _with_related(report):
+        users = [frame for frame in one.stack if not frame.filename.startswith(_LIBRARY)]
         if users:
-            part.stack = traceback.StackSummary.from_list(users)
-        elif part is report and isinstance(error.__cause__, RemoteTraceback):
+            one.stack = traceback.StackSummary.from_list(users)
+        elif one is report and isinstance(error.__cause__, RemoteTraceback):
             return error.__cause__.text
-        elif part is report and isinstance(error, PenstockError):
+        elif one is report and isinstance(error, PenstockError):
             # The message says everything; without a stack, `format` writes the message alone.
-            part.stack = None  # type: ignore[assignment]  # pyright: ignore[reportAttributeAccessIssue]  # as above
+            one.stack = None  # type: ignore[assignment]  # pyright: ignore[reportAttributeAccessIssue]  # as above
     return "".join(report.format())
 
 
@@ -44,9 +44,9 @@ def format_without_cause(error: BaseException) -> str:
     return f"{kind.__module__}.{kind.__qualname__}: {error}\n"
 
 
-def _parts_of(report: traceback.TracebackException) -> Iterator[traceback.TracebackException]:
+def _with_related(report: traceback.TracebackException) -> Iterator[traceback.TracebackException]:
+    """A report and those of all causes, contexts and members of groups."""
     yield report
-    related = (report.__cause__, report.__context__, *(report.exceptions or ()))
-    for part in related:
-        if part is not None:
-            yield from _parts_of(part)
+    for related in (report.__cause__, report.__context__, *(report.exceptions or ())):
+        if related is not None:
+            yield from _with_related(related)

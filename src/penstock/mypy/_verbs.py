@@ -112,13 +112,13 @@ def _formals(library: Library, verb: str, parameters: CallableType, call: Contex
     """The parameters of the function, and the options of the verb that the call names."""
     formals = list(map(Formal, parameters.arg_types, parameters.arg_kinds, parameters.arg_names))
     ends_open = bool(formals) and formals[-1].kind == ARG_STAR2
-    place = len(formals) - ends_open
+    position = len(formals) - ends_open
     options = [
         Formal(type_, ARG_NAMED_OPT, name, is_option=True)
         for name, type_ in _options(library, verb)
         if _argument(call, name) is not None
     ]
-    return [*formals[:place], *options, *formals[place:]]
+    return [*formals[:position], *options, *formals[position:]]
 
 
 _DEPTH_AWAITED: Final = 2
@@ -154,17 +154,17 @@ def _widened(
     widen = library.resolvable if verb not in MAPPING else library.mappable
     widen = library.streamable if verb in STREAMING else widen
     like = library.mappable_like if verb in MAPPING else library.resolvable_like
-    for place, formal in enumerate(formals):
+    for position, formal in enumerate(formals):
         if formal.is_option:
             yield formal.type
         elif not get_type_vars(formal.type):
             yield widen(formal.type)
         else:
-            shapes = [like(formal.type, given) for given in _given(context, formals, place)]
+            shapes = [like(formal.type, given) for given in _given(context, formals, position)]
             yield shapes[0] if shapes and all(s == shapes[0] for s in shapes) else formal.type
 
 
-def _given(context: MethodSigContext, formals: Sequence[Formal], place: int) -> list[Type]:
+def _given(context: MethodSigContext, formals: Sequence[Formal], position: int) -> list[Type]:
     """The types of the arguments that a call gives for a parameter."""
     call = context.context
     if not isinstance(call, CallExpr):
@@ -175,9 +175,9 @@ def _given(context: MethodSigContext, formals: Sequence[Formal], place: int) -> 
 
     kinds, names = [f.kind for f in formals], [f.name for f in formals]
     actuals = map_actuals_to_formals(call.arg_kinds, call.arg_names, kinds, names, type_of)
-    if any(call.arg_kinds[actual].is_star() for actual in actuals[place]):
+    if any(call.arg_kinds[actual].is_star() for actual in actuals[position]):
         return []
-    return list(map(type_of, actuals[place]))
+    return list(map(type_of, actuals[position]))
 
 
 # What `return_state` makes of the value

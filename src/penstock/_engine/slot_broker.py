@@ -3,8 +3,8 @@
 The law: a request is set when it has its slots, and they are given back once: by whoever has asked,
 or when nobody refers to the request any more. So an interrupt at any moment leaks none.
 
-All requests go through one queue to one thread, which trades with the store: many at once, and
-however many wait, it alone looks whether another process has given something back.
+All requests go through one inbox to one thread, which exchanges slots with the store: many at once,
+and however many wait, it alone looks whether another process has given something back.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from penstock.exceptions import StoreError
 _SHORTEST_PAUSE_SECONDS: Final = 0.002
 _LONGEST_PAUSE_SECONDS: Final = 0.05
 """Between two looks at what other processes have given back."""
-_CLAIMS_A_LINE: Final = 64
-"""How many of the claims that wait in one line are told to the store; the others come later."""
+_CLAIMS_A_QUEUE: Final = 64
+"""How many of the claims that wait in one queue are told to the store; the others come later."""
 _TURN_SECONDS: Final = 1.0
 """How long another process, which may be stopped, can leave its turn unused."""
 _ABSENCE_SECONDS: Final = 5.0
@@ -64,7 +64,8 @@ class SlotRequest(Latch):
         """Have the slots no more, or ask for them no more; the second time changes nothing."""
         if not self._is_given_back:
             self._broker.take_back(self)
-            self._is_given_back = True  # after it, as an interrupt may come between: twice is fine
+            # After it: an interrupt may come between the two, and twice is better than never.
+            self._is_given_back = True
 
     def __del__(self) -> None:
         with suppress(AttributeError):  # an interrupt may have left it half made
@@ -72,7 +73,12 @@ class SlotRequest(Latch):
 
 
 class SlotBroker:
-    """Trades with a store for all requests of a process.
+    """Gets slots from a store for all requests of a process.
+
+    Any code may ask and give back, and the garbage collector may give back in the middle of any of
+    it; so `ask` and `take_back` take no lock. They append to the inbox and then put a wake-up, both
+    of which are single steps. The thread takes all wake-ups first and empties the inbox after, so
+    what was appended before a wake-up is found after it.
 
     Args:
         store: where the slots are.
@@ -91,14 +97,14 @@ class SlotBroker:
         self._call_later = call_later
         self._numbers = itertools.count()
         self._inbox: deque[SlotRequest | int] = deque()
-        self._errands: deque[Latch] = deque()
-        self._bell: SimpleQueue[None] = SimpleQueue()  # it can be rung from any code, even by gc
+        self._announced: deque[Latch] = deque()
+        self._wakeups: SimpleQueue[None] = SimpleQueue()  # whose `put` may interrupt itself
         self._lock = threading.Lock()
         self._has_started = False
         self._closing = False
         self._ended = Latch()
         # What follows is the thread's own.
-        self._lines: dict[Kind, dict[int, SlotRequest]] = {}
+        self._queues: dict[Kind, dict[int, SlotRequest]] = {}
         self._kinds: dict[int, Kind] = {}
         self._held: dict[int, Claim] = {}
         self._given_back: Counter[str] = Counter()
@@ -125,6 +131,8 @@ class SlotBroker:
         if not self._has_started:
             self.start()
         self._send(request)
+        # At its end the thread sets the latch first and empties the inbox after. So it finds what
+        # was sent before that, and who sends later finds the latch set.
         if self._ended.is_set():
             request.refuse(_closed())
         return request
@@ -135,23 +143,23 @@ class SlotBroker:
 
     def _send(self, item: SlotRequest | int) -> None:
         self._inbox.append(item)
-        self._ring()
+        self._wake()
 
     def _note_decay(self) -> None:
         self._has_decayed = True
-        self._ring()
+        self._wake()
 
-    def _ring(self) -> None:
+    def _wake(self) -> None:
         if watch.observer is not None:  # who waits for a slot waits for this thread, for a moment
-            self._errands.append(expected(Latch()))
-        self._bell.put(None)
+            self._announced.append(expected(Latch()))
+        self._wakeups.put(None)
 
     def close(self) -> None:
         """End the thread; who still waits is told so."""
         with self._lock:
             has_started, self._has_started = self._has_started, True
         self._closing = True
-        self._bell.put(None)
+        self._wakeups.put(None)
         if has_started:
             self._ended.wait()
         self._ended.set()
@@ -162,77 +170,78 @@ class SlotBroker:
         try:
             while not self._closing:
                 self._wait()
-                errands = len(self._errands)
-                if self._sorted_inbox() or self._is_time_to_look():
-                    self._trade()
-                self._note_done(errands)
+                # What is announced after this line has a wake-up of its own, still to come.
+                announced = len(self._announced)
+                matters = self._empty_inbox()
+                if self._is_time_to_look() or matters:
+                    self._exchange()
+                self._note_done(announced)
         except Exception:
-            _log.exception("The thread that trades slots has stopped")
+            _log.exception("The thread that gets slots has stopped")
         finally:
             self._ended.set()
             self._refuse_all(_closed())
-            self._note_done(len(self._errands))
+            self._note_done(len(self._announced))
 
-    def _note_done(self, errands: int) -> None:
-        for _ in range(errands):
-            self._errands.popleft().set()
+    def _note_done(self, announced: int) -> None:
+        for _ in range(announced):
+            self._announced.popleft().set()
 
     def _wait(self) -> None:
-        """Until the bell rings, or it is time to look."""
+        """Until somebody wakes the thread, or it is time to look."""
         seconds = None if self._look_at is None else max(0.0, self._look_at - time.monotonic())
         with suppress(Empty):
-            self._bell.get(timeout=seconds)
+            self._wakeups.get(timeout=seconds)
             while True:
-                self._bell.get_nowait()
+                self._wakeups.get_nowait()
 
     def _is_time_to_look(self) -> bool:
         if self._has_decayed:
+            # What decays between the two lines is seen, too: the exchange comes after this.
             self._has_decayed, self._decays_at = False, None
             return True
         return self._look_at is not None and time.monotonic() >= self._look_at
 
-    def _sorted_inbox(self) -> bool:
-        """Take in what came; whether that is worth a trade."""
-        is_due = False
+    def _empty_inbox(self) -> bool:
+        """Take in what came; whether the store has to know of it."""
+        matters = False
         while self._inbox:
             item = self._inbox.popleft()
-            if isinstance(item, int):
-                is_due |= self._take_out(item)
-            else:
-                is_due |= self._line_up(item)
-        return is_due
+            matters |= self._remove(item) if isinstance(item, int) else self._enqueue(item)
+        return matters
 
-    def _line_up(self, request: SlotRequest) -> bool:
-        """Let it stand in its line; whether it is the first one there."""
+    def _enqueue(self, request: SlotRequest) -> bool:
+        """Let a request wait with those of its kind; whether it is the first one there."""
         number, kind = request.claim.number, kind_of(request.claim)
-        line = self._lines.setdefault(kind, {})
-        line[number] = request
+        queue = self._queues.setdefault(kind, {})
+        queue[number] = request
         self._kinds[number] = kind
-        return len(line) == 1
+        return len(queue) == 1
 
-    def _take_out(self, number: int) -> bool:
-        """Whoever waited or had slots, does no more; whether that matters to others."""
+    def _remove(self, number: int) -> bool:
+        """Take what a claim has, or let it wait no more; whether that matters to others."""
         claim = self._held.pop(number, None)
         if claim is not None:
             for name in claim.names:
                 self._given_back[name] += claim.slots
             return True
         if number in self._kinds:
-            self._leave_line(number)
+            self._dequeue(number)
             return True
         return False
 
-    def _leave_line(self, number: int) -> SlotRequest:
+    def _dequeue(self, number: int) -> SlotRequest:
         kind = self._kinds.pop(number)
-        return self._lines[kind].pop(number)
+        return self._queues[kind].pop(number)
 
-    def _trade(self) -> None:
-        lines = [
-            [request.claim for request in itertools.islice(line.values(), _CLAIMS_A_LINE)]
-            for line in self._lines.values()
+    def _exchange(self) -> None:
+        """Give the store what was given back, and take what is free for the claims that wait."""
+        queues = [
+            [request.claim for request in itertools.islice(queue.values(), _CLAIMS_A_QUEUE)]
+            for queue in self._queues.values()
         ]
         try:
-            traded = self._store.trade(self._given_back, lines, self._passed_over(), self._now())
+            traded = self._store.trade(self._given_back, queues, self._passed_over(), self._now())
         except StoreError as error:
             self._note_failure(error)
             return
@@ -241,35 +250,35 @@ class SlotBroker:
         for number in traded.granted:
             self._grant(number)
         self._note_turns(traded.in_turn)
-        self._lines = {kind: line for kind, line in self._lines.items() if line}
+        self._queues = {kind: queue for kind, queue in self._queues.items() if queue}
         self._look_again(len(traded.granted), traded.decays_in)
 
     def _grant(self, number: int) -> None:
-        request = self._leave_line(number)
+        request = self._dequeue(number)
         if not request.claim.decays:
             self._held[number] = request.claim
         request.set()
 
     def _passed_over(self) -> Collection[int]:
-        """The tickets of other processes that have left their turn unused."""
+        """The positions of other processes that have left their turn unused."""
         before = time.monotonic() - _TURN_SECONDS
-        return [ticket for ticket, began in self._turns.items() if began < before]
+        return [position for position, began in self._turns.items() if began < before]
 
     def _note_turns(self, in_turn: Collection[int]) -> None:
-        """Remember since when it is the turn of others, and who has missed it."""
+        """Remember since when it is the turn of others, and which of them have missed it."""
         now = time.monotonic()
-        missed = {t: began for t, began in self._turns.items() if _is_absent(now - began)}
-        self._turns = {**{t: self._turns.get(t, now) for t in in_turn}, **missed}
+        missed = {at: began for at, began in self._turns.items() if _is_absent(now - began)}
+        self._turns = {**{at: self._turns.get(at, now) for at in in_turn}, **missed}
 
     def _look_again(self, granted: int, decays_in: float | None) -> None:
-        """Settle when to look what others have given back."""
-        if not self._lines:
+        """Decide when to look what others have given back."""
+        if not self._queues:
             self._look_at = None
             return
         if decays_in is not None:
             self._expect_decay(decays_in)
         if granted:
-            self._pause = 0.0 if granted >= _CLAIMS_A_LINE else _SHORTEST_PAUSE_SECONDS
+            self._pause = 0.0 if granted >= _CLAIMS_A_QUEUE else _SHORTEST_PAUSE_SECONDS
         else:
             doubled = max(2 * self._pause, _SHORTEST_PAUSE_SECONDS)
             self._pause = min(doubled, _LONGEST_PAUSE_SECONDS)
@@ -295,10 +304,10 @@ class SlotBroker:
 
     def _refuse_all(self, error: StoreError) -> None:
         """Nobody may wait for slots that never come."""
-        self._sorted_inbox()
+        self._empty_inbox()
         while self._kinds:
-            self._leave_line(next(iter(self._kinds))).refuse(error)
-        self._lines = {}
+            self._dequeue(next(iter(self._kinds))).refuse(error)
+        self._queues = {}
 
 
 def _is_absent(seconds: float) -> bool:

@@ -222,7 +222,7 @@ def test_calls_that_come_when_a_lane_gives_up_its_rest_are_not_lost(
         time.sleep(0.0002 * (index % 5))
 
 
-def test_a_lane_that_waits_gives_its_place_to_another(host: LoopThread) -> None:
+def test_another_lane_works_in_the_stead_of_one_that_waits(host: LoopThread) -> None:
     """With a limit of one, each of a hundred calls waits for the one that comes after it."""
     pool, ended = Lanes(host, 1), list[int]()
     latches = [Latch() for _ in range(101)]
@@ -240,7 +240,7 @@ def test_a_lane_that_waits_gives_its_place_to_another(host: LoopThread) -> None:
     assert until(lambda: pool._awake == 0)
 
 
-def test_a_wait_that_keeps_its_place_keeps_others_out(host: LoopThread) -> None:
+def test_a_wait_that_does_not_release_its_worker_keeps_others_out(host: LoopThread) -> None:
     pool, latch, log = Lanes(host, 1), Latch(), list[str]()
 
     def hold() -> None:
@@ -287,10 +287,10 @@ def test_only_a_worker_works_for_a_pool(host: LoopThread) -> None:
     assert this_thread.pool is None
 
 
-def test_a_lane_that_wants_its_place_back_gets_it_when_no_thread_can_be_started(
+def test_a_lane_whose_wait_is_over_goes_on_when_no_thread_can_be_started(
     host: LoopThread, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its place was given to a lane that never came to be, as at the interpreter's end."""
+    """It was to be replaced by a lane that never came to be, as at the interpreter's end."""
     pool, log = Lanes(host, 1), list[str]()
     run_sync = anyio.to_thread.run_sync
     comes_back = threading.Event()

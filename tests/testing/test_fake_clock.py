@@ -152,7 +152,7 @@ def test_workers_that_sleep_hold_their_places(clock: FakeClock) -> None:
     assert sorted(pipeline()) == [10, 10, 20, 20, 30]
 
 
-def test_worker_that_waits_for_a_run_gives_up_its_place(clock: FakeClock) -> None:
+def test_a_worker_that_waits_for_a_run_lets_another_one_work(clock: FakeClock) -> None:
     @task
     def inner() -> float:
         clock.sleep(10)

@@ -189,11 +189,11 @@ class Engine:
 
     def drain(self) -> None:
         """Wait for what was submitted outside of flows, and for what that submits."""
-        self._unjoined.join(self._rescue)
+        self._unjoined.join(self._run_left_over)
 
-    def _rescue(self) -> None:
+    def _run_left_over(self) -> None:
         for workers in tuple(self._workers.values()):
-            workers.rescue()
+            workers.run_left_over()
 
     def close(self) -> None:
         """End the threads, and make everything durable.

@@ -29,26 +29,26 @@ class UnjoinedRuns:
         self._runs.add(run)
         run.add_callback(partial(self._runs.discard, run))
 
-    def join(self, rescue: Callable[[], object]) -> None:
+    def join(self, run_left_over: Callable[[], object]) -> None:
         """Wait for them all, and for what they submit; Ctrl-C cancels them.
 
         Args:
-            rescue: is called again and again, as at the interpreter's end no worker may be left to
-                do their work.
+            run_left_over: is called again and again, as at the interpreter's end no worker may be
+                left to do their work.
         """
         try:
-            self._wait(rescue)
+            self._wait(run_left_over)
         except KeyboardInterrupt:
             for run in tuple(self._runs):
                 run.cancel()
-            self._wait(rescue, _CANCELLED_SECONDS)
+            self._wait(run_left_over, _CANCELLED_SECONDS)
             raise
 
-    def _wait(self, rescue: Callable[[], object], seconds: float = math.inf) -> None:
+    def _wait(self, run_left_over: Callable[[], object], seconds: float = math.inf) -> None:
         ends_at = time.monotonic() + seconds
         while runs := tuple(self._runs):
             for run in runs:
                 while not run.wait(_LOOK_SECONDS):
                     if time.monotonic() > ends_at:
                         return
-                    rescue()
+                    run_left_over()

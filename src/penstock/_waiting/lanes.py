@@ -80,7 +80,7 @@ class Lanes(Workers, BlockablePool):
         self._awake = 0
         self._width = 1
         self._watched = False
-        self._stranded = False
+        self._has_no_threads = False
         self._releasing_worker = _ReleasingWorker(self)
 
     @property
@@ -133,11 +133,11 @@ class Lanes(Workers, BlockablePool):
         except RuntimeError:  # no thread can be started, as at the interpreter's end
             with self._lock:
                 self._stop_working()
-            self._stranded = True
+            self._has_no_threads = True
 
     @override
-    def rescue(self) -> None:
-        while self._stranded and self._queue:
+    def run_left_over(self) -> None:
+        while self._has_no_threads and self._queue:
             with contextlib.suppress(IndexError):  # a lane was faster
                 self._queue.popleft()()
 

@@ -89,6 +89,9 @@ class AsyncioPort(LoopPort):
 
     @override
     def call_soon(self, call: Callable[[Unpack[Ts]], object], *args: *Ts) -> bool:
+        # A loop that has stopped for good takes calls until it is closed, and never makes them:
+        # asyncio does not tell. That is for the few microseconds between the two alone, as its
+        # tasks have been cancelled and have ended before.
         try:
             # A context of its own, as the call is to see nothing of the caller's.
             self.loop.call_soon_threadsafe(call, *args, context=Context())

@@ -133,8 +133,8 @@ class FreeThreads(Workers):
         thread.give(work)
 
     @override
-    def rescue(self) -> None:
-        """Nothing waits here: whoever asks for a thread that cannot be started is told so."""
+    def run_left_over(self) -> None:
+        """Nothing is: whoever asks for a thread that cannot be started is told so."""
 
     @override
     def close(self) -> None:

@@ -30,7 +30,7 @@ class Workers(ABC):
         """Call `work` once, soon, in a worker's thread; from any thread."""
 
     @abstractmethod
-    def rescue(self) -> None:
+    def run_left_over(self) -> None:
         """Call in this thread what no worker can be started for any more."""
 
     @abstractmethod

@@ -70,8 +70,8 @@ class Pool(Workers):
         self._workers.run_soon(partial(self._activity.work, self, work))
 
     @override
-    def rescue(self) -> None:
-        self._workers.rescue()
+    def run_left_over(self) -> None:
+        self._workers.run_left_over()
 
     @override
     def close(self) -> None:

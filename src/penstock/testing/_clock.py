@@ -148,7 +148,9 @@ class FakeClock(Clock):
     def now(self) -> float:
         """Its time, in seconds since 1970."""
         self._note_loop()
-        self._activity.progress += 1  # a run that enters a state asks for the time
+        # A run that enters a state asks for the time. No lock: of two that count at once, one may
+        # get lost, and it is only asked whether the count has changed.
+        self._activity.progress += 1
         return self._start + self._timers.now
 
     @override

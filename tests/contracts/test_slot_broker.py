@@ -197,6 +197,17 @@ def test_who_waits_for_what_decays_goes_on_in_time(broker: SlotBroker, store: St
     assert 0.09 < time.monotonic() - began < 5
 
 
+def test_a_decay_that_comes_with_a_request_is_taken_up_with_it(
+    broker: SlotBroker, store: Store
+) -> None:
+    """Else the next one would not be waited for, as one seemed to be still to come."""
+    store.slots.set_limit(Limit("c", 1, 100.0))
+    broker._has_decayed, broker._decays_at = True, 0.0
+    assert broker.ask(["c"], decays=True).wait(PATIENCE)
+    until(lambda: not broker._has_decayed)
+    assert broker._decays_at is None
+
+
 # The end, and trouble
 
 

@@ -26,6 +26,25 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 
+STORES = {"sqlite": None, "memory": "memory:"}
+"""What `--store` takes: the stores that the tests of the engine run on, and their URLs."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`pytest tests/engine --store=memory` runs these tests on another store."""
+    what = "the store of engines in tests/engine"
+    parser.addoption("--store", choices=list(STORES), default="sqlite", help=what)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What needs a file is left out where the store has none."""
+    if config.getoption("--store") == "sqlite":
+        return
+    left_out = [item for item in items if item.get_closest_marker("needs_file") is not None]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
+
+
 class RunLoop(Protocol):
     """Runs an async function in a fresh event loop."""
 
@@ -59,25 +78,38 @@ def _interruptible() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.fixture
+def environ(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, str]:
+    """The variables of a fresh store: a file in the test's own folder, unless `--store` says."""
+    url = STORES[request.config.getoption("--store")]
+    return {
+        "PENSTOCK_HOME": str(tmp_path / "home"),
+        **({"PENSTOCK_DATABASE_URL": url} if url is not None else {}),
+    }
+
+
 @pytest.fixture(autouse=True)
-def _nothing_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+def _nothing_of_the_user(
+    monkeypatch: pytest.MonkeyPatch, environ: dict[str, str]
+) -> Iterator[None]:
     """No test sees or writes the files of the user who runs it, or those of another test."""
     for name in [name for name in os.environ if name.startswith("PENSTOCK_")]:
         monkeypatch.delenv(name)
-    monkeypatch.setenv("PENSTOCK_HOME", str(tmp_path / "home"))
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
     yield
     shutdown()
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    """Settings of a database file in the test's own folder."""
-    return load_settings({"PENSTOCK_HOME": str(tmp_path / "home")})
+def settings(environ: dict[str, str]) -> Settings:
+    """Settings of a fresh store."""
+    return load_settings(environ)
 
 
 @pytest.fixture
 def engine(settings: Settings) -> Iterator[Engine]:
-    """An engine on a fresh SQLite file; flushed and closed at the end."""
+    """An engine on a fresh store; flushed and closed at the end."""
     with use_settings(settings) as engine:
         yield engine
 

@@ -76,6 +76,7 @@ def test_a_task_may_call_itself_under_its_own_key() -> None:
     assert nested(2) == 2
 
 
+@pytest.mark.needs_file("an engine made later finds the entries")
 def test_keys_are_shared_across_flows_and_restarts(settings: Settings) -> None:
     calls: list[int] = []
 

@@ -118,6 +118,7 @@ def test_a_miss_names_the_flow_parameter_and_the_flow_run(run_loop: RunLoop) -> 
     assert run_loop(lambda: sums_async(2, 3)) == nearest
 
 
+@pytest.mark.needs_file("an engine made later finds the entries")
 def test_the_store_on_disk_is_asked_as_well_after_a_restart(settings: Settings) -> None:
     summed = adding(INPUTS)
     summed(1, 2)

@@ -509,6 +509,7 @@ def test_a_cancelled_wait_of_asyncio_is_passed_on() -> None:
 # Limits
 
 
+@pytest.mark.needs_file("an engine made later finds the limits")
 def test_limits_are_kept_and_listed(engine: Engine) -> None:
     set_limit("b", 2)
     set_limit("a", 1, slot_decay_per_second=2)

@@ -289,6 +289,7 @@ SCRIPTS = {
 }
 
 
+@pytest.mark.needs_file("the record of a process that has ended")
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGINT cannot be sent to one process there")
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_ctrl_c_ends_a_script_at_once_with_everything_on_record(name: str, tmp_path: Path) -> None:
@@ -299,6 +300,7 @@ def test_ctrl_c_ends_a_script_at_once_with_everything_on_record(name: str, tmp_p
     }
 
 
+@pytest.mark.needs_file("the record of a process that has ended")
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGINT cannot be sent to one process there")
 def test_ctrl_c_at_the_end_of_a_script_lets_hooks_and_the_flows_above_end(tmp_path: Path) -> None:
     script = """

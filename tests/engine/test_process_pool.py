@@ -228,6 +228,7 @@ def test_the_code_can_know_of_its_run(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.needs_file("the record of another process")
 def test_runs_that_the_code_calls_are_recorded_by_its_process_under_the_flow() -> None:
     """Those that it submitted have ended when it has."""
     assert in_flow(lambda: tasks.calls_others.submit(3).result()) == 27

@@ -30,6 +30,7 @@ def forks_while_it_runs() -> int:
     return process.exitcode or 0
 
 
+@pytest.mark.needs_file("the record of other processes")
 @pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
 def test_a_pool_of_processes_runs_flows(method: str) -> None:
     in_a_worker(1)
@@ -42,6 +43,7 @@ def test_a_pool_of_processes_runs_flows(method: str) -> None:
     assert len(history.task_runs(state="COMPLETED")) == 2 * 3
 
 
+@pytest.mark.needs_file("the record of another process")
 @pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="no fork here")
 def test_a_task_on_a_worker_may_fork() -> None:
     @task

@@ -61,6 +61,7 @@ def test_the_result_of_the_call_is_the_value_and_the_history_has_what_was_stored
     assert value == {"city": "Oslo", "values": [1.5, 2.0]}
 
 
+@pytest.mark.needs_file("an engine made later finds the entries")
 @pytest.mark.parametrize("name", ["json", "msgpack", "compressed/json", "lzma/msgpack", "pickle"])
 def test_a_cached_result_has_the_type_that_the_function_says(name: str, run_loop: RunLoop) -> None:
     """In the same process from memory, after a restart from the file."""
@@ -135,6 +136,7 @@ def test_with_options_changes_the_serializer_and_keeps_it() -> None:
     assert (stored("same")[1], stored("other")[1]) == ([5], (5,))
 
 
+@pytest.mark.needs_file("the record of another process")
 def test_another_process_finds_what_it_needs_by_the_name(tmp_path: Path) -> None:
     """The class of the user's as well, where it can import it; else the error says which."""
     (tmp_path / "own_serializers.py").write_text(

@@ -41,6 +41,7 @@ def test_settings_are_in_force_inside(engine: Engine, settings: Settings) -> Non
     assert get_engine().settings == settings
 
 
+@pytest.mark.needs_file("an engine made later goes on in it")
 def test_runs_go_on_in_the_same_file(engine: Engine) -> None:
     double(1)
     with temporary_settings(durability="strict"):

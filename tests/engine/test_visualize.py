@@ -94,6 +94,7 @@ def test_nothing_is_recorded_and_no_engine_is_made(tmp_path: Path) -> None:
     assert (history.flow_runs(), history.task_runs()) == before == ([], [])
 
 
+@pytest.mark.needs_file("an engine made later goes on in it")
 def test_code_that_reads_the_history_reads_the_real_one() -> None:
     @flow
     def real() -> int:

@@ -2,17 +2,56 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import nox
 
-nox.options.default_venv_backend = "venv"
-nox.options.error_on_missing_interpreters = False
-nox.options.sessions = ["lint", "types", "tests", "docs", "bench"]
-
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = nox.project.python_versions(PYPROJECT)
 LOOPS = ["asyncio", "trio"]
+
+
+def _kept_by_version_managers() -> Iterator[Path]:
+    """Folders of interpreters that are off the PATH, or on it as shims that fail until chosen."""
+    for folder in map(Path, os.get_exec_path()):
+        if folder.name == "shims":
+            yield from folder.parent.glob("versions/*/bin")  # pyenv
+            yield from folder.parent.glob("installs/python/*/bin")  # asdf, mise
+    if (uv := shutil.which("uv")) is not None:
+        said = subprocess.run([uv, "python", "dir"], capture_output=True, check=True, text=True)
+        yield from Path(said.stdout.strip()).glob("*/bin")
+
+
+def _is_there(version: str) -> bool:
+    """Whether an interpreter of this version runs; a shim may be there without one."""
+    commands = [Path(folder, f"python{version}") for folder in os.get_exec_path()]
+    return any(_runs(command) for command in commands if command.exists())
+
+
+def _runs(python: Path) -> bool:
+    return subprocess.run([python, "-c", ""], capture_output=True, check=False).returncode == 0
+
+
+os.environ["PATH"] = os.pathsep.join([*os.get_exec_path(), *map(str, _kept_by_version_managers())])
+NEWEST = next(filter(_is_there, reversed(PYTHONS)), PYTHONS[0])
+"""The newest Python that is here: the default sessions run the tests on the oldest and on it."""
+
+nox.options.default_venv_backend = "venv"
+nox.options.download_python = "never"
+nox.options.error_on_missing_interpreters = False
+nox.options.sessions = [
+    "lint",
+    "types",
+    f"tests-{PYTHONS[0]}",
+    *([f"tests-{NEWEST}(loop='asyncio')"] if PYTHONS[0] != NEWEST else []),
+    f"memory-{NEWEST}",
+    "docs",
+    "bench",
+]
 
 
 def _install(session: nox.Session, *groups: str) -> None:
@@ -27,6 +66,13 @@ def tests(session: nox.Session, loop: str) -> None:
     other = LOOPS[1 - LOOPS.index(loop)]
     chosen = f"not {other}" if loop == LOOPS[0] else loop
     session.run("pytest", "-k", chosen, "--ignore=tests/docs", *session.posargs)
+
+
+@nox.session(python=PYTHONS)
+def memory(session: nox.Session) -> None:
+    """The tests of the engine on the store in memory; on trio, as what they share is tested so."""
+    _install(session, "tests")
+    session.run("pytest", "tests/engine", "--store=memory", "-k", "trio", *session.posargs)
 
 
 @nox.session(python=PYTHONS[0])

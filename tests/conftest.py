@@ -36,9 +36,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--store", choices=list(STORES), default="sqlite", help=what)
 
 
+def _store_of(config: pytest.Config) -> str:
+    return str(config.getoption("--store"))
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """What needs a file is left out where the store has none."""
-    if config.getoption("--store") == "sqlite":
+    if _store_of(config) == "sqlite":
         return
     left_out = [item for item in items if item.get_closest_marker("needs_file") is not None]
     config.hook.pytest_deselected(items=left_out)
@@ -81,7 +85,7 @@ def _interruptible() -> None:
 @pytest.fixture
 def environ(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, str]:
     """The variables of a fresh store: a file in the test's own folder, unless `--store` says."""
-    url = STORES[request.config.getoption("--store")]
+    url = STORES[_store_of(request.config)]
     return {
         "PENSTOCK_HOME": str(tmp_path / "home"),
         **({"PENSTOCK_DATABASE_URL": url} if url is not None else {}),

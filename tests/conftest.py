@@ -17,6 +17,7 @@ from penstock._engine.process import shutdown, use_settings
 from penstock.settings import Settings, load_settings
 from penstock.testing import FakeClock
 from penstock.testing import engine as engine_of_a_test
+from tests.patience import PATIENCE_SECONDS
 
 # As many values as take little time, however busy the machine is; and no files left behind.
 hypothesis.settings.register_profile("penstock", deadline=None, database=None, max_examples=200)
@@ -121,6 +122,6 @@ def engine(settings: Settings) -> Iterator[Engine]:
 @pytest.fixture
 def clock(settings: Settings) -> Iterator[FakeClock]:
     """The fake clock of an engine on the same file; it has patience with busy machines."""
-    clock = FakeClock(patience_seconds=30)
+    clock = FakeClock(patience_seconds=PATIENCE_SECONDS)
     with engine_of_a_test(clock, home=settings.home):
         yield clock

@@ -16,9 +16,9 @@ import anyio
 from penstock import TaskFuture, flow
 from penstock._engine.engine import Engine
 from penstock.task_runners import TaskRunner
+from tests.patience import PATIENCE_SECONDS
 
 T = TypeVar("T")
-PATIENCE_SECONDS = 10.0
 
 
 class Here(Protocol):
@@ -96,7 +96,7 @@ def _in_thread(call: Callable[[], T]) -> T:
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
-    thread.join(4 * PATIENCE_SECONDS)
+    thread.join(2 * PATIENCE_SECONDS)
     if errors:
         raise errors[0]
     assert values, "the thread hangs"

@@ -9,12 +9,14 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
+import time
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from penstock._model.payloads import decode_result
+from tests.patience import PATIENCE_SECONDS, soon
 
 
 @dataclass
@@ -56,9 +58,12 @@ class Script:
     def _path_of(self, text: str) -> Path:
         return self.folder / f"script_{self._texts.index(text)}.py"
 
-    def run(self, text: str, *arguments: str, seconds: float = 20) -> Ended:
-        """Run `text` as a script to its end."""
-        return ended(self.start(text, *arguments), seconds)
+    def run(self, text: str, *arguments: str, within: float = PATIENCE_SECONDS) -> Ended:
+        """Run `text` as a script to its end, which must come soon: within so many seconds."""
+        began = time.monotonic()
+        done = ended(self.start(text, *arguments))
+        assert soon(time.monotonic() - began, within), done
+        return done
 
     def stop_all(self) -> None:
         """Whatever happened, no process outlives its test."""
@@ -109,10 +114,10 @@ class Ended:
         assert (self.status, self.errors) == (0, ""), self.errors
 
 
-def ended(process: subprocess.Popen[str], seconds: float = 20) -> Ended:
+def ended(process: subprocess.Popen[str]) -> Ended:
     """Wait for the end of a script; what hangs is killed, with its children."""
     try:
-        output, errors = process.communicate(timeout=seconds)
+        output, errors = process.communicate(timeout=PATIENCE_SECONDS)
     finally:
         stop(process)
     return Ended(process.returncode, output, errors)

@@ -13,6 +13,7 @@ from penstock._model.payloads import encode_result
 from penstock._model.rows import CacheRow, FlowRow, TaskRow
 from penstock._stores.port import Store
 from penstock.states import TYPES, StateType, Transition
+from tests.patience import PATIENCE_SECONDS
 
 
 def task_definition(name: str = "work", tags: Iterable[str] = ()) -> Definition:
@@ -159,5 +160,5 @@ def record_completed(
 
 def flush(store: Store) -> None:
     """Wait until all that was recorded is durable."""
-    assert store.barrier().wait(5), "the barrier was never set"
+    assert store.barrier().wait(PATIENCE_SECONDS), "the barrier was never set"
     store.check()

@@ -26,8 +26,7 @@ from penstock.exceptions import RunCancelled
 from penstock.settings import load_settings
 from penstock.states import FINAL_TYPES
 from penstock.task_runners import ConcurrentTaskRunner
-
-PATIENCE_SECONDS = 10.0
+from tests.patience import PATIENCE_SECONDS
 
 
 @pytest.fixture
@@ -435,9 +434,9 @@ def test_a_done_callback_of_a_strict_run_may_read_the_history_and_wait_for_other
         return number
 
     def look(future: TaskFuture[int]) -> None:
-        assert work.submit(2).wait(2)
-        strict_engine.commit().wait(2)
-        seen.append("committed" if strict_engine.commit().wait(1) else "stuck")
+        assert work.submit(2).wait(PATIENCE_SECONDS)
+        committed = strict_engine.commit().wait(PATIENCE_SECONDS)
+        seen.append("committed" if committed else "stuck")
         done.set()
 
     work.submit(1).add_done_callback(look)

@@ -19,6 +19,7 @@ from penstock._waiting.latch import Latch
 from penstock.settings import load_settings
 from penstock.testing import FakeClock, engine
 from tests.conftest import RunLoop
+from tests.patience import PATIENCE_SECONDS
 
 
 class Sample(NamedTuple):
@@ -33,7 +34,7 @@ class Sample(NamedTuple):
 def sample(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Sample]:
     """The clock of an engine."""
     if request.param == "fake":
-        clock = FakeClock(patience_seconds=30)
+        clock = FakeClock(patience_seconds=PATIENCE_SECONDS)
         with engine(clock):
             yield Sample(clock, 60, 3600)
     else:

@@ -15,8 +15,7 @@ from penstock import TaskFuture, flow, history, task
 from penstock._engine.engine import Engine
 from penstock._engine.process import use_settings
 from penstock.settings import load_settings
-
-PATIENCE_SECONDS = 5.0
+from tests.patience import PATIENCE_SECONDS
 
 
 @pytest.fixture
@@ -264,5 +263,5 @@ def test_loops_of_many_threads_at_the_same_time_do_not_meet(backend: str) -> Non
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(4 * PATIENCE_SECONDS)
+        thread.join(2 * PATIENCE_SECONDS)
     assert sorted(values) == [number * 10 for number in range(6)]

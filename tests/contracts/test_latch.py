@@ -14,6 +14,7 @@ import anyio
 import pytest
 
 from penstock._waiting.latch import Latch, when_all
+from tests.patience import PATIENCE_SECONDS
 
 
 @pytest.fixture(autouse=True)
@@ -191,7 +192,7 @@ def test_tasks_of_a_loop_are_woken_by_another_thread(backend: str) -> None:
                 await latch.wait_async()
                 woken.append(index)
 
-            with anyio.fail_after(10):
+            with anyio.fail_after(PATIENCE_SECONDS):
                 async with anyio.create_task_group() as group:
                     for index in range(5):
                         group.start_soon(wait, index)

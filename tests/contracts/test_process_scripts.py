@@ -13,9 +13,9 @@ import pytest
 
 from tests.contracts.scripts import Script, ended, hear
 from tests.engine.process_tasks import is_alive
+from tests.patience import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at processes as Linux does")
-PATIENCE_SECONDS = 20.0
 
 
 @pytest.fixture

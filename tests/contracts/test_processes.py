@@ -240,7 +240,7 @@ FORK = """
 
 
 def test_a_fork_in_the_middle_of_a_flow_loses_and_doubles_nothing(script: Script) -> None:
-    done = script.run(FORK, seconds=6)
+    done = script.run(FORK, within=6)
     assert done.status == 0, done.errors
     assert sorted(map(str, script.completed("step"))) == sorted(
         ["before", "submitted before", "after", "after"] + [f"child {i}" for i in range(20)] * 2
@@ -290,7 +290,7 @@ def test_a_child_forked_while_tasks_are_at_work_can_leave(script: Script) -> Non
 
         assert in_parent() == (7, ["a", "b", "c"])
     """
-    done = script.run(text, seconds=5)
+    done = script.run(text, within=5)
     assert done.status == 0, done.errors
     assert sorted(map(str, script.completed("step"))) == ["a", "b", "c"]
     assert script.completed("child_step") == ["child"]
@@ -328,7 +328,7 @@ def test_a_child_forked_in_the_middle_of_a_commit_can_write(script: Script) -> N
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
         step("parent again")
     """
-    done = script.run(text, seconds=6)
+    done = script.run(text, within=6)
     assert done.status == 0, done.errors
     assert sorted(map(str, script.completed("step"))) == ["child", "parent", "parent again"]
     script.check_integrity()
@@ -378,7 +378,7 @@ def test_several_threads_may_fork_at_the_same_time_while_others_work(script: Scr
         stop.set()
         worker.join()
     """
-    done = script.run(text, seconds=15)
+    done = script.run(text, within=15)
     assert (done.status, done.errors) == (0, "")
     results = list(map(str, script.completed("step")))
     assert [results.count(f"child {number}") for number in range(2)] == [15, 15]
@@ -421,7 +421,7 @@ def test_a_fork_while_another_thread_opens_the_file_leaves_the_child_free(script
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
         thread.join()
     """
-    done = script.run(text, seconds=6)
+    done = script.run(text, within=6)
     assert done.status == 0, done.errors
     assert sorted(map(str, script.completed("step"))) == ["child", "parent"]
     script.check_integrity()
@@ -460,7 +460,7 @@ def test_a_fork_while_another_thread_deletes_leaves_the_child_free(script: Scrip
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
         thread.join()
     """
-    done = script.run(text, seconds=5)
+    done = script.run(text, within=5)
     assert done.status == 0, done.errors
     assert sorted(map(str, script.completed("step"))) == ["child", "parent"]
     script.check_integrity()
@@ -497,7 +497,7 @@ def test_a_forked_child_may_outlive_its_parent(script: Script) -> None:
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
         assert len(penstock.history.task_runs()) == 22
     """
-    done = script.run(text, seconds=6)
+    done = script.run(text, within=6)
     assert done.status == 0, done.errors
     assert sorted(map(str, script.completed("step"))) == ["child"] + ["child again"] * 20 + [
         "parent"
@@ -576,7 +576,7 @@ def test_a_child_forked_by_a_task_on_a_worker_leaves_the_queue_to_the_parent(
 
         print(in_parent(), os.getpid(), flush=True)
     """
-    done = script.run(text, seconds=6)
+    done = script.run(text, within=6)
     assert done.status == 0, done.errors
     *lines, last = done.output.splitlines()
     parent = last.split()[-1]
@@ -735,7 +735,7 @@ def test_an_async_task_whose_loop_has_ended_does_not_hold_the_exit_up(script: Sc
         anyio.run(main, backend=sys.argv[1])
     """
     for backend in ("asyncio", "trio"):
-        done = script.run(text, backend, seconds=5)
+        done = script.run(text, backend, within=5)
         assert done.status == 0, done.errors
     assert script.task_states() == {"Cancelled": 2}
 
@@ -750,7 +750,7 @@ def test_a_script_that_used_workers_ends_at_once(script: Script) -> None:
         def step(index):
             time.sleep(0.02)
 
-        @task(timeout_seconds=5)
+        @task(timeout_within=5)
         def in_time(index):
             pass
 
@@ -760,7 +760,7 @@ def test_a_script_that_used_workers_ends_at_once(script: Script) -> None:
 
         works()
     """
-    script.run(text, seconds=3).check()
+    script.run(text, within=3).check()
 
 
 def test_a_result_that_waits_for_the_disk_is_not_lost_at_exit(script: Script) -> None:

@@ -41,6 +41,7 @@ from tests.contracts.sources import (
     record_completed,
     task_definition,
 )
+from tests.patience import PATIENCE_SECONDS
 
 LARGE = b"x" * INLINE_LIMIT
 posix_only = pytest.mark.skipif(os.name == "nt", reason="modes are a matter of POSIX")
@@ -401,7 +402,7 @@ def test_a_barrier_is_set_only_after_another_connection_can_see_the_rows(
             looked.set()
 
         sqlite_store.barrier().add_callback(look)
-        assert looked.wait(5)
+        assert looked.wait(PATIENCE_SECONDS)
         assert seen == [expected]
 
 
@@ -420,7 +421,7 @@ def test_a_locked_file_delays_the_rows_and_loses_none(
             assert sqlite_store.payload_of(run.run_id) is None
         time.sleep(0.1)
         assert not barrier.is_set()
-    assert barrier.wait(5)
+    assert barrier.wait(PATIENCE_SECONDS)
     sqlite_store.check()
     assert {f.row.id for f in sqlite_store.task_runs(Query())} == {run.run_id for run in runs}
 
@@ -573,7 +574,7 @@ def test_a_store_that_cannot_follow_asks_for_relief_until_half_is_written(
         assert relief is not None
         assert sqlite_store.relieve() is relief
         assert not relief.wait(0.05)
-    assert relief.wait(5)
+    assert relief.wait(PATIENCE_SECONDS)
     assert len(sqlite_store._queue) <= 2 * 50
     flush(sqlite_store)
     assert sqlite_store.relieve() is None
@@ -592,7 +593,7 @@ def test_large_results_count_by_their_bytes(
         relief = sqlite_store.relieve()
         assert relief is not None
         assert not relief.wait(0.05)
-    assert relief.wait(5)
+    assert relief.wait(PATIENCE_SECONDS)
     flush(sqlite_store)
     assert sqlite_store.relieve() is None
     assert sqlite_store._heavy_bytes == 0
@@ -613,7 +614,7 @@ def test_relief_comes_also_where_the_writer_was_faster_than_the_one_who_asks(
 
     monkeypatch.setattr(sqlite_store, "check", check_slowly)
     relief = sqlite_store.relieve()
-    assert relief is None or relief.wait(1)
+    assert relief is None or relief.wait(PATIENCE_SECONDS)
 
 
 def test_flows_wait_for_a_store_that_cannot_follow_and_lose_nothing(
@@ -642,7 +643,7 @@ def test_flows_wait_for_a_store_that_cannot_follow_and_lose_nothing(
         thread.start()
         thread.join(0.2)
         held_up = thread.is_alive()
-    thread.join(20)
+    thread.join(PATIENCE_SECONDS)
     assert held_up
     assert results == [sum(range(200))]
     assert max(lengths) <= 60 + 10
@@ -680,11 +681,11 @@ def test_a_store_that_cannot_write_any_more_says_so_and_holds_nobody_up(
         connection.execute("DROP TABLE task_run")
         connection.commit()
     record_completed(store, HandTaskRun())
-    assert store.barrier().wait(5)
+    assert store.barrier().wait(PATIENCE_SECONDS)
     with pytest.raises(StoreError, match="task_run"):
         store.check()
     record_completed(store, HandTaskRun())
-    assert store.barrier().wait(5)
+    assert store.barrier().wait(PATIENCE_SECONDS)
     with pytest.raises(StoreError, match="task_run"):
         store.close()
 
@@ -700,8 +701,8 @@ def test_a_store_whose_writer_dies_says_so_and_holds_nobody_up(
             raise AssertionError("no such row")
 
     record(store, Broken(), "Pending")
-    assert store.barrier().wait(2)
-    assert store.barrier().wait(2)
+    assert store.barrier().wait(PATIENCE_SECONDS)
+    assert store.barrier().wait(PATIENCE_SECONDS)
     with pytest.raises(StoreError):
         store.check()
     with pytest.raises(StoreError):
@@ -910,7 +911,7 @@ def test_closing_lets_go_of_all_files(tmp_path: Path, host: LoopThread) -> None:
 
     thread = threading.Thread(target=look_up)
     thread.start()
-    assert read.wait(5)
+    assert read.wait(PATIENCE_SECONDS)
     store.task_runs(Query())
     store.close()
     opened = [str(entry.readlink()) for entry in Path("/proc/self/fd").iterdir() if entry.exists()]

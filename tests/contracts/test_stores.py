@@ -25,6 +25,7 @@ from tests.contracts.sources import (
     record_completed,
     task_definition,
 )
+from tests.patience import PATIENCE_SECONDS
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 ENDINGS = ["Completed", "Cached", "Failed", "TimedOut", "Cancelled", "Crashed", "NotReady"]
@@ -209,7 +210,7 @@ def test_a_run_is_told_once_that_its_end_is_stored_and_not_before(store: Store) 
 def test_a_barrier_is_set_when_what_was_recorded_before_can_be_read(store: Store) -> None:
     for count in range(1, 21):
         record(store, HandTaskRun(), "Pending")
-        assert store.barrier().wait(5)
+        assert store.barrier().wait(PATIENCE_SECONDS)
         assert len(store.task_runs(Query())) == count
 
 
@@ -232,7 +233,7 @@ def test_barriers_of_many_threads_are_all_set(store: Store) -> None:
 
 
 def test_a_barrier_on_a_store_with_nothing_to_write_is_set(store: Store) -> None:
-    assert store.barrier().wait(5)
+    assert store.barrier().wait(PATIENCE_SECONDS)
     store.check()
 
 
@@ -685,7 +686,7 @@ def test_a_store_may_be_closed_twice(store: Store) -> None:
 def test_after_closing_a_barrier_is_set_and_nobody_is_held_up(store: Store) -> None:
     record_completed(store, HandTaskRun())
     store.close()
-    assert store.barrier().wait(5)
+    assert store.barrier().wait(PATIENCE_SECONDS)
     assert store.relieve() is None
 
 

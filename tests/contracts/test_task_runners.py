@@ -28,13 +28,13 @@ from penstock.task_runners import (
 from tests.contracts.callers import (
     CALLERS,
     IN_FLOWS,
-    PATIENCE_SECONDS,
     Caller,
     Here,
     caller_at,
     get_all,
 )
 from tests.contracts.plain_tasks import async_double, double, fail
+from tests.patience import PATIENCE_SECONDS
 
 RUNNERS: dict[str, TaskRunner] = {
     "sequential": SequentialTaskRunner(),

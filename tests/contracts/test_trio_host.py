@@ -13,6 +13,7 @@ import trio.lowlevel
 import trio.testing
 
 from penstock._waiting.trio_host import TrioHost
+from tests.patience import PATIENCE_SECONDS
 
 name: ContextVar[str] = ContextVar("name", default="nobody")
 Main = Callable[[TrioHost], Coroutine[Any, Any, None]]
@@ -20,7 +21,7 @@ Main = Callable[[TrioHost], Coroutine[Any, Any, None]]
 
 def in_trio(main: Main) -> None:
     async def run() -> None:
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE_SECONDS):
             await main(TrioHost())
 
     trio.run(run)

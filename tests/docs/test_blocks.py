@@ -34,7 +34,7 @@ FENCE = re.compile(r"( *)(`{3,}|~{3,}) *([\w+-]*)[^`]*")
 NOT_RUN = re.compile(r"<!-- not run: .*\w.* -->")
 PYTHON = re.compile(r"(.*/)?python[\d.]*")
 OPERATORS = frozenset({"&&", "||", ";", "|", "&"})
-LIMIT_SECONDS = 55
+LIMIT_SECONDS = 200
 
 
 class Block(NamedTuple):

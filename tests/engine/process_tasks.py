@@ -16,8 +16,7 @@ from penstock import flow, get_run_logger, runtime, task
 from penstock.context import TaskRunContext, get_run_context
 from penstock.states import Completed, State
 from penstock.task_runners import ProcessTaskRunner
-
-PATIENCE_SECONDS = 20.0
+from tests.patience import PATIENCE_SECONDS
 
 
 def until_there(path: Path) -> None:

@@ -14,12 +14,13 @@ from penstock import flow, history, task
 from penstock._engine.process import shutdown
 from penstock.task_runners import abandoned_threads
 from tests.contracts.scripts import Script
+from tests.patience import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.usefixtures("engine")
 
 
 def until_all_are_back() -> None:
-    ends_at = time.monotonic() + 10
+    ends_at = time.monotonic() + PATIENCE_SECONDS
     while abandoned_threads():
         assert time.monotonic() < ends_at, "some never came back"
         time.sleep(0.001)
@@ -33,7 +34,7 @@ def test_an_abandoned_thread_is_counted_until_it_comes_back(
 
     @task(timeout_seconds=0.02)
     def hangs() -> None:
-        assert gate.wait(10)
+        assert gate.wait(PATIENCE_SECONDS)
 
     @flow
     def two() -> str:
@@ -77,7 +78,7 @@ def test_direct_calls_and_flows_are_counted_too() -> None:
 
     @flow(timeout_seconds=0.02)
     def hangs() -> None:
-        assert gate.wait(10)
+        assert gate.wait(PATIENCE_SECONDS)
 
     try:
         state = hangs.call_state()

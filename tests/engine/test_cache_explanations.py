@@ -24,6 +24,7 @@ from penstock.caching import explain
 from penstock.exceptions import ParameterError, StoreError, UsageError
 from penstock.settings import Settings
 from tests.conftest import RunLoop
+from tests.patience import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.usefixtures("engine")
 
@@ -122,7 +123,7 @@ def test_a_miss_names_the_flow_parameter_and_the_flow_run(run_loop: RunLoop) -> 
 def test_the_store_on_disk_is_asked_as_well_after_a_restart(settings: Settings) -> None:
     summed = adding(INPUTS)
     summed(1, 2)
-    assert get_engine().commit().wait(5)
+    assert get_engine().commit().wait(PATIENCE_SECONDS)
     with use_settings(settings):
         assert told(explain(summed, 1, 3)) == ["argument b differs"]
         assert explain(summed, 1, 2).outcome == "hit"

@@ -28,6 +28,7 @@ from penstock.exceptions import (
 from penstock.states import Completed
 from penstock.task_runners import ConcurrentTaskRunner, SequentialTaskRunner
 from tests.conftest import RunLoop
+from tests.patience import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.usefixtures("engine")
 
@@ -763,7 +764,7 @@ def test_any_number_of_async_tasks_wait_at_the_same_time(
             arrived.append(number)
             if len(arrived) == 300:
                 complete.set()
-            with anyio.fail_after(20):
+            with anyio.fail_after(PATIENCE_SECONDS):
                 await complete.wait()
             return number
 

@@ -11,6 +11,7 @@ import pytest
 from penstock import TaskFuture, flow, task
 from penstock._engine.process import use_settings
 from penstock.settings import Settings
+from tests.patience import PATIENCE_SECONDS
 
 
 @task
@@ -45,5 +46,5 @@ def test_done_callbacks_do_not_run_in_the_loop_that_writes(
             return square.submit(future).result()
 
         assert f() == 1
-        assert called.wait(5)
+        assert called.wait(PATIENCE_SECONDS)
     assert in_writer == [False]

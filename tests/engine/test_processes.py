@@ -7,6 +7,7 @@ import multiprocessing
 import pytest
 
 from penstock import flow, history, task
+from tests.patience import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.usefixtures("engine")
 
@@ -26,7 +27,7 @@ def forks_while_it_runs() -> int:
     context = multiprocessing.get_context("fork")
     process = context.Process(target=in_a_worker, args=(3,))
     process.start()
-    process.join(20)
+    process.join(PATIENCE_SECONDS)
     return process.exitcode or 0
 
 

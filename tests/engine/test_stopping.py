@@ -17,9 +17,9 @@ from penstock._rules.flow_run import FlowRun
 from penstock.exceptions import ConfigurationError, RunCancelled
 from penstock.states import State
 from tests.conftest import RunLoop
+from tests.patience import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.usefixtures("engine")
-PATIENCE_SECONDS = 10
 
 
 class Probe:

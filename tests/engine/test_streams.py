@@ -19,6 +19,7 @@ from penstock._rules.current import current_run
 from penstock._rules.flow_run import FlowRun
 from penstock.exceptions import ConfigurationError, ParameterError, UsageError, WouldDeadlock
 from tests.conftest import RunLoop
+from tests.patience import PATIENCE_SECONDS
 
 
 @task
@@ -65,7 +66,7 @@ def test_unordered_results_come_as_the_runs_end(engine: Engine) -> None:
     @task
     def opens_last(number: int) -> int:
         if number == 0:
-            assert gate.wait(10)
+            assert gate.wait(PATIENCE_SECONDS)
         return number
 
     @flow
@@ -125,7 +126,7 @@ def test_a_result_is_seen_while_the_next_item_is_still_to_come(
 
         async def slow() -> AsyncIterator[int]:
             yield 1
-            with anyio.fail_after(10):
+            with anyio.fail_after(PATIENCE_SECONDS):
                 await first_seen.wait()
             yield 2
 

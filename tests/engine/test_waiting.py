@@ -30,6 +30,7 @@ from penstock.exceptions import (
     WouldDeadlock,
 )
 from tests.conftest import RunLoop
+from tests.patience import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.usefixtures("engine")
 
@@ -46,7 +47,7 @@ class Gates:
 
 @task
 def gated(gates: Gates, number: int) -> int:
-    assert gates.events[number].wait(10)
+    assert gates.events[number].wait(PATIENCE_SECONDS)
     return number
 
 

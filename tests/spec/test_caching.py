@@ -15,6 +15,7 @@ from penstock._stores.sqlite.store import SqliteStore
 from penstock._stores.writing.batches import Batch
 from penstock.tasks import task_input_hash
 from penstock.testing import FakeClock
+from tests.patience import PATIENCE_SECONDS
 from tests.spec.transcripts import (
     Machine,
     Output,
@@ -262,7 +263,7 @@ def test_a_result_is_served_while_the_run_before_it_is_being_written(
 
     work(1)
     writer.may_write.set()
-    assert writer.written.wait(10)
+    assert writer.written.wait(PATIENCE_SECONDS)
     work(1)
     writer.may_go_on.set()
 

@@ -19,6 +19,7 @@ from penstock.task_runners import (
     Workers,
 )
 from tests.conftest import RunLoop
+from tests.patience import PATIENCE_SECONDS
 from tests.spec.transcripts import Machine, code_of, normalized, without_prompts
 
 ANYIO_THREAD = "AnyIO worker thread"
@@ -203,7 +204,7 @@ def test_submit_gives_a_future_at_once(engine: Engine, runner: TaskRunner) -> No
 
     @task
     def work() -> str:
-        assert may_end.wait(10)
+        assert may_end.wait(PATIENCE_SECONDS)
         return "done"
 
     @flow(task_runner=runner)

@@ -18,6 +18,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tests.patience import PATIENCE_SECONDS
+
 HERE = Path(__file__).parent
 PROMPT = ">>> "
 
@@ -106,7 +108,7 @@ class Machine:
             cwd=self.folder,
             text=True,
             encoding="utf-8",
-            timeout=50,
+            timeout=PATIENCE_SECONDS,
             check=False,
         )
         return Output(done.stdout, done.returncode)

@@ -16,6 +16,7 @@ from penstock.settings import SettingsChanges
 from penstock.task_runners import ConcurrentTaskRunner
 from penstock.testing import FakeClock, engine
 from tests.conftest import RunLoop
+from tests.patience import PATIENCE_SECONDS
 
 
 @pytest.fixture(params=["memory", "file", "strict"])
@@ -90,7 +91,7 @@ ENDS = [*["Failed"] * 8, *["Completed", "TimedOut"] * 4, "Completed", "Completed
 
 @pytest.mark.parametrize("number", range(3))
 def test_many_runs_from_a_sync_flow(kept: SettingsChanges, number: int) -> None:
-    clock = FakeClock(patience_seconds=30)
+    clock = FakeClock(patience_seconds=PATIENCE_SECONDS)
     runs = Runs(clock)
 
     @flow(task_runner=ConcurrentTaskRunner(max_workers=20))
@@ -105,7 +106,7 @@ def test_many_runs_from_a_sync_flow(kept: SettingsChanges, number: int) -> None:
 
 @pytest.mark.parametrize("number", range(3))
 def test_many_runs_from_a_loop(kept: SettingsChanges, number: int, run_loop: RunLoop) -> None:
-    clock = FakeClock(patience_seconds=30)
+    clock = FakeClock(patience_seconds=PATIENCE_SECONDS)
     runs = Runs(clock)
     flaky_async = runs.tasks[1]
 

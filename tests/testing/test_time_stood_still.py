@@ -11,6 +11,7 @@ import pytest
 from penstock import flow, history, task
 from penstock.testing import FakeClock, TimeStoodStill, engine
 from tests.conftest import RunLoop
+from tests.patience import PATIENCE_SECONDS
 
 LIMITS_ALONE = "There are time limits, and nobody sleeps until they are over."
 
@@ -77,7 +78,7 @@ def test_retry_beside_a_thread_that_waits_for_it_goes_on_all_the_same(clock: Fak
     ended = threading.Event()
     future = flaky.submit()
     future.add_done_callback(lambda _future: ended.set())
-    assert ended.wait(timeout=5)
+    assert ended.wait(PATIENCE_SECONDS)
 
 
 def test_after_it_stood_still_nothing_waits_for_it_any_more(clock: FakeClock) -> None:
@@ -139,5 +140,5 @@ def test_code_that_was_left_to_itself_ends_with_its_engine() -> None:
     with engine(clock):
         assert slow.call_state().name == "TimedOut"
         assert not woken.is_set()
-    assert woken.wait(timeout=5)
+    assert woken.wait(PATIENCE_SECONDS)
     assert clock.elapsed_seconds == 1

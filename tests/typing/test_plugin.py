@@ -135,13 +135,11 @@ def run_mypy(folder: Path, *arguments: str) -> list[str]:
     return printed.splitlines()
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("line", WRONG)
 def test_a_wrong_call_is_one_error_at_its_line(line: str, errors: Errors) -> None:
     assert errors[line] == [WRONG[line]]
 
 
-@pytest.mark.timeout(120)
 def test_the_files_of_calls_hold_with_the_plugin(tmp_path: Path) -> None:
     options = ["--config-file", str(CONFIGURATION), "--cache-dir", str(tmp_path)]
     assert run_mypy(ROOT, *options, "tests/typing/calls.py", "tests/typing/with_plugin") == []

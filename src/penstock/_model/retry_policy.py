@@ -135,12 +135,11 @@ def _jitter_factor(given: object, owner: str) -> float:
 def _classes(given: object, owner: str) -> tuple[type[Exception], ...] | None:
     if given is None:
         return None
-    classes: tuple[object, ...] = (given,)
-    if isinstance(given, tuple):
-        classes = cast("tuple[object, ...]", given)
+    classes = cast("tuple[object, ...]", given if isinstance(given, tuple) else (given,))
     if not classes or not all(isinstance(c, type) and issubclass(c, Exception) for c in classes):
+        shown = classes if len(classes) != 1 else classes[0]
         requirement = "a subclass of Exception, or a tuple of them"
-        raise checks.refusal(given, "retry_on", owner, requirement)
+        raise checks.refusal(shown, "retry_on", owner, requirement)
     return cast("tuple[type[Exception], ...]", classes)
 
 

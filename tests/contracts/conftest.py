@@ -11,6 +11,7 @@ from penstock._stores.memory import MemoryStore
 from penstock._stores.port import Store
 from penstock._stores.sqlite.store import SqliteStore
 from penstock._waiting.loops import LoopThread
+from tests.contracts.sources import open_sqlite
 
 StoreMaker = Callable[[Path, LoopThread], Store]
 
@@ -20,7 +21,7 @@ def _memory_store(_folder: Path, _host: LoopThread) -> Store:
 
 
 def _sqlite_store(folder: Path, host: LoopThread) -> Store:
-    return SqliteStore(folder / "penstock.db", folder / "storage", "normal")
+    return open_sqlite(folder / "penstock.db", host)
 
 
 STORES: dict[str, StoreMaker] = {
@@ -52,8 +53,8 @@ def database(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def sqlite_store(database: Path, tmp_path: Path, host: LoopThread) -> Iterator[SqliteStore]:
+def sqlite_store(database: Path, host: LoopThread) -> Iterator[SqliteStore]:
     """A SQLite store on a fresh file."""
-    made = SqliteStore(database, tmp_path / "storage", "normal")
+    made = open_sqlite(database, host)
     yield made
     made.close()

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from penstock._model.payloads import decode_result
+from penstock._stores.large_results import FolderOfResults
 from tests.patience import PATIENCE_SECONDS, soon
 
 
@@ -76,7 +77,8 @@ class Script:
             "SELECT t.result FROM task_run t JOIN definition d ON d.id = t.task_id "
             f"WHERE d.name = '{task}' AND t.state_name = 'Completed' ORDER BY t.id"
         )
-        return [decode_result(payload, self.folder / "storage") for (payload,) in rows]
+        load = FolderOfResults(self.folder / "storage").load
+        return [decode_result(payload, load) for (payload,) in rows]
 
     def flow_states(self) -> list[tuple[str, str]]:
         """Name and state of the flow runs, in the order in which they began."""

@@ -5,15 +5,24 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from datetime import datetime
+from pathlib import Path
 
 from penstock._model.codecs import encode_history, encode_parameters
 from penstock._model.definition import Definition, RunKind, make_definition
 from penstock._model.ids import id_bound, new_id
 from penstock._model.payloads import encode_result
 from penstock._model.rows import CacheRow, FlowRow, TaskRow
+from penstock._stores.large_results import FolderOfResults
 from penstock._stores.port import Store
+from penstock._stores.sqlite.store import SqliteStore
+from penstock._waiting.loops import LoopThread
 from penstock.states import TYPES, StateType, Transition
 from tests.patience import PATIENCE_SECONDS
+
+
+def open_sqlite(path: Path, host: LoopThread) -> SqliteStore:
+    """A store in this file, with large results in a folder beside it."""
+    return SqliteStore(path, FolderOfResults(path.parent / "storage"), "normal", host)
 
 
 def task_definition(name: str = "work", tags: Iterable[str] = ()) -> Definition:

@@ -301,7 +301,7 @@ def test_a_child_forked_in_the_middle_of_a_commit_can_write(script: Script) -> N
     text = """
         import os, sys, threading, time
         from penstock import task
-        from penstock._stores.writing import writer
+        from penstock._stores.sqlite import target
 
         in_transaction = threading.Event()
 
@@ -313,7 +313,7 @@ def test_a_child_forked_in_the_middle_of_a_commit_can_write(script: Script) -> N
             time.sleep(0.2)
             connection.execute("COMMIT")
 
-        writer._execute = execute_slowly
+        target._execute = execute_slowly
 
         @task
         def step(name):

@@ -20,13 +20,16 @@ from penstock._stores import recent
 from penstock._stores.port import FoundResult
 from penstock._stores.recent import LEASE_SECONDS, RecentResults
 from penstock._stores.sqlite.store import SqliteStore
-from tests.contracts.sources import HandTaskRun, flush, record_completed
+from penstock._waiting.loops import LoopThread
+from tests.contracts.sources import HandTaskRun, flush, open_sqlite, record_completed
 
 
 @pytest.fixture
-def other_store(database: Path, sqlite_store: SqliteStore) -> Iterator[SqliteStore]:
+def other_store(
+    database: Path, sqlite_store: SqliteStore, host: LoopThread
+) -> Iterator[SqliteStore]:
     """The same file, as another process has it open."""
-    made = SqliteStore(database, database.parent / "storage", "normal")
+    made = open_sqlite(database, host)
     yield made
     made.close()
 
@@ -124,7 +127,7 @@ def test_what_a_slow_reader_found_is_not_served_after_a_newer_entry(
     """It has read the file, and goes on when the newer entry is there."""
     put(sqlite_store, "a", 1)
     remember(sqlite_store, "a")
-    sqlite_store.recent.drop(["a"])
+    sqlite_store._recent.drop(["a"])
     newer: list[FoundResult] = []
     read = sqlite_store._read
 
@@ -221,9 +224,8 @@ class TwoStores(RuleBasedStateMachine):
         super().__init__()
         self._folder = tempfile.TemporaryDirectory()
         path = Path(self._folder.name)
-        self.stores = [
-            SqliteStore(path / "penstock.db", path / "storage", "normal") for _ in range(2)
-        ]
+        self.host = LoopThread("test-host")
+        self.stores = [open_sqlite(path / "penstock.db", self.host) for _ in range(2)]
         self.model: dict[str, FoundResult] = {}
         self.clock = itertools.count()
 
@@ -254,6 +256,7 @@ class TwoStores(RuleBasedStateMachine):
     def teardown(self) -> None:
         for store in self.stores:
             store.close()
+        self.host.stop()
         self._folder.cleanup()
 
 

@@ -12,18 +12,19 @@ from pathlib import Path
 import pytest
 
 from penstock._stores.port import Limit
-from penstock._stores.sqlite.store import SqliteStore
+from penstock._waiting.loops import LoopThread
 from tests.contracts.scripts import Script, ended, hear, say
+from tests.contracts.sources import open_sqlite
 from tests.patience import PATIENCE_SECONDS, soon
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="kills and forks as POSIX has them")
 
 
 @pytest.fixture
-def script(tmp_path: Path) -> Iterator[Script]:
+def script(tmp_path: Path, host: LoopThread) -> Iterator[Script]:
     """Scripts on a database with a limit of 3."""
     made = Script(tmp_path / "home")
-    store = SqliteStore(made.database, tmp_path / "home" / "storage", "normal")
+    store = open_sqlite(made.database, host)
     store.slots.set_limit(Limit("shared", 3))
     store.slots.set_limit(Limit("single", 1))
     store.close()

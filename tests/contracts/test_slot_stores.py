@@ -14,7 +14,9 @@ from penstock._stores.port import Claim, Limit, SlotStore, Store
 from penstock._stores.recent import LEASE_SECONDS
 from penstock._stores.sqlite.holders import Holder, is_alive
 from penstock._stores.sqlite.store import SqliteStore
+from penstock._waiting.loops import LoopThread
 from penstock.exceptions import StoreError
+from tests.contracts.sources import open_sqlite
 
 NOW = 1_000_000.0
 
@@ -121,9 +123,9 @@ def test_threads_that_trade_at_once_exceed_no_limit(slots: SlotStore) -> None:
 
 
 @pytest.fixture
-def other(sqlite_store: SqliteStore, database: Path, tmp_path: Path) -> Iterator[SqliteStore]:
+def other(sqlite_store: SqliteStore, database: Path, host: LoopThread) -> Iterator[SqliteStore]:
     """Another process on the file of `sqlite_store`."""
-    made = SqliteStore(database, tmp_path / "storage", "normal")
+    made = open_sqlite(database, host)
     yield made
     made.close()
 
@@ -196,10 +198,10 @@ def test_what_the_dead_held_is_free_and_their_place_is_gone(
 
 
 def test_what_a_process_holds_is_free_when_it_closes_its_store(
-    sqlite_store: SqliteStore, database: Path, tmp_path: Path
+    sqlite_store: SqliteStore, database: Path, host: LoopThread
 ) -> None:
     sqlite_store.slots.set_limit(Limit("a", 1))
-    other = SqliteStore(database, tmp_path / "storage", "normal")
+    other = open_sqlite(database, host)
     assert take(other.slots, line(1)) == [1]
     other.close()
     assert take(sqlite_store.slots, line(1)) == [1]

@@ -23,7 +23,7 @@ from penstock._engine.process import get_engine, use_settings
 from penstock._model.payloads import INLINE_LIMIT, decode_result, encode_result
 from penstock._model.rows import TaskRow
 from penstock._stores.port import Pruned, Query
-from penstock._stores.sqlite import pruning, schema
+from penstock._stores.sqlite import pruning, schema, statements, target
 from penstock._stores.sqlite import store as sqlite
 from penstock._stores.sqlite.store import SqliteStore
 from penstock._stores.writing import batches, writer
@@ -37,6 +37,7 @@ from tests.contracts.sources import (
     HandTaskRun,
     flow_definition,
     flush,
+    open_sqlite,
     record,
     record_completed,
     task_definition,
@@ -46,10 +47,6 @@ from tests.patience import PATIENCE_SECONDS
 LARGE = b"x" * INLINE_LIMIT
 posix_only = pytest.mark.skipif(os.name == "nt", reason="modes are a matter of POSIX")
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-
-
-def open_store(path: Path, host: LoopThread) -> SqliteStore:
-    return SqliteStore(path, path.parent / "storage", "normal")
 
 
 def mode_of(path: Path) -> int:
@@ -98,7 +95,7 @@ def test_the_folders_made_can_be_entered_by_their_owner_alone(
 ) -> None:
     before = os.umask(0)
     try:
-        store = open_store(tmp_path / "new" / "penstock.db", host)
+        store = open_sqlite(tmp_path / "new" / "penstock.db", host)
         record_completed(store, HandTaskRun(), LARGE)
         store.close()
     finally:
@@ -119,10 +116,10 @@ def test_the_file_is_in_wal_mode_and_carries_our_mark(
 
 def test_a_file_is_opened_again_with_all_that_was_in_it(tmp_path: Path, host: LoopThread) -> None:
     run = HandTaskRun(task_definition("red", ["warm"]))
-    store = open_store(tmp_path / "penstock.db", host)
+    store = open_sqlite(tmp_path / "penstock.db", host)
     record_completed(store, run, "value", key="k")
     store.close()
-    again = open_store(tmp_path / "penstock.db", host)
+    again = open_sqlite(tmp_path / "penstock.db", host)
     (found,) = again.task_runs(Query(tag="warm"))
     assert found.row == run.row(3, encode_result("value"))
     assert again.look_up("k", now=0.0) == (run.run_id, encode_result("value"), None)
@@ -131,7 +128,7 @@ def test_a_file_is_opened_again_with_all_that_was_in_it(tmp_path: Path, host: Lo
 
 def test_an_empty_file_becomes_a_database(tmp_path: Path, host: LoopThread) -> None:
     (tmp_path / "penstock.db").touch()
-    store = open_store(tmp_path / "penstock.db", host)
+    store = open_sqlite(tmp_path / "penstock.db", host)
     record_completed(store, HandTaskRun())
     store.close()
     assert count(tmp_path / "penstock.db", "task_run") == 1
@@ -141,7 +138,7 @@ def test_a_file_name_with_characters_of_urls_in_it_is_a_file_name(
     tmp_path: Path, host: LoopThread
 ) -> None:
     path = tmp_path / "a b?mode=rw#100%" / "penstock ü.db"
-    store = open_store(path, host)
+    store = open_sqlite(path, host)
     run = HandTaskRun()
     record_completed(store, run)
     flush(store)
@@ -155,14 +152,14 @@ def test_the_path_may_be_relative_and_the_process_may_change_its_folder(
 ) -> None:
     (tmp_path / "other").mkdir()
     monkeypatch.chdir(tmp_path)
-    store = SqliteStore(Path("penstock.db"), Path("storage"), "normal")
+    store = open_sqlite(Path("penstock.db"), host)
     run = HandTaskRun()
     record_completed(store, run, LARGE)
     flush(store)
     monkeypatch.chdir(tmp_path / "other")
     payload = store.payload_of(run.run_id)
     assert payload is not None
-    assert decode_result(payload, store.storage) == LARGE
+    assert decode_result(payload, store.load) == LARGE
     assert store.prune(None, keep_cache=False, now=0.0).task_runs == 1
     store.close()
     assert not list((tmp_path / "other").iterdir())
@@ -173,11 +170,11 @@ def test_the_path_may_be_relative_and_the_process_may_change_its_folder(
 
 def test_a_newer_schema_is_refused_and_left_alone(tmp_path: Path, host: LoopThread) -> None:
     path = tmp_path / "penstock.db"
-    open_store(path, host).close()
+    open_sqlite(path, host).close()
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA user_version=99")
     with pytest.raises(SchemaTooNew, match=r"schema version 99.*PENSTOCK_DATABASE_URL"):
-        open_store(path, host)
+        open_sqlite(path, host)
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("PRAGMA user_version").fetchone() == (99,)
 
@@ -193,7 +190,7 @@ def test_a_file_that_is_no_database_is_refused_and_left_alone(
     path = tmp_path / "penstock.db"
     path.write_bytes(content)
     with pytest.raises(NotADatabase, match="PENSTOCK_DATABASE_URL") as caught:
-        open_store(path, host)
+        open_sqlite(path, host)
     assert str(path) in str(caught.value)
     assert path.read_bytes() == content
 
@@ -209,26 +206,26 @@ def test_the_database_of_another_application_is_refused_and_left_alone(
         connection.commit()
     before = path.read_bytes()
     with pytest.raises(NotADatabase, match=r"another application.*PENSTOCK_DATABASE_URL"):
-        open_store(path, host)
+        open_sqlite(path, host)
     assert path.read_bytes() == before
 
 
 def test_a_folder_is_refused(tmp_path: Path, host: LoopThread) -> None:
     (tmp_path / "penstock.db").mkdir()
     with pytest.raises(StoreError, match="PENSTOCK_DATABASE_URL"):
-        open_store(tmp_path / "penstock.db", host)
+        open_sqlite(tmp_path / "penstock.db", host)
 
 
 def test_a_path_below_a_file_is_refused(tmp_path: Path, host: LoopThread) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StoreError, match="PENSTOCK_DATABASE_URL"):
-        open_store(tmp_path / "file" / "penstock.db", host)
+        open_sqlite(tmp_path / "file" / "penstock.db", host)
 
 
 @linux_only
 def test_a_place_that_cannot_be_written_is_refused(host: LoopThread) -> None:
     with pytest.raises(StoreError, match="PENSTOCK_DATABASE_URL"):
-        open_store(Path("/proc/penstock/penstock.db"), host)
+        open_sqlite(Path("/proc/penstock/penstock.db"), host)
 
 
 def test_an_engine_on_a_refused_file_says_so_and_leaves_no_thread(tmp_path: Path) -> None:
@@ -248,19 +245,19 @@ def test_an_older_file_is_migrated_with_its_rows(
     tmp_path: Path, host: LoopThread, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, run = tmp_path / "penstock.db", HandTaskRun()
-    store = open_store(path, host)
+    store = open_sqlite(path, host)
     record_completed(store, run)
     store.close()
     present = len(schema.MIGRATIONS)
     newer = (*schema.MIGRATIONS, "CREATE TABLE a (x); CREATE TABLE b (y);")
     monkeypatch.setattr(schema, "MIGRATIONS", newer)
-    store = open_store(path, host)
+    store = open_sqlite(path, host)
     assert [found.row.id for found in store.task_runs(Query())] == [run.run_id]
     store.close()
     assert (count(path, "a"), count(path, "b")) == (0, 0)
     monkeypatch.setattr(schema, "MIGRATIONS", newer[:present])
     with pytest.raises(SchemaTooNew):
-        open_store(path, host)
+        open_sqlite(path, host)
 
 
 def test_a_file_of_version_1_is_migrated_and_answers_every_kind_of_question(
@@ -271,7 +268,7 @@ def test_a_file_of_version_1_is_migrated_and_answers_every_kind_of_question(
     # the cache have columns more, so one is written by hand.
     name = "ALTER TABLE task_run ADD COLUMN name TEXT;"
     monkeypatch.setattr(schema, "MIGRATIONS", (present[0] + name,))
-    store = open_store(path, host)
+    store = open_sqlite(path, host)
     top = HandFlowRun(flow_definition("top", ["daily"]))
     called = HandFlowRun(flow_definition("sub"), parent_id=top.run_id)
     good = HandTaskRun(task_definition("red", ["warm"]), flow_run_id=top.run_id)
@@ -285,7 +282,7 @@ def test_a_file_of_version_1_is_migrated_and_answers_every_kind_of_question(
         connection.execute("ALTER TABLE task_run DROP COLUMN name")
         connection.execute("INSERT INTO cache VALUES ('k', ?, 0.0, NULL)", (good.run_id,))
     monkeypatch.setattr(schema, "MIGRATIONS", present)
-    store = open_store(path, host)
+    store = open_sqlite(path, host)
 
     def tasks(**conditions: Any) -> list[bytes]:
         return [found.row.id for found in store.task_runs(Query(**conditions))]
@@ -327,12 +324,12 @@ def test_a_migration_that_fails_leaves_the_file_as_it_was(
     tmp_path: Path, host: LoopThread, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, present = tmp_path / "penstock.db", schema.MIGRATIONS
-    open_store(path, host).close()
+    open_sqlite(path, host).close()
     monkeypatch.setattr(schema, "MIGRATIONS", (*present, "CREATE TABLE a (x); CREATE NONSENSE;"))
     with pytest.raises(StoreError):
-        open_store(path, host)
+        open_sqlite(path, host)
     monkeypatch.setattr(schema, "MIGRATIONS", present)
-    open_store(path, host).close()
+    open_sqlite(path, host).close()
     with pytest.raises(sqlite3.OperationalError, match="no such table"):
         count(path, "a")
 
@@ -462,7 +459,7 @@ def test_a_new_file_that_another_process_is_just_making_is_waited_for(
     with locked(path) as other:
         release = threading.Timer(0.1, other.execute, ["ROLLBACK"])
         release.start()
-        store = open_store(path, host)
+        store = open_sqlite(path, host)
         release.join()
     record_completed(store, HandTaskRun())
     store.close()
@@ -501,7 +498,7 @@ def test_a_result_is_in_sight_while_an_earlier_state_of_its_run_is_written(
 def test_a_batch_of_more_rows_than_a_statement_takes_is_written_whole(
     sqlite_store: SqliteStore, database: Path
 ) -> None:
-    rows = 2 * batches.RUNS_A_BATCH + batches.STATEMENT_SIZES[0] + 197
+    rows = 2 * batches.RUNS_A_BATCH + statements.STATEMENT_SIZES[0] + 197
     with locked(database):
         for _ in range(rows):
             record(sqlite_store, HandTaskRun(), "Pending")
@@ -528,7 +525,7 @@ def test_the_newest_of_two_processes_results_wins_whoever_writes_last(
     sqlite_store: SqliteStore, database: Path, host: LoopThread
 ) -> None:
     """One process is held up between its result and its commit."""
-    other = open_store(database, host)
+    other = open_sqlite(database, host)
     older, newer = HandTaskRun(), HandTaskRun()
     sqlite_store.pause()
     record_completed(sqlite_store, older, "older", key="k", created_at=1.0)
@@ -548,7 +545,7 @@ def test_definitions_are_written_once(tmp_path: Path, host: LoopThread) -> None:
     tasks = [task_definition(name) for name in ("red", "blue")]
     works = flow_definition()
     for _ in range(2):
-        store = open_store(path, host)
+        store = open_sqlite(path, host)
         for _ in range(3):
             for definition in tasks:
                 record_completed(store, HandTaskRun(definition))
@@ -565,19 +562,19 @@ def test_definitions_are_written_once(tmp_path: Path, host: LoopThread) -> None:
 def test_a_store_that_cannot_follow_asks_for_relief_until_half_is_written(
     sqlite_store: SqliteStore, database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writer, "_ITEMS_IN_QUEUE", 200)
+    monkeypatch.setattr(writer, "_ITEMS_IN_QUEUE", 100)
     monkeypatch.setattr(batches, "RUNS_A_BATCH", 5)
     with locked(database):
         for _ in range(120):
             record(sqlite_store, HandTaskRun(), "Pending")
-        relief = sqlite_store.relieve()
-        assert relief is not None
-        assert sqlite_store.relieve() is relief
-        assert not relief.wait(0.05)
-    assert relief.wait(PATIENCE_SECONDS)
-    assert len(sqlite_store._queue) <= 2 * 50
+        room = sqlite_store.room()
+        assert room is not None
+        assert sqlite_store.room() is room
+        assert not room.wait(0.05)
+    assert room.wait(PATIENCE_SECONDS)
+    assert len(sqlite_store._writer._queue) <= 50
     flush(sqlite_store)
-    assert sqlite_store.relieve() is None
+    assert sqlite_store.room() is None
 
 
 def test_large_results_count_by_their_bytes(
@@ -587,16 +584,16 @@ def test_large_results_count_by_their_bytes(
     with locked(database):
         for _ in range(9):
             record_completed(sqlite_store, HandTaskRun(), b"x" * 5000)
-        assert sqlite_store.relieve() is None
+        assert sqlite_store.room() is None
         for _ in range(2):
             record_completed(sqlite_store, HandTaskRun(), b"x" * 5000)
-        relief = sqlite_store.relieve()
-        assert relief is not None
-        assert not relief.wait(0.05)
-    assert relief.wait(PATIENCE_SECONDS)
+        room = sqlite_store.room()
+        assert room is not None
+        assert not room.wait(0.05)
+    assert room.wait(PATIENCE_SECONDS)
     flush(sqlite_store)
-    assert sqlite_store.relieve() is None
-    assert sqlite_store._heavy_bytes == 0
+    assert sqlite_store.room() is None
+    assert sqlite_store._writer._bytes == 0
 
 
 def test_relief_comes_also_where_the_writer_was_faster_than_the_one_who_asks(
@@ -606,29 +603,29 @@ def test_relief_comes_also_where_the_writer_was_faster_than_the_one_who_asks(
     monkeypatch.setattr(writer, "_BYTES_IN_QUEUE", 4 * 5000)
     for _ in range(5):
         record_completed(sqlite_store, HandTaskRun(), b"x" * 5000)
-    check = sqlite_store.check
+    check = sqlite_store._writer.check
 
     def check_slowly() -> None:
         sqlite_store.barrier().wait(5)
         check()
 
-    monkeypatch.setattr(sqlite_store, "check", check_slowly)
-    relief = sqlite_store.relieve()
-    assert relief is None or relief.wait(PATIENCE_SECONDS)
+    monkeypatch.setattr(sqlite_store._writer, "check", check_slowly)
+    room = sqlite_store.room()
+    assert room is None or room.wait(PATIENCE_SECONDS)
 
 
 def test_flows_wait_for_a_store_that_cannot_follow_and_lose_nothing(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While the file is locked the queue stays short, whatever a flow has to record."""
-    monkeypatch.setattr(writer, "_ITEMS_IN_QUEUE", 2 * 60)
+    monkeypatch.setattr(writer, "_ITEMS_IN_QUEUE", 60)
     store = engine.store
     assert isinstance(store, SqliteStore)
     lengths: list[int] = []
 
     @task
     def step(index: int) -> int:
-        lengths.append(len(store._queue) // 2)
+        lengths.append(len(store._writer._queue))
         return index
 
     @flow
@@ -674,9 +671,9 @@ def test_a_paused_store_has_no_file_open(sqlite_store: SqliteStore, tmp_path: Pa
 def test_a_store_that_cannot_write_any_more_says_so_and_holds_nobody_up(
     tmp_path: Path, host: LoopThread, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writer, "_GIVE_UP_SECONDS", 0.0)
+    monkeypatch.setattr(target, "_GIVE_UP_SECONDS", 0.0)
     path = tmp_path / "penstock.db"
-    store = open_store(path, host)
+    store = open_sqlite(path, host)
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("DROP TABLE task_run")
         connection.commit()
@@ -694,7 +691,7 @@ def test_a_store_whose_writer_dies_says_so_and_holds_nobody_up(
     tmp_path: Path, host: LoopThread, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever the writer meets, a barrier of its batch is not left unset."""
-    store = open_store(tmp_path / "penstock.db", host)
+    store = open_sqlite(tmp_path / "penstock.db", host)
 
     class Broken(HandTaskRun):
         def row(self, length: int, payload: bytes | None) -> TaskRow:  # noqa: ARG002  # as all
@@ -753,7 +750,7 @@ def test_small_results_are_in_the_file_and_large_ones_beside_it(
     for run, size in ((small, INLINE_LIMIT - 10), (large, INLINE_LIMIT)):
         payload = sqlite_store.payload_of(run.run_id)
         assert payload is not None
-        assert decode_result(payload, sqlite_store.storage) == b"x" * size
+        assert decode_result(payload, sqlite_store.load) == b"x" * size
 
 
 @pytest.fixture
@@ -830,7 +827,7 @@ def test_pruning_removes_the_files_of_what_it_deletes_and_no_others(
     assert {name[:32] for name in left} == {cached.run_id.hex(), "letter.txt"}
     payload = sqlite_store.payload_of(cached.run_id)
     assert payload is not None
-    assert decode_result(payload, sqlite_store.storage) == LARGE
+    assert decode_result(payload, sqlite_store.load) == LARGE
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 100])
@@ -851,7 +848,7 @@ def test_pruning_in_slices_deletes_what_pruning_in_one_would(
     assert sqlite_store.prune(None, keep_cache=True, now=2.0) == Pruned(9, 9, 9)
     assert {found.row.id for found in sqlite_store.task_runs(Query())} == staying
     assert count(database, "cache") == 9
-    assert not list(sqlite_store.storage.iterdir())
+    assert not list((database.parent / "storage").iterdir())
 
 
 def test_others_read_and_write_between_the_slices_of_a_pruning(
@@ -899,7 +896,7 @@ def test_no_half_written_file_is_left_behind(
 @linux_only
 def test_closing_lets_go_of_all_files(tmp_path: Path, host: LoopThread) -> None:
     """Those of the threads that have read from it, too."""
-    store = open_store(tmp_path / "penstock.db", host)
+    store = open_sqlite(tmp_path / "penstock.db", host)
     record_completed(store, HandTaskRun(), 1, key="k")
     flush(store)
     stay, read = threading.Event(), threading.Event()

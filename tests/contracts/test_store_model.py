@@ -24,11 +24,10 @@ from penstock._model.codecs import decode_history
 from penstock._model.ids import id_bound
 from penstock._model.payloads import INLINE_LIMIT, decode_result, encode_result
 from penstock._stores.port import Pruned, Query
-from penstock._stores.sqlite.store import SqliteStore
 from penstock._stores.writing import writer
 from penstock._waiting.loops import LoopThread
 from penstock.states import FINAL_TYPES, TYPES
-from tests.contracts.sources import HandTaskRun, flush, id_at, task_definition
+from tests.contracts.sources import HandTaskRun, flush, id_at, open_sqlite, task_definition
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 FOLLOWING = {
@@ -100,7 +99,7 @@ class StoreMachine(RuleBasedStateMachine):
     @initialize()
     def open(self) -> None:
         path = Path(self.folder.name)
-        self.store = SqliteStore(path / "penstock.db", path / "storage", "normal")
+        self.store = open_sqlite(path / "penstock.db", self.host)
 
     def teardown(self) -> None:
         try:
@@ -218,7 +217,7 @@ class StoreMachine(RuleBasedStateMachine):
                 continue
             assert found is not None
             assert (found.run_id, found.expires_at) == (entry.run_id, entry.expires_at)
-            assert decode_result(found.payload, self.store.storage) == entry.value
+            assert decode_result(found.payload, self.store.load) == entry.value
 
     @rule(
         name=st.sampled_from([None, None, "red", "blue", "green"]),
@@ -259,13 +258,13 @@ class StoreMachine(RuleBasedStateMachine):
             assert payload == row.result
             assert (payload is not None) is known.has_value
             if payload is not None:
-                assert decode_result(payload, self.store.storage) == known.value
+                assert decode_result(payload, self.store.load) == known.value
 
     @rule()
     def files_agree(self) -> None:
         """There is a file for each large result, and no other."""
         flush(self.store)
-        folder = self.store.storage
+        folder = Path(self.folder.name, "storage")
         files = {path.name[:32] for path in folder.iterdir()} if folder.exists() else set[str]()
         large = {
             run_id.hex()

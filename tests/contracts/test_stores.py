@@ -239,7 +239,7 @@ def test_a_barrier_on_a_store_with_nothing_to_write_is_set(store: Store) -> None
 
 def test_a_store_with_little_to_write_asks_nobody_to_wait(store: Store) -> None:
     record(store, HandTaskRun(), "Pending")
-    assert store.relieve() is None
+    assert store.room() is None
 
 
 # Look-ups
@@ -475,7 +475,7 @@ def test_the_payload_of_a_task_run_is_what_it_returned(store: Store) -> None:
     for run, value in zip(runs, values, strict=True):
         payload = store.payload_of(run.run_id)
         assert payload is not None
-        again = decode_result(payload, store.storage)
+        again = decode_result(payload, store.load)
         assert again == value and type(again) is type(value)
 
 
@@ -485,7 +485,7 @@ def test_a_large_result_comes_back_whole(store: Store) -> None:
     flush(store)
     payload = store.payload_of(run.run_id)
     assert payload is not None
-    assert decode_result(payload, store.storage) == value
+    assert decode_result(payload, store.load) == value
 
 
 def test_there_is_no_payload_of_an_unknown_run_or_of_one_without_a_result(store: Store) -> None:
@@ -687,7 +687,7 @@ def test_after_closing_a_barrier_is_set_and_nobody_is_held_up(store: Store) -> N
     record_completed(store, HandTaskRun())
     store.close()
     assert store.barrier().wait(PATIENCE_SECONDS)
-    assert store.relieve() is None
+    assert store.room() is None
 
 
 def test_run_ids_tell_when_they_were_made() -> None:

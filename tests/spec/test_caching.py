@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import sqlite3
 import threading
 from datetime import timedelta
 
@@ -234,13 +233,13 @@ class HeldWriter:
         self.may_write = threading.Event()
         self.written = threading.Event()
         self.may_go_on = threading.Event()
-        self._write = store._write
-        monkeypatch.setattr(store, "_write", self.write)
+        self._write = store._writer._write
+        monkeypatch.setattr(store._writer, "_write", self.write)
 
-    def write(self, connection: sqlite3.Connection, batch: Batch) -> None:
+    def write(self, batch: Batch) -> None:
         self.drained.set()
         self.may_write.wait(10)
-        self._write(connection, batch)
+        self._write(batch)
         self.written.set()
         self.may_go_on.wait(10)
 

@@ -17,8 +17,8 @@ from penstock._model.payloads import (
     reference_to_run,
     referenced_file,
     referenced_run,
-    store_payload,
 )
+from penstock._stores.large_results import FolderOfResults
 from penstock.exceptions import ResultUnavailable
 from tests.strategies import (
     Color,
@@ -117,9 +117,9 @@ LARGE = ("x" * INLINE_LIMIT, [1, (2,)])
 
 
 def test_a_large_payload_is_a_file_of_its_run(tmp_path: Path) -> None:
-    stored = store_payload(encode_result(LARGE), tmp_path / "storage", b"\x01" * 16)
+    stored = FolderOfResults(tmp_path / "storage").store(encode_result(LARGE), b"\x01" * 16)
     assert len(stored) < 200
-    assert decode_result(stored, tmp_path / "storage") == LARGE
+    assert decode_result(stored, FolderOfResults(tmp_path / "storage").load) == LARGE
     (file,) = (tmp_path / "storage").iterdir()
     assert file.name.startswith("01" * 16)
     reference = referenced_file(stored)
@@ -128,17 +128,17 @@ def test_a_large_payload_is_a_file_of_its_run(tmp_path: Path) -> None:
 
 
 def test_the_files_of_large_payloads_are_for_their_owner_alone(tmp_path: Path) -> None:
-    store_payload(encode_result(LARGE), tmp_path / "storage", b"\x01" * 16)
+    FolderOfResults(tmp_path / "storage").store(encode_result(LARGE), b"\x01" * 16)
     (file,) = (tmp_path / "storage").iterdir()
     assert file.stat().st_mode & 0o077 == 0
     assert (tmp_path / "storage").stat().st_mode & 0o077 == 0
 
 
 def test_two_attempts_of_a_run_with_different_results_have_two_files(tmp_path: Path) -> None:
-    first = store_payload(encode_result(LARGE), tmp_path, b"\x01" * 16)
-    second = store_payload(encode_result((*LARGE, 2)), tmp_path, b"\x01" * 16)
-    assert decode_result(first, tmp_path) == LARGE
-    assert decode_result(second, tmp_path) == (*LARGE, 2)
+    first = FolderOfResults(tmp_path).store(encode_result(LARGE), b"\x01" * 16)
+    second = FolderOfResults(tmp_path).store(encode_result((*LARGE, 2)), b"\x01" * 16)
+    assert decode_result(first, FolderOfResults(tmp_path).load) == LARGE
+    assert decode_result(second, FolderOfResults(tmp_path).load) == (*LARGE, 2)
 
 
 def damaged(payload: bytes, storage: Path, content: bytes | None) -> Path:
@@ -159,10 +159,10 @@ def damaged(payload: bytes, storage: Path, content: bytes | None) -> Path:
 def test_a_result_file_that_is_gone_or_damaged_is_named(
     tmp_path: Path, content: bytes | None, why: str
 ) -> None:
-    payload = store_payload(encode_result(LARGE), tmp_path, b"\x01" * 16)
+    payload = FolderOfResults(tmp_path).store(encode_result(LARGE), b"\x01" * 16)
     file = damaged(payload, tmp_path, content)
     with pytest.raises(ResultUnavailable, match=why) as raised:
-        decode_result(payload, tmp_path)
+        decode_result(payload, FolderOfResults(tmp_path).load)
     assert str(file) in str(raised.value)
 
 
@@ -171,7 +171,7 @@ def test_a_result_file_that_is_gone_or_damaged_is_named(
 )
 def test_a_payload_that_makes_no_sense_is_unavailable(payload: bytes, tmp_path: Path) -> None:
     with pytest.raises(ResultUnavailable):
-        decode_result(payload, tmp_path)
+        decode_result(payload, FolderOfResults(tmp_path).load)
 
 
 def test_a_result_of_a_class_that_is_gone_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,10 +182,10 @@ def test_a_result_of_a_class_that_is_gone_is_unavailable(monkeypatch: pytest.Mon
 
 
 def test_a_file_within_a_file_is_refused(tmp_path: Path) -> None:
-    inner = store_payload(encode_result(LARGE), tmp_path, b"\x01" * 16)
-    outer = store_payload(inner, tmp_path, b"\x02" * 16)
+    inner = FolderOfResults(tmp_path).store(encode_result(LARGE), b"\x01" * 16)
+    outer = FolderOfResults(tmp_path).store(inner, b"\x02" * 16)
     with pytest.raises(ResultUnavailable, match="within a file"):
-        decode_result(outer, tmp_path)
+        decode_result(outer, FolderOfResults(tmp_path).load)
 
 
 def test_a_failed_write_leaves_no_file_behind(
@@ -194,9 +194,9 @@ def test_a_failed_write_leaves_no_file_behind(
     def full(_descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("penstock._model.payloads.os.fsync", full)
+    monkeypatch.setattr("penstock._stores.large_results.os.fsync", full)
     with pytest.raises(OSError, match="No space"):
-        store_payload(encode_result(LARGE), tmp_path / "storage", b"\x01" * 16)
+        FolderOfResults(tmp_path / "storage").store(encode_result(LARGE), b"\x01" * 16)
     assert list((tmp_path / "storage").iterdir()) == []
 
 

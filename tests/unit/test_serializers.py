@@ -23,9 +23,9 @@ from penstock._model.payloads import (
     any_type,
     decode_result,
     encode_result,
-    store_payload,
 )
 from penstock._model.serializers import name_of, serializer_named
+from penstock._stores.large_results import FolderOfResults
 from penstock.exceptions import ConfigurationError, ResultUnavailable
 from penstock.serializers import (
     CompressedSerializer,
@@ -232,10 +232,10 @@ def test_a_serializer_of_the_users_own_reads_what_it_has_written() -> None:
 
 def test_a_large_result_is_a_file_that_says_the_same(tmp_path: Path) -> None:
     value = ("x" * INLINE_LIMIT,)
-    stored = store_payload(encode_result(value, JSONSerializer()), tmp_path, b"\x01" * 16)
+    stored = FolderOfResults(tmp_path).store(encode_result(value, JSONSerializer()), b"\x01" * 16)
     assert len(stored) < 200
-    assert decode_result(stored, tmp_path) == list(value)
-    assert decode_result(stored, tmp_path, lambda: tuple[str]) == value
+    assert decode_result(stored, FolderOfResults(tmp_path).load) == list(value)
+    assert decode_result(stored, FolderOfResults(tmp_path).load, lambda: tuple[str]) == value
 
 
 # What goes wrong

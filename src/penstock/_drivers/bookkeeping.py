@@ -40,15 +40,15 @@ def steps_of(run: Run, engine: Engine) -> Steps:
 def record_patiently(run: Run, engine: Engine) -> None:
     """Put what happened to the run on record, and wait where the store cannot follow."""
     engine.record(run)
-    if engine.store.is_crowded:
-        relief = engine.store.relieve()
-        if relief is not None:
-            relief.wait()
+    if engine.store.is_full:
+        room = engine.store.room()
+        if room is not None:
+            room.wait()
 
 
 def record_unless_in_loop(run: Run, engine: Engine) -> None:
     """Put what happened on record; where the store cannot follow, wait, unless a loop runs here."""
-    if engine.store.is_crowded and current_port() is not None:
+    if engine.store.is_full and current_port() is not None:
         engine.record(run)
     else:
         record_patiently(run, engine)

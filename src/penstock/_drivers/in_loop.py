@@ -80,8 +80,8 @@ async def _take_steps_async(run: Run, engine: Engine) -> BaseException | None:
             outcome = DONE
             continue
         engine.record(run)
-        if engine.store.is_crowded:
-            await _relieved(engine)
+        if engine.store.is_full:
+            await _room_made(engine)
         if effect is None:
             return interruption
         if type(effect) is Invoke:
@@ -92,10 +92,10 @@ async def _take_steps_async(run: Run, engine: Engine) -> BaseException | None:
             interruption = outcome.exception
 
 
-async def _relieved(engine: Engine) -> None:
-    relief = engine.store.relieve()
-    if relief is not None:
-        await shielded(relief)
+async def _room_made(engine: Engine) -> None:
+    room = engine.store.room()
+    if room is not None:
+        await shielded(room)
 
 
 async def _answer_async(effect: Effect, run: Run, engine: Engine) -> Outcome:

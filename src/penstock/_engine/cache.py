@@ -65,7 +65,7 @@ class Cache:
             if found is None:
                 raise ResultUnavailable("The run that made the cached result is no longer stored.")
             payload = found
-        return decode_result(payload, self._store.storage, returned)
+        return decode_result(payload, self._store.load, returned)
 
     # The runs that compute
 

@@ -22,7 +22,7 @@ from penstock._rules.flow_run import FlowRun
 from penstock._rules.rulebook import Rulebook
 from penstock._rules.run import Run
 from penstock._rules.task_run import TaskRun
-from penstock._stores.memory import MemoryStore
+from penstock._stores.opening import open_store
 from penstock._stores.port import Store
 from penstock._waiting.clock import Clock, RealClock
 from penstock._waiting.latch import Latch
@@ -92,13 +92,8 @@ class Engine:
         self._lock = threading.Lock()
 
     def _new_store(self) -> Store:
-        path = self.settings.database_path()
-        if path is None:
-            return MemoryStore()
-        from penstock._stores.sqlite.store import SqliteStore
-
         try:
-            return SqliteStore(path, self.settings.local_storage_path, self.settings.synchronous)
+            return open_store(self.settings, self.host)
         except BaseException:
             self.host.stop()
             raise

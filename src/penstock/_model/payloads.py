@@ -8,12 +8,9 @@ runs wrote is ever read; the database and the result files are readable by their
 
 from __future__ import annotations
 
-import hashlib
-import os
 import pickle
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
@@ -28,7 +25,7 @@ from penstock._model.serializers import (
 from penstock.exceptions import ResultUnavailable
 
 INLINE_LIMIT: Final = 64 * 1024
-"""Payloads of this many bytes and more are kept as files."""
+"""Payloads of this many bytes and more are not kept in rows."""
 
 _MSGPACK: Final = b"m"
 _PICKLE: Final = b"p"
@@ -44,13 +41,21 @@ _unpack = msgspec.msgpack.Decoder().decode
 
 
 class FileReference(msgspec.Struct, frozen=True, array_like=True):
-    """Where a large payload is, relative to the local storage path."""
+    """What a row holds in the place of a large payload.
+
+    Attributes:
+        name: what it is kept under.
+        sha256: its checksum.
+        size: how many bytes it has.
+    """
 
     name: str
     sha256: bytes
     size: int
 
 
+LoadFile: TypeAlias = Callable[[FileReference], bytes]
+"""Gives a large payload."""
 _unpack_file = msgspec.msgpack.Decoder(FileReference).decode
 
 
@@ -79,13 +84,13 @@ def encode_result(value: object, serializer: Serializer | None = None) -> bytes:
 
 
 def decode_result(
-    payload: bytes, storage: Path | None, returned: Callable[[], Any] = any_type
+    payload: bytes, load: LoadFile | None, returned: Callable[[], Any] = any_type
 ) -> object:
     """The value in a payload.
 
     Args:
-        payload: made by `encode_result` or `store_payload`.
-        storage: the folder of the large ones.
+        payload: made by `encode_result` or `file_payload`.
+        load: gives large ones; None: there are none.
         returned: gives the type that the value had, for serializers that keep no types.
 
     Raises:
@@ -97,7 +102,7 @@ def decode_result(
         raise ResultUnavailable(f"The result was not stored: {payload[1:].decode()}.")
     try:
         if form == _FILE:
-            return decode_result(_read_file(_unpack_file(payload[1:]), storage), None, returned)
+            return decode_result(_loaded(_unpack_file(payload[1:]), load), None, returned)
         if form == _SERIALIZED:
             return _decode_serialized(payload[1:], returned)
         return _unpack(payload[1:]) if form == _MSGPACK else pickle.loads(payload[1:])
@@ -144,53 +149,12 @@ def referenced_file(payload: bytes) -> FileReference | None:
     return _unpack_file(payload[1:]) if payload[:1] == _FILE else None
 
 
-def store_payload(payload: bytes, storage: Path, run_id: bytes) -> bytes:
-    """Write a large payload to a file of this run, durably, and return the reference to it.
-
-    Raises:
-        OSError: the storage cannot be written.
-    """
-    digest = hashlib.sha256(payload)
-    name = f"{run_id.hex()}-{digest.hexdigest()[:16]}.bin"
-    _write_durably(payload, storage / name)
-    return _FILE + _pack(FileReference(name, digest.digest(), len(payload)))
+def file_payload(reference: FileReference) -> bytes:
+    """The payload that says: what is kept under this name."""
+    return _FILE + _pack(reference)
 
 
-def _write_durably(payload: bytes, target: Path) -> None:
-    import tempfile  # a twentieth of what importing all of this library takes
-
-    target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=".part-")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(payload)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    _sync_folder(target.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name == "nt":  # a folder cannot be opened there; NTFS journals the rename
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _read_file(reference: FileReference, storage: Path | None) -> bytes:
-    if storage is None:
+def _loaded(reference: FileReference, load: LoadFile | None) -> bytes:
+    if load is None:
         raise ResultUnavailable("The stored result refers to a file within a file.")
-    path = storage / reference.name
-    try:
-        payload = path.read_bytes()
-    except OSError as error:
-        raise ResultUnavailable(f"The result file {path} cannot be read: {error}.") from error
-    if hashlib.sha256(payload).digest() != reference.sha256:
-        raise ResultUnavailable(f"The result file {path} is damaged: its checksum differs.")
-    return payload
+    return load(reference)

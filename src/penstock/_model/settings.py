@@ -14,6 +14,7 @@ from typing import Literal, TypedDict, get_args
 import msgspec
 
 from penstock._model import checks
+from penstock._model.store_kinds import kind_of, split_url
 from penstock.exceptions import ConfigurationError
 
 PREFIX = "PENSTOCK_"
@@ -22,8 +23,7 @@ Durability = Literal["relaxed", "strict"]
 Synchronous = Literal["normal", "full"]
 """Whether a commit survives a killed process (`normal`), or a power loss as well (`full`)."""
 _PATHS = frozenset({"home", "database_url", "local_storage_path"})
-_MEMORY_URLS = frozenset({"memory:", "sqlite:///:memory:", "sqlite+aiosqlite:///:memory:"})
-_FILE_PREFIXES = ("sqlite+aiosqlite:///", "sqlite:///")
+_IN_MEMORY = "///:memory:"
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,20 +48,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     task_runner_max_workers: int = 40
 
     def database_path(self) -> Path | None:
-        """The file of the database; None: it is kept in memory.
-
-        Raises:
-            ConfigurationError: the URL has an unknown scheme.
-        """
-        if self.database_url in _MEMORY_URLS:
+        """The file of a SQLite database; None: it is kept in memory, or by another store."""
+        scheme, rest = split_url(self.database_url)
+        if scheme != "sqlite" or rest == _IN_MEMORY:
             return None
-        for prefix in _FILE_PREFIXES:
-            if self.database_url.startswith(prefix) and len(self.database_url) > len(prefix):
-                return Path(self.database_url.removeprefix(prefix)).expanduser()
-        raise ConfigurationError(
-            f"{PREFIX}DATABASE_URL is {self.database_url!r}; it must be 'sqlite:///PATH' "
-            f"(four slashes for an absolute path) or 'memory:'."
-        )
+        return Path(rest.removeprefix("///")).expanduser()
 
 
 _TYPES = {field.name: field.type for field in msgspec.structs.fields(Settings)}
@@ -147,7 +138,7 @@ def _converted(name: str, value: object) -> object:
 
 
 def _check(settings: Settings) -> None:
-    settings.database_path()
+    kind_of(settings.database_url)
     workers = settings.task_runner_max_workers
     checks.integer(workers, f"{PREFIX}TASK_RUNNER_MAX_WORKERS", "", at_least=1)
     levels = logging.getLevelNamesMapping()

@@ -7,14 +7,16 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from operator import attrgetter
-from pathlib import Path
 from typing import Final, TypeVar
 
 import msgspec
+from typing_extensions import override
 
 from penstock._model.definition import Definition
 from penstock._model.ids import id_bound
+from penstock._model.payloads import FileReference
 from penstock._model.rows import CacheRow, FlowRow, Source, TaskRow
+from penstock._model.settings import Settings
 from penstock._stores.port import (
     Claim,
     FoundFlowRun,
@@ -23,30 +25,41 @@ from penstock._stores.port import (
     Limit,
     Pruned,
     Query,
+    SlotStore,
+    Store,
     Traded,
 )
 from penstock._stores.shares import Decaying, Ledger, decaying_left, share_out
 from penstock._waiting.latch import Latch
+from penstock._waiting.loops import LoopThread
+from penstock.exceptions import ResultUnavailable
 from penstock.states import FINAL_TYPES
 
 F = TypeVar("F", FoundFlowRun, FoundTaskRun)
 
 
-class MemoryStore:
+class MemoryStore(Store):
     """Keeps the rows in dicts."""
 
-    storage: Path | None = None
-    is_crowded: bool = False
-
     def __init__(self) -> None:
-        self.slots: MemorySlots = MemorySlots()
+        self._slots = MemorySlots()
         self._lock = threading.Lock()
         self._flow_runs: dict[bytes, FoundFlowRun] = {}
         self._task_runs: dict[bytes, FoundTaskRun] = {}
         self._cache: dict[str, CacheRow] = {}
 
+    @property
+    @override
+    def slots(self) -> MemorySlots:
+        return self._slots
+
+    @property
+    @override
+    def is_full(self) -> bool:
+        return False
+
+    @override
     def record(self, source: Source, length: int) -> None:
-        """See `Store`."""
         final = source.is_final(length)
         row = source.row(length, source.payload if final else None)
         with self._lock:
@@ -59,21 +72,22 @@ class MemoryStore:
         if final:
             source.settle()
 
-    def relieve(self) -> None:
-        """See `Store`."""
+    @override
+    def room(self) -> None:
         return
 
+    @override
     def barrier(self) -> Latch:
-        """See `Store`."""
         latch = Latch()
         latch.set()
         return latch
 
+    @override
     def check(self) -> None:
-        """See `Store`."""
+        """Nothing can fail."""
 
+    @override
     def look_up(self, key: str, now: float) -> FoundResult | None:
-        """See `Store`."""
         with self._lock:
             entry = self._cache.get(key)
             if entry is None or (entry.expires_at is not None and entry.expires_at <= now):
@@ -81,20 +95,20 @@ class MemoryStore:
             payload = self._task_runs[entry.run_id].row.result
         return None if payload is None else FoundResult(entry.run_id, payload, entry.expires_at)
 
+    @override
     def entries_of(self, task: int, limit: int) -> Sequence[CacheRow]:
-        """See `Store`."""
         with self._lock:
             found = [entry for entry in self._cache.values() if entry.task == task]
         return sorted(found, key=attrgetter("created_at"), reverse=True)[:limit]
 
+    @override
     def flow_runs(self, query: Query) -> Sequence[FoundFlowRun]:
-        """See `Store`."""
         with self._lock:
             found = list(self._flow_runs.values())
         return _page((f for f in found if query.parent_id in (None, f.row.parent_id)), query)
 
+    @override
     def task_runs(self, query: Query) -> Sequence[FoundTaskRun]:
-        """See `Store`."""
         with self._lock:
             found = list(self._task_runs.values())
         return _page(
@@ -102,21 +116,25 @@ class MemoryStore:
             query,
         )
 
+    @override
     def subflow_runs(self, flow_run_id: bytes) -> Sequence[FoundFlowRun]:
-        """See `Store`."""
         with self._lock:
             tasks = (f.row for f in self._task_runs.values())
             callers = {flow_run_id, *(row.id for row in tasks if row.flow_run_id == flow_run_id)}
             found = [f for f in self._flow_runs.values() if f.row.parent_id in callers]
         return sorted(found, key=lambda f: f.row.id)
 
+    @override
     def payload_of(self, run_id: bytes) -> bytes | None:
-        """See `Store`."""
         found = self._task_runs.get(run_id)
         return None if found is None else found.row.result
 
+    @override
+    def load(self, reference: FileReference) -> bytes:
+        raise ResultUnavailable(f"There is no {reference.name} in memory.")
+
+    @override
     def prune(self, until: datetime | None, keep_cache: bool, now: float) -> Pruned:
-        """See `Store`."""
         with self._lock:
             kept = {
                 entry.run_id
@@ -130,25 +148,34 @@ class MemoryStore:
             entries = _delete(self._cache, lambda entry: entry.run_id not in self._task_runs)
         return Pruned(flows, tasks, entries)
 
+    @override
     def clear_cache(self, key: str | None) -> int:
-        """See `Store`."""
         with self._lock:
             return _delete(self._cache, lambda entry: key in (None, entry.key))
 
+    @override
     def pause(self) -> None:
-        """See `Store`."""
+        """There are no files."""
 
+    @override
     def resume(self) -> None:
-        """See `Store`."""
+        """There are no files."""
 
+    @override
     def leave_behind(self) -> None:
-        """See `Store`."""
+        """There are no files."""
 
+    @override
     def close(self) -> None:
-        """See `Store`."""
+        """There are no files."""
 
 
-class MemorySlots:
+def open_store(_settings: Settings, _host: LoopThread) -> Store:
+    """The store that `memory:` asks for."""
+    return MemoryStore()
+
+
+class MemorySlots(SlotStore):
     """Keeps the limits in dicts; this process alone has slots of them."""
 
     def __init__(self) -> None:
@@ -157,12 +184,12 @@ class MemorySlots:
         self._taken: Counter[str] = Counter()
         self._decaying: dict[str, Decaying] = {}
 
+    @override
     def limits(self) -> Mapping[str, Limit]:
-        """See `SlotStore`."""
         return self._limits
 
+    @override
     def read_limits(self, now: float) -> Sequence[Limit]:
-        """See `SlotStore`."""
         with self._lock:
             decaying = decaying_left(self._ledger(), now)
             return [
@@ -170,13 +197,13 @@ class MemorySlots:
                 for name, limit in sorted(self._limits.items())
             ]
 
+    @override
     def set_limit(self, limit: Limit) -> None:
-        """See `SlotStore`."""
         with self._lock:
             self._limits = {**self._limits, limit.name: limit}
 
+    @override
     def delete_limit(self, name: str) -> bool:
-        """See `SlotStore`."""
         with self._lock:
             kept = {other: limit for other, limit in self._limits.items() if other != name}
             was_there = len(kept) < len(self._limits)
@@ -184,6 +211,7 @@ class MemorySlots:
             self._decaying.pop(name, None)
         return was_there
 
+    @override
     def trade(
         self,
         given_back: Mapping[str, int],
@@ -191,7 +219,6 @@ class MemorySlots:
         passed_over: Collection[int],
         now: float,
     ) -> Traded:
-        """See `SlotStore`."""
         with self._lock:
             self._taken.subtract(given_back)
             ledger = self._ledger()

@@ -6,14 +6,15 @@ it. `record` returns at once; a `barrier` is set when all that was recorded befo
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
-from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import msgspec
 
 from penstock._model.definition import Definition
+from penstock._model.payloads import FileReference
 from penstock._model.rows import CacheRow, FlowRow, Source, TaskRow
 from penstock._waiting.latch import Latch
 
@@ -37,6 +38,10 @@ class FoundResult(NamedTuple):
     run_id: bytes
     payload: bytes
     expires_at: float | None
+
+    def is_expired(self, now: float) -> bool:
+        """Whether it is no longer to be served."""
+        return self.expires_at is not None and self.expires_at <= now
 
 
 class FoundFlowRun(NamedTuple):
@@ -137,28 +142,29 @@ class Traded(NamedTuple):
     decays_in: float | None = None
 
 
-class SlotStore(Protocol):
+class SlotStore(ABC):
     """Keeps the limits, and who has taken slots of them; every method from any thread.
 
     What a process has taken it has until it gives it back or dies: then it is free again.
     """
 
+    @abstractmethod
     def limits(self) -> Mapping[str, Limit]:
         """All limits by name, for each run that has tags: `taken` may be out of date."""
-        ...
 
+    @abstractmethod
     def read_limits(self, now: float) -> Sequence[Limit]:
         """All limits as they are now, in seconds since 1970, by name in order."""
-        ...
 
+    @abstractmethod
     def set_limit(self, limit: Limit) -> None:
         """Make a limit, or change it; from then on all processes know it."""
-        ...
 
+    @abstractmethod
     def delete_limit(self, name: str) -> bool:
         """Delete a limit; False: there was none. Then all processes know."""
-        ...
 
+    @abstractmethod
     def trade(
         self,
         given_back: Mapping[str, int],
@@ -178,95 +184,103 @@ class SlotStore(Protocol):
             passed_over: tickets of other processes that have missed their turn.
             now: in seconds since 1970, for what decays.
         """
-        ...
 
 
-class Store(Protocol):
+class Store(ABC):
     """Keeps runs; every method may be called from any thread."""
 
     @property
-    def storage(self) -> Path | None:
-        """The folder of large results; None: there are no files."""
-        ...
-
-    @property
+    @abstractmethod
     def slots(self) -> SlotStore:
         """The limits of concurrency."""
-        ...
 
-    is_crowded: bool
-    """Whether more is recorded than written, so that whoever can should `relieve` the store."""
+    @property
+    @abstractmethod
+    def is_full(self) -> bool:
+        """Whether more is recorded than written, so that whoever can should wait for `room`."""
 
+    @abstractmethod
     def record(self, source: Source, length: int) -> None:
         """Note that the run now has `length` states; returns before that is durable."""
-        ...
 
-    def relieve(self) -> Latch | None:
-        """What to wait for before recording more; None: go on. Raises `StoreError`."""
-        ...
+    @abstractmethod
+    def room(self) -> Latch | None:
+        """Back-pressure: what to wait for before recording more; None: go on.
 
+        Raises:
+            StoreError: something recorded could not be made durable.
+        """
+
+    @abstractmethod
     def barrier(self) -> Latch:
         """Set when all that was recorded so far is durable, or can never be: see `check`."""
-        ...
 
+    @abstractmethod
     def check(self) -> None:
         """Raise `StoreError` where something recorded could not be made durable."""
-        ...
 
+    @abstractmethod
     def look_up(self, key: str, now: float) -> FoundResult | None:
         """The newest result under a cache key that has not expired; sees what `record` was told."""
-        ...
 
+    @abstractmethod
     def entries_of(self, task: int, limit: int) -> Sequence[CacheRow]:
         """The newest cache entries of a task, newest first; sees what `record` was told.
 
         Expired ones are among them.
         """
-        ...
 
+    @abstractmethod
     def flow_runs(self, query: Query) -> Sequence[FoundFlowRun]:
         """The flow runs that a query asks for, newest first."""
-        ...
 
+    @abstractmethod
     def task_runs(self, query: Query) -> Sequence[FoundTaskRun]:
         """The task runs that a query asks for, newest first."""
-        ...
 
+    @abstractmethod
     def subflow_runs(self, flow_run_id: bytes) -> Sequence[FoundFlowRun]:
         """All flow runs called by this one or by its task runs, oldest first."""
-        ...
 
+    @abstractmethod
     def payload_of(self, run_id: bytes) -> bytes | None:
         """The stored result of a task run; None: there is none."""
-        ...
 
+    @abstractmethod
+    def load(self, reference: FileReference) -> bytes:
+        """A large result, which the stored one refers to.
+
+        Raises:
+            ResultUnavailable: it is gone or damaged.
+        """
+
+    @abstractmethod
     def prune(self, until: datetime | None, keep_cache: bool, now: float) -> Pruned:
         """Delete the final runs submitted before `until` (None: all of them).
 
         Where `keep_cache`, the runs behind cache entries that have not expired stay. It may take
         several steps, between which others read and write.
         """
-        ...
 
+    @abstractmethod
     def clear_cache(self, key: str | None) -> int:
         """Delete the entry of one cache key, or all entries; how many there were.
 
         From then on no process finds them, as after `prune`.
         """
-        ...
 
+    @abstractmethod
     def pause(self) -> None:
         """Let go of all files, as this process is about to fork; what is recorded has to wait."""
-        ...
 
+    @abstractmethod
     def resume(self) -> None:
         """Go on after `pause`."""
-        ...
 
+    @abstractmethod
     def leave_behind(self) -> None:
         """This is a forked child, and all that the store has is its parent's."""
-        ...
 
+    @abstractmethod
     def close(self) -> None:
         """Make everything durable and let go of all files; raises `StoreError` where it cannot."""
-        ...

@@ -1,9 +1,11 @@
-"""Results that this process has read lately: a hit on one of them asks nothing of SQLite.
+"""Results that this process has in memory: a hit on one of them asks nothing of SQLite.
+
+Fresh ones are on their way to the file. Recent ones were read from it lately.
 
 Each statement gives the GIL up several times, and under load its thread waits for the writer to
 give it back; that took longer than all the rest of a hit.
 
-The law: an entry is served from here no longer than a lease after another process has deleted or
+The law: a recent entry is served no longer than a lease after another process has deleted or
 replaced it. So who deletes waits a lease out before saying that it is done; what this process
 itself replaces is forgotten at once. A lease begins when the file says that no entry has been
 deleted or replaced since these were read: triggers count that in `cache_changes`. An entry that had
@@ -18,6 +20,7 @@ from collections.abc import Iterable
 from typing import Final, TypeAlias
 
 from penstock._model.payloads import referenced_file
+from penstock._model.rows import CacheRow, Source
 from penstock._stores.port import FoundResult
 
 LEASE_SECONDS: Final = 0.02
@@ -27,6 +30,37 @@ _PAYLOAD_BYTES: Final = 4096
 """So all payloads together are at most 16 MiB."""
 
 Found: TypeAlias = dict[str, FoundResult]
+
+
+class FreshResults:
+    """Results that are not in the file yet, by cache key; every method from any thread."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, tuple[CacheRow, bytes]] = {}
+
+    def note(self, source: Source, payload: bytes) -> None:
+        """Have the result found that a run has, before it is recorded."""
+        row = source.cache_row
+        if row is not None:
+            self._found[row.key] = (row, payload)
+
+    def drop(self, row: CacheRow) -> None:
+        """Forget the result behind an entry, once it is found in the file; a newer one stays."""
+        found = self._found.get(row.key)
+        if found is not None and found[0] is row:
+            del self._found[row.key]
+
+    def get(self, key: str) -> FoundResult | None:
+        """The result, which may have expired."""
+        found = self._found.get(key)
+        if found is None:
+            return None
+        row, payload = found
+        return FoundResult(row.run_id, payload, row.expires_at)
+
+    def rows_of(self, task: int) -> list[CacheRow]:
+        """The entries of a task."""
+        return [row for row, _payload in tuple(self._found.values()) if row.task == task]
 
 
 class RecentResults:
@@ -47,9 +81,7 @@ class RecentResults:
         if time.monotonic() >= self._ends_at:
             return None
         found = self._found.get(key)
-        if found is None or (found.expires_at is not None and found.expires_at <= now):
-            return None
-        return found
+        return None if found is None or found.is_expired(now) else found
 
     def about_to_read(self) -> Reading:
         """To be asked for before the file is read."""

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import msgspec
+from typing_extensions import override
 
-from penstock._stores.port import Claim, Limit, Traded
+from penstock._stores.port import Claim, Limit, SlotStore, Traded
 from penstock._stores.recent import LEASE_SECONDS
 from penstock._stores.shares import (
     Decaying,
@@ -36,8 +37,8 @@ from penstock.exceptions import StoreError
 Read: TypeAlias = Callable[[str, Sequence[object]], list[tuple[Any, ...]]]
 
 
-class SqliteSlots:
-    """The limits and slots in a database that is there already; see `SlotStore`.
+class SqliteSlots(SlotStore):
+    """The limits and slots in a database that is there already.
 
     Args:
         path: the file.
@@ -56,16 +57,16 @@ class SqliteSlots:
 
     # The limits
 
+    @override
     def limits(self) -> Mapping[str, Limit]:
-        """See `SlotStore`; read again when a lease is over."""
         now = time.monotonic()
         if now >= self._lease_ends_at:
             self._limits = {limit.name: limit for limit, _ in _limits_in(self._read(_LIMITS, ()))}
             self._lease_ends_at = now + LEASE_SECONDS
         return self._limits
 
+    @override
     def read_limits(self, now: float) -> Sequence[Limit]:
-        """See `SlotStore`."""
         with self._reading() as connection:
             ledger = _read_ledger(connection)
         dead = self._dead(ledger)
@@ -79,15 +80,15 @@ class SqliteSlots:
             for name, limit in sorted(ledger.limits.items())
         ]
 
+    @override
     def set_limit(self, limit: Limit) -> None:
-        """See `SlotStore`."""
         with self._writing() as connection:
             values = (limit.name, limit.slots, limit.slot_decay_per_second)
             connection.execute(_SET_LIMIT, values)
         self._wait_a_lease_out()
 
+    @override
     def delete_limit(self, name: str) -> bool:
-        """See `SlotStore`."""
         with self._writing() as connection:
             deleted = connection.execute(
                 "DELETE FROM concurrency_limit WHERE name = ?", (name,)
@@ -101,6 +102,7 @@ class SqliteSlots:
 
     # The slots
 
+    @override
     def trade(
         self,
         given_back: Mapping[str, int],
@@ -108,7 +110,6 @@ class SqliteSlots:
         passed_over: Collection[int],
         now: float,
     ) -> Traded:
-        """See `SlotStore`."""
         holder = self._holder_id()
         if not given_back:  # perhaps there is nothing to write, and nobody's way to stand in
             with self._reading() as connection:

@@ -1,4 +1,4 @@
-"""A store in a SQLite file: one thread writes, and whoever asks reads for itself.
+"""A store in a SQLite file: one writer writes, and whoever asks reads for itself.
 
 What is still on its way to the file is found in memory, so a look-up sees all that was recorded.
 """
@@ -17,17 +17,33 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+from typing_extensions import override
 
 from penstock._model.definition import Definition, RunKind
 from penstock._model.ids import id_bound
-from penstock._model.rows import CacheRow, FlowRow, TaskRow
-from penstock._stores.port import FoundFlowRun, FoundResult, FoundTaskRun, Pruned, Query
-from penstock._stores.recent import LEASE_SECONDS
+from penstock._model.payloads import FileReference
+from penstock._model.rows import CacheRow, FlowRow, Source, TaskRow
+from penstock._model.settings import Settings
+from penstock._stores.large_results import FolderOfResults, LargeResults
+from penstock._stores.memory import MemoryStore
+from penstock._stores.port import (
+    FoundFlowRun,
+    FoundResult,
+    FoundTaskRun,
+    Pruned,
+    Query,
+    Store,
+)
+from penstock._stores.recent import LEASE_SECONDS, FreshResults, RecentResults
 from penstock._stores.sqlite.pages import FLOW_RUNS, SUBFLOW_RUNS, TASK_RUNS, Table, read_page
 from penstock._stores.sqlite.pruning import Pruning
 from penstock._stores.sqlite.schema import connect, connect_to_read, prepare_file
 from penstock._stores.sqlite.slots import SqliteSlots
+from penstock._stores.sqlite.target import SqliteTarget
+from penstock._stores.writing.batches import Batch
 from penstock._stores.writing.writer import Writer
+from penstock._waiting.latch import Latch
+from penstock._waiting.loops import LoopThread
 from penstock.exceptions import StoreError
 
 _PRUNING_PAUSE_SECONDS: Final = 0.005
@@ -35,26 +51,76 @@ _PRUNING_PAUSE_SECONDS: Final = 0.005
 _LAST_ID: Final = b"\xff" * 16
 
 
-class SqliteStore(Writer):
+class SqliteStore(Store):
     """Keeps the rows in a SQLite file that several processes may share.
 
     Args:
         path: the file; made, with its folder, where there is none.
-        storage: the folder of large results.
+        large_results: where results are that are too large for a row.
         synchronous: `normal`: a commit survives a killed process; `full`: and a power loss.
+        host: the engine's loop, in which the writer runs.
 
     Raises:
         StoreError: the file cannot be used.
     """
 
-    def __init__(self, path: Path, storage: Path, synchronous: str) -> None:
-        path = path.absolute()  # the process may change its folder
+    def __init__(
+        self, path: Path, large_results: LargeResults, synchronous: str, host: LoopThread
+    ) -> None:
+        self.path = path = path.absolute()  # the process may change its folder
+        self._large_results = large_results
+        self._synchronous = synchronous
         # Two, so that no look-up waits for a page of the history.
         self._points = _Reader(path)
         self._pages = _Reader(path)
-        self.slots: SqliteSlots = SqliteSlots(path, partial(self._read, self._points))
+        self._slots = SqliteSlots(path, partial(self._read, self._points))
+        self._fresh = FreshResults()
+        self._recent = RecentResults()
         prepare_file(path, synchronous)
-        super().__init__(path, storage.absolute(), synchronous)
+        target = SqliteTarget(path, synchronous, large_results)
+        self._writer = Writer(target, host, self._settle)
+
+    @property
+    @override
+    def slots(self) -> SqliteSlots:
+        return self._slots
+
+    # Writing
+
+    @property
+    @override
+    def is_full(self) -> bool:
+        return self._writer.is_full
+
+    @override
+    def record(self, source: Source, length: int) -> None:
+        payload = source.payload
+        if payload is not None and source.is_final(length):
+            self._fresh.note(source, payload)
+            self._writer.count_result(len(payload))
+        self._writer.record(source, length)
+
+    def _settle(self, batch: Batch) -> None:
+        """From here on, what has ended is found in the file."""
+        keys = batch.cache_keys
+        if keys:  # before the fresh ones are let go of
+            self._recent.drop(keys)
+        for source in batch.ended:
+            if source.cache_row is not None:
+                self._fresh.drop(source.cache_row)
+            source.settle()
+
+    @override
+    def room(self) -> Latch | None:
+        return self._writer.room()
+
+    @override
+    def barrier(self) -> Latch:
+        return self._writer.barrier()
+
+    @override
+    def check(self) -> None:
+        self._writer.check()
 
     # Reading, in the caller's thread
 
@@ -69,66 +135,68 @@ class SqliteStore(Writer):
         except sqlite3.Error as error:
             raise StoreError(f"{self.path} cannot be read: {error}.") from error
 
+    @override
     def look_up(self, key: str, now: float) -> FoundResult | None:
-        """See `Store`."""
-        fresh = self.fresh.get(key)
+        fresh = self._fresh.get(key)
         if fresh is not None:
-            row, payload = fresh
-            alive = row.expires_at is None or row.expires_at > now
-            return FoundResult(row.run_id, payload, row.expires_at) if alive else None
-        return self.recent.get(key, now) or self._look_into_file(key, now)
+            return None if fresh.is_expired(now) else fresh
+        return self._recent.get(key, now) or self._look_into_file(key, now)
 
     def _look_into_file(self, key: str, now: float) -> FoundResult | None:
-        reading = self.recent.about_to_read()
+        reading = self._recent.about_to_read()
         for *columns, changes in self._read(self._points, _LOOK_UP, (key, now)):
             found = FoundResult(*columns)
             reading.note(changes, key, found)
             return found
         return None
 
+    @override
     def entries_of(self, task: int, limit: int) -> Sequence[CacheRow]:
-        """See `Store`."""
         # In this order: what is written in between is in both, and not in neither.
-        fresh = {row.key: row for row, _payload in tuple(self.fresh.values()) if row.task == task}
+        fresh = {row.key: row for row in self._fresh.rows_of(task)}
         stored = [CacheRow(*row) for row in self._read(self._pages, _ENTRIES_OF, (task, limit))]
         found = [*fresh.values(), *(row for row in stored if row.key not in fresh)]
         return sorted(found, key=attrgetter("created_at"), reverse=True)[:limit]
 
+    @override
     def flow_runs(self, query: Query) -> Sequence[FoundFlowRun]:
-        """See `Store`."""
         return [_found_flow_run(row) for row in self._read_page(FLOW_RUNS, query)]
 
+    @override
     def task_runs(self, query: Query) -> Sequence[FoundTaskRun]:
-        """See `Store`."""
         return [_found_task_run(row) for row in self._read_page(TASK_RUNS, query)]
 
     def _read_page(self, table: Table, query: Query) -> Sequence[tuple[Any, ...]]:
         with self._readable(), self._pages.snapshot() as connection:
             return read_page(connection, table, query)
 
+    @override
     def subflow_runs(self, flow_run_id: bytes) -> Sequence[FoundFlowRun]:
-        """See `Store`."""
         rows = self._read(self._pages, SUBFLOW_RUNS, (flow_run_id, flow_run_id))
         return [_found_flow_run(row) for row in rows]
 
+    @override
     def payload_of(self, run_id: bytes) -> bytes | None:
-        """See `Store`."""
         for (payload,) in self._read(self._points, _PAYLOAD, (run_id,)):
             found: bytes | None = payload
             return found
         return None
 
+    @override
+    def load(self, reference: FileReference) -> bytes:
+        return self._large_results.load(reference)
+
     # Deleting, in the caller's thread
 
+    @override
     def prune(self, until: datetime | None, keep_cache: bool, now: float) -> Pruned:
-        """See `Store`; others read and write between the transactions that it takes."""
         pruning = Pruning(_LAST_ID if until is None else id_bound(until), keep_cache, now)
         while not pruning.is_done:
             self._flush()  # and let the writer write
             with self._pages.lock, self._writing() as connection:
                 files = pruning.delete_slice(connection)
             for name in files:
-                (self.storage / name).unlink(missing_ok=True)
+                self._large_results.delete(name)
             time.sleep(_PRUNING_PAUSE_SECONDS)
         time.sleep(LEASE_SECONDS)
         return pruning.pruned
@@ -137,8 +205,8 @@ class SqliteStore(Writer):
         """A transaction of this thread; under the readers' lock, as a fork must not meet it."""
         return _transaction(connect(self.path, self._synchronous))
 
+    @override
     def clear_cache(self, key: str | None) -> int:
-        """See `Store`."""
         self._flush()
         with self._pages.lock, self._writing() as connection:
             deleted = _delete_entries(connection, key)
@@ -149,32 +217,41 @@ class SqliteStore(Writer):
         self.barrier().wait()
         self.check()
 
+    @override
     def pause(self) -> None:
-        """See `Store`."""
-        self.slots.pause()
+        self._slots.pause()
         self._points.pause()
         self._pages.pause()
-        self.pause_writing()
+        self._writer.pause()
 
+    @override
     def resume(self) -> None:
-        """See `Store`."""
-        self.resume_writing()
+        self._writer.resume()
         self._pages.resume()
         self._points.resume()
-        self.slots.resume()
+        self._slots.resume()
 
+    @override
     def leave_behind(self) -> None:
-        """See `Store`."""
-        self.is_crowded = False  # nobody would relieve it
-        self.slots.leave_behind()
+        self._writer.leave_behind()
+        self._slots.leave_behind()
 
+    @override
     def close(self) -> None:
-        """See `Store`."""
-        self.slots.close()
+        self._slots.close()
         for reader in (self._points, self._pages):
             reader.pause()  # the writer is to close last, and then folds the WAL in
             reader.resume()
-        self.end_writing()
+        self._writer.close()
+
+
+def open_store(settings: Settings, host: LoopThread) -> Store:
+    """The store that a `sqlite:` URL asks for."""
+    path = settings.database_path()
+    if path is None:
+        return MemoryStore()
+    large_results = FolderOfResults(settings.local_storage_path)
+    return SqliteStore(path, large_results, settings.synchronous, host)
 
 
 def _delete_entries(connection: sqlite3.Connection, key: str | None) -> int:

@@ -1,36 +1,65 @@
-"""Batches: what one transaction writes, as few statements of few sizes.
+"""What waits to be written: items that add themselves to a batch, in the order in which they came.
 
-A statement gives the GIL up once, however many rows it has, and its thread may wait long to get it
-back; so rows go into statements of up to a thousand. SQLite compiles each size once.
+The law: a batch is taken from the front of the queue and written in one transaction. What it says
+of one run becomes one row, that of the run's last state in the batch.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
-from functools import partial
-from typing import Any, Final, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 import msgspec
 
-from penstock._model.codecs import storable_text
-from penstock._model.definition import Definition
-from penstock._model.rows import CacheRow, FlowRow, Source, TaskRow
-from penstock._stores.sqlite.schema import DEFINITION_COLUMNS, insert, upsert, upsert_cache
+from penstock._model.rows import Source
 from penstock._waiting.latch import Latch
 
-Queue: TypeAlias = deque[Any]
-"""A run, then the length of its history; or a barrier, then None.
-
-Pairs are put in by `extend`, in one step: a tuple for each would be one more object in the queue
-for each of thousands of events, which the garbage collector looks at.
-"""
-Statement: TypeAlias = tuple[str, Sequence[Any]]
-
 RUNS_A_BATCH: Final = 2000
-STATEMENT_SIZES: Final = (1000, 300, 100, 30, 10, 3, 1)
-"""Rows of one statement; SQLite takes 32,766 values, and a row has at most 13."""
+
+
+class QueueItem(Protocol):
+    """What can be put into the queue.
+
+    Items are Structs without garbage collection, as there are thousands of them: one is made in
+    less time than a tuple, and the collector never looks at it.
+    """
+
+    def add_to(self, batch: Batch) -> None:
+        """Become a part of what the batch writes."""
+        ...
+
+
+Queue: TypeAlias = deque[QueueItem]
+
+
+class RunStates(msgspec.Struct, gc=False):
+    """That a run has had so many states.
+
+    Attributes:
+        run: the run.
+        length: how many states it has had.
+    """
+
+    run: Source
+    length: int
+
+    def add_to(self, batch: Batch) -> None:
+        """Become the row of the run, in the place of what came before."""
+        batch.latest[self.run] = self.length
+
+
+class Barrier(msgspec.Struct, gc=False):
+    """That somebody waits for all that came before.
+
+    Attributes:
+        latch: set when it is written.
+    """
+
+    latch: Latch
+
+    def add_to(self, batch: Batch) -> None:
+        """Be set after the batch has been written."""
+        batch.barriers.append(self.latch)
 
 
 class Batch:
@@ -40,6 +69,9 @@ class Batch:
         latest: the runs, each where it came first, with the length that came last.
         ended: those of them that have ended.
         barriers: what is set when all this is written.
+
+    Args:
+        queue: what it is taken from, up to `RUNS_A_BATCH` runs.
     """
 
     def __init__(self, queue: Queue) -> None:
@@ -48,11 +80,7 @@ class Batch:
         take, latest = queue.popleft, self.latest
         try:
             while len(latest) < RUNS_A_BATCH:
-                key, length = take(), take()
-                if length is None:
-                    self.barriers.append(key)
-                else:
-                    latest[key] = length
+                take().add_to(self)
         except IndexError:  # that was all
             pass
         self.ended: list[Source] = [run for run, length in latest.items() if run.is_final(length)]
@@ -62,100 +90,8 @@ class Batch:
         """The keys that it writes entries for."""
         return [run.cache_row.key for run in self.ended if run.cache_row is not None]
 
-    def heavy_bytes(self, limit: int) -> int:
-        """The bytes of the results of at least so many."""
+    def payload_bytes(self, at_least: int) -> int:
+        """How many bytes the results have that have at least so many each."""
         payloads = (run.payload for run in self.ended)
         sizes = (len(payload) for payload in payloads if payload is not None)
-        return sum(size for size in sizes if size >= limit)
-
-    def statements(self, files: Mapping[Source, bytes], known: AbstractSet[int]) -> list[Statement]:
-        """What writes it.
-
-        Args:
-            files: what the rows hold of results that are in files.
-            known: the definitions that are in the database.
-        """
-        definitions: dict[int, Definition] = {}
-        flow_runs, task_runs = _Table(partial(upsert, FlowRow)), _Table(partial(upsert, TaskRow))
-        ended = set(self.ended)
-        for run, length in self.latest.items():
-            payload = run.payload if run in ended else None
-            row = run.row(length, files.get(run, payload) if files else payload)
-            (task_runs if type(row) is TaskRow else flow_runs).add(row)
-            definition = run.definition
-            if definition.id not in known:
-                definitions[definition.id] = definition
-        return [
-            *_definitions(definitions.values()).statements(),
-            *flow_runs.statements(),
-            *task_runs.statements(),
-            *self._cache().statements(),
-        ]
-
-    def _cache(self) -> _Table:
-        """The cache entries; of two for one key, the newer will stay."""
-        table = _Table(upsert_cache)
-        for run in self.ended:
-            if run.cache_row is not None:
-                table.add(run.cache_row)
-        return table
-
-
-def _definitions(definitions: Iterable[Definition]) -> _Table:
-    table = _Table(partial(insert, "definition", DEFINITION_COLUMNS))
-    for definition in definitions:
-        table.add(stored_definition(definition))
-    return table
-
-
-def stored_definition(definition: Definition) -> tuple[object, ...]:
-    """A definition in the order of the columns."""
-    return (
-        definition.id,
-        definition.kind.value,
-        definition.name,
-        definition.key,
-        definition.version,
-        definition.description,
-        msgspec.json.encode(definition.tags).decode(),
-    )
-
-
-class _Table:
-    """The rows for one table, as one list of values: no row of a long batch is an object."""
-
-    def __init__(self, sql: Callable[[int], str]) -> None:
-        self._sql = sql
-        self._rows = 0
-        self._values: list[Any] = []
-
-    def add(self, row: FlowRow | TaskRow | CacheRow | tuple[object, ...]) -> None:
-        self._rows += 1
-        self._values += row
-
-    def statements(self) -> Iterator[Statement]:
-        if not self._rows:
-            return
-        # sqlite3 looks for an adapter for each bytes, which takes longer than binding it; it knows
-        # that a bytearray has none.
-        values = [bytearray(v) if type(v) is bytes else v for v in self._values]
-        columns = len(values) // self._rows
-        start = 0
-        for size in _sizes(self._rows):
-            end = start + size * columns
-            yield self._sql(size), values[start:end]
-            start = end
-
-
-def _sizes(rows: int) -> Iterator[int]:
-    for size in STATEMENT_SIZES:
-        yield from [size] * (rows // size)
-        rows %= size
-
-
-def storable(statements: Iterable[Statement]) -> list[Statement]:
-    """The statements with all their texts in valid Unicode."""
-    return [
-        (sql, [storable_text(value) if isinstance(value, str) else value for value in values])
-        for sql, values in statements
-    ]
+        return sum(size for size in sizes if size >= at_least)

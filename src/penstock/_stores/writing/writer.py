@@ -1,308 +1,335 @@
-"""Group commit: all that is recorded goes through one queue to one thread that writes it.
+"""Group commit: all that is recorded goes through one queue to one coroutine that has it written.
 
 While one transaction is committed, the next batch gathers, and what a batch says of one run becomes
 one row. A barrier is set only after the transaction that holds all before it has been committed.
+
+The coroutine runs in the engine's loop and decides when there is something to write. What is
+written is taken from the queue, put into statements and committed in the thread of the connection,
+in one call: so the loop is never held up, and a batch costs two hand-overs between threads.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
-import sqlite3
 import threading
-import time
 from collections import deque
-from collections.abc import Iterable, Sequence
-from pathlib import Path
-from queue import Empty, SimpleQueue
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from typing import Final
 
-from penstock._model.payloads import INLINE_LIMIT, lost_payload, store_payload
-from penstock._model.rows import CacheRow, Source
-from penstock._stores.recent import RecentResults
-from penstock._stores.sqlite.schema import BUSY_SECONDS, connect
-from penstock._stores.writing.batches import RUNS_A_BATCH, Batch, Queue, Statement, storable
+from penstock._model.rows import Source
+from penstock._stores.writing.batches import RUNS_A_BATCH, Barrier, Batch, Queue, RunStates
+from penstock._stores.writing.target import BatchTarget
 from penstock._waiting.latch import Latch, expected
+from penstock._waiting.loops import LoopThread
 from penstock.exceptions import StoreError
 
+PATIENCE_SECONDS: Final = 60.0
+"""How long whoever closes or pauses the writer waits for the batch that is being written."""
 _GATHER_SECONDS: Final = 0.005
-"""How long a small batch waits for company; a barrier cuts it short."""
-_ITEMS_IN_QUEUE: Final = 100_000
-"""Two for each event."""
+"""How long a small batch waits for more; a barrier cuts it short."""
+_ITEMS_IN_QUEUE: Final = 50_000
 _BYTES_IN_QUEUE: Final = 64 * 1024 * 1024
-_HEAVY_BYTES: Final = 4096
-_GIVE_UP_SECONDS: Final = 10.0
-_FILE_PAUSES: Final = (0.05, 0.2, 0.5)
-"""Seconds between attempts to write a large result."""
+_COUNTED_BYTES: Final = 4096
+"""From this size on results count by their bytes."""
 _log = logging.getLogger("penstock.store")
 
 
-class Writer:
-    """Writes runs to a database that is there already, in a thread of its own.
+class _Sleep:
+    """One sleep of the coroutine, which any thread may end.
 
-    Attributes:
-        fresh: the results that are not in the file yet, by cache key.
-        recent: some that are.
-        is_crowded: see `Store`.
-
-    Args:
-        path: the file.
-        storage: the folder of large results.
-        synchronous: see `SqliteStore`.
-
-    Raises:
-        StoreError: the file cannot be opened.
+    Whoever ends it notes that after the loop has been told, and not before: where an interrupt
+    comes between, the next one tells the loop once more, which changes nothing.
     """
 
-    def __init__(self, path: Path, storage: Path, synchronous: str) -> None:
-        self.path = path
-        self.storage = storage
-        self.fresh: dict[str, tuple[CacheRow, bytes]] = {}
-        self.recent: RecentResults = RecentResults()
-        self.is_crowded: bool = False
-        self._synchronous = synchronous
+    __slots__ = ("_future", "_host", "_is_ended")
+
+    def __init__(self, host: LoopThread) -> None:
+        self._host = host
+        self._future = asyncio.get_running_loop().create_future()
+        self._is_ended = False
+
+    def end(self) -> None:
+        if not self._is_ended:
+            self._host.port.call_soon(self._end)
+            self._is_ended = True
+
+    def _end(self) -> None:
+        if not self._future.done():
+            self._future.set_result(None)
+
+    async def until_ended(self, seconds: float | None = None) -> None:
+        timer = None if seconds is None else self._future.get_loop().call_later(seconds, self._end)
+        try:
+            await self._future
+        finally:
+            if timer is not None:
+                timer.cancel()
+
+
+class Writer:
+    """Has runs written, from the moment on at which it is made.
+
+    Attributes:
+        is_full: more is recorded than written, so that whoever can should wait for `room`.
+
+    Args:
+        target: where they are written.
+        host: the engine's loop, in which nothing may wait for the writer: it would wait for itself.
+        settle: is told of each batch that has been dealt with, in the connection's thread.
+
+    Raises:
+        StoreError: the target cannot be opened.
+    """
+
+    def __init__(
+        self, target: BatchTarget, host: LoopThread, settle: Callable[[Batch], None]
+    ) -> None:
+        self.is_full: bool = False
+        self._target = target
+        self._host = host
+        self._settle = settle
         self._queue: Queue = deque()
         self._lock = threading.Lock()
-        self._heavy_bytes = 0
-        self._relief: Latch | None = None
+        self._bytes = 0
+        self._room: Latch | None = None
         self._failure: StoreError | None = None
-        self._known_definitions: set[int] = set()
-        self._bell: SimpleQueue[None] = SimpleQueue()  # it can be rung from any code, even by gc
-        self._asleep = False
-        self._hurried = False
+        # The coroutine sets `_sleep` before it looks once more whether there is something to do;
+        # whoever has something says so before it looks at `_sleep`. So one of the two sees the
+        # other, and no lock is needed. `_idle` is the same where records end the sleep, too.
+        self._sleep: _Sleep | None = None
+        self._idle: _Sleep | None = None
+        self._is_urgent = False
         self._closing = False
         self._pausing = False
-        self._paused = Latch()
-        self._opened = Latch()
+        self._is_running = False
+        self._stopped = Latch()
         self._ended = Latch()
+        opened = expected(Latch())
         # A script may end right away, and then no thread can be started any more.
-        threading.Thread(target=self._write_forever, name="penstock-writer", daemon=True).start()
-        expected(self._opened).wait(releases_worker=False)
+        self._start(opened)
+        opened.wait(releases_worker=False)
         self.check()
 
     # From any thread
 
-    def record(self, source: Source, length: int) -> None:
-        """See `Store`."""
-        if source.payload is not None and source.is_final(length):
-            self._note_result(source, source.payload)
+    def record(self, run: Source, length: int) -> None:
+        """Have the run written as it was after its first `length` states; returns at once."""
         queue = self._queue
-        queue.extend((source, length))  # in one step, and the pair is gone before any other
+        queue.append(RunStates(run, length))
         if len(queue) > _ITEMS_IN_QUEUE:
-            self.is_crowded = True
-        if self._asleep:
-            self._asleep = False
-            self._bell.put(None)
+            self.is_full = True
+        if self._idle is not None:
+            self._end_idleness()
 
-    def _note_result(self, source: Source, payload: bytes) -> None:
-        if source.cache_row is not None:
-            self.fresh[source.cache_row.key] = (source.cache_row, payload)
-        if len(payload) >= _HEAVY_BYTES:
+    def _end_idleness(self) -> None:
+        idle = self._idle  # which the coroutine may just have set to None
+        if idle is not None:
+            idle.end()
+
+    def count_result(self, size: int) -> None:
+        """Count the bytes of a result that is recorded next."""
+        if size >= _COUNTED_BYTES:
             with self._lock:
-                self._heavy_bytes += len(payload)
-                if self._heavy_bytes > _BYTES_IN_QUEUE:
-                    self.is_crowded = True
+                self._bytes += size
+                if self._bytes > _BYTES_IN_QUEUE:
+                    self.is_full = True
 
-    def relieve(self) -> Latch | None:
-        """See `Store`."""
+    def room(self) -> Latch | None:
+        """What to wait for before recording more; None: go on.
+
+        Raises:
+            StoreError: something could not be written.
+        """
         self.check()
         with self._lock:
-            self.is_crowded = self._is_full()
-            if not self.is_crowded:  # the writer was faster
+            self.is_full = len(self._queue) > _ITEMS_IN_QUEUE or self._bytes > _BYTES_IN_QUEUE
+            if not self.is_full:  # the writer was faster
                 return None
-            if self._relief is None:
-                self._relief = expected(Latch())
-            return self._relief
-
-    def _is_full(self) -> bool:
-        return len(self._queue) > _ITEMS_IN_QUEUE or self._heavy_bytes > _BYTES_IN_QUEUE
+            if self._room is None:
+                self._room = expected(Latch())
+            room = self._room
+        self._end_idleness()  # where an interrupt has kept a record from doing so
+        return room
 
     def barrier(self) -> Latch:
-        """See `Store`."""
+        """Set when all that was recorded so far is written, or can never be: see `check`."""
         latch = expected(Latch())
-        self._queue.extend((latch, None))
-        self._hasten()
+        self._queue.append(Barrier(latch))
+        self._hurry()
         if self._ended.is_set():
             latch.set()
         return latch
 
-    def _hasten(self) -> None:
-        self._hurried = True
-        self._bell.put(None)
+    def _hurry(self) -> None:
+        """Have the coroutine go on now, whatever it sleeps for."""
+        self._is_urgent = True
+        sleep = self._sleep
+        if sleep is not None:
+            sleep.end()
 
     def check(self) -> None:
-        """See `Store`."""
+        """Raise `StoreError` where something recorded could not be written."""
         if self._failure is not None:
             raise self._failure
 
-    def pause_writing(self) -> None:
-        """Close the connection, once the batch at hand is written, until `resume_writing`."""
-        self._paused = Latch()
+    def pause(self) -> None:
+        """Close the connection, once the batch at hand is written, until `resume`."""
         self._pausing = True
-        self._hasten()
+        self._hurry()
         if not self._ended.is_set():
-            expected(self._paused).wait(timeout=BUSY_SECONDS, releases_worker=False)
+            expected(self._stopped).wait(timeout=PATIENCE_SECONDS, releases_worker=False)
 
-    def resume_writing(self) -> None:
+    def resume(self) -> None:
         """Go on."""
         self._pausing = False
-        self._bell.put(None)
+        if not self._ended.is_set():
+            self._start(Latch())
 
-    def end_writing(self) -> None:
-        """Write what is there, and end the thread; raises `StoreError` where it cannot."""
+    def leave_behind(self) -> None:
+        """This is a forked child: nobody would make room in it."""
+        self.is_full = False
+
+    def close(self) -> None:
+        """Write what is there, and close the connection; the second time changes nothing.
+
+        Raises:
+            StoreError: something could not be written.
+        """
         self._closing = True
         self.barrier()
-        expected(self._ended).wait(timeout=BUSY_SECONDS)
+        expected(self._ended).wait(timeout=PATIENCE_SECONDS)
         self.check()
 
-    # In the writer's thread
-
-    def _write_forever(self) -> None:
-        try:
-            while True:
-                connection = connect(self.path, self._synchronous)
-                self._opened.set()
-                try:
-                    while self._gathered():
-                        self._write(connection, Batch(self._queue))
-                finally:
-                    connection.close()
-                if self._closing:
-                    return
-                while self._pausing:  # perhaps a second time already
-                    self._paused.set()
-                    self._bell.get()
-        except Exception as error:
-            self._failure = StoreError(f"The writer of {self.path} has stopped: {error!r}.")
-            _log.exception("The writer of %s has stopped", self.path)
-        finally:
-            self._opened.set()
-            self._paused.set()
-            self._ended.set()
-            self._let_go_of_all()
-
-    def _gathered(self) -> bool:
-        """Wait for something to write; False: there is nothing more to come, for now."""
-        while not self._queue or self._pausing:
-            if self._closing or self._pausing:
-                return False
-            self._asleep = True
-            if not self._has_to_move():
-                self._bell.get()
-            self._asleep = False
-        if len(self._queue) < 2 * RUNS_A_BATCH:
-            self._wait_for_company()
-        self._hurried = False
-        return True
-
-    def _has_to_move(self) -> bool:
-        return bool(self._queue) or self._closing or self._pausing
-
-    def _wait_for_company(self) -> None:
-        ends_at = time.monotonic() + _GATHER_SECONDS
-        while not self._hurried and (left := ends_at - time.monotonic()) > 0:
-            try:
-                self._bell.get(timeout=left)
-            except Empty:
-                return
-
-    def _write(self, connection: sqlite3.Connection, batch: Batch) -> None:
-        """Write a batch, and let everybody know who waits for it, whatever comes of it."""
-        try:
-            if self._failure is None and batch.latest:
-                files = self._stored_files(batch.ended)
-                statements = batch.statements(files, self._known_definitions)
-                self._write_patiently(connection, statements)
-                self._known_definitions.update(run.definition.id for run in batch.latest)
-        finally:
-            heavy_bytes = batch.heavy_bytes(_HEAVY_BYTES)
-            self._settle(batch)
-            self._relax(heavy_bytes)
-            for latch in batch.barriers:
-                latch.set()
-
-    def _write_patiently(
-        self, connection: sqlite3.Connection, statements: Sequence[Statement]
-    ) -> None:
-        """Try for a while where the disk or another process is in the way."""
-        give_up_at = time.monotonic() + _GIVE_UP_SECONDS
-        while True:
-            try:
-                _transact(connection, statements)
-            except (sqlite3.Error, OSError) as error:
-                connection.rollback()
-                _log.warning("Writing %s failed, will be tried again: %s", self.path, error)
-                if time.monotonic() > give_up_at:
-                    self._failure = StoreError(f"{self.path} cannot be written: {error}.")
-                    _log.critical("%s Its history is incomplete from here on.", self._failure)
-                    return
-                time.sleep(0.2)
-            else:
-                return
-
-    def _stored_files(self, ended: Iterable[Source]) -> dict[Source, bytes]:
-        """Write the large results to files; what the rows of their runs hold in their place."""
-        return {
-            run: self._stored_file(run, payload)
-            for run in ended
-            if (payload := run.payload) is not None and len(payload) >= INLINE_LIMIT
-        }
-
-    def _stored_file(self, source: Source, payload: bytes) -> bytes:
-        for pause in _FILE_PAUSES:
-            try:
-                return store_payload(payload, self.storage, source.run_id)
-            except OSError:  # perhaps the disk is full for a moment
-                time.sleep(pause)
-        try:
-            return store_payload(payload, self.storage, source.run_id)
-        except OSError as error:  # one result is lost, and not the history of all runs
-            _log.critical("A result of %d bytes was not stored: %s", len(payload), error)
-            return lost_payload(str(error))
-
-    def _settle(self, batch: Batch) -> None:
-        """From here on, what has ended is found in the file."""
-        keys = batch.cache_keys
-        if keys:  # before `fresh` lets go of them
-            self.recent.drop(keys)
-        for source in batch.ended:
-            row = source.cache_row
-            if row is not None:
-                fresh = self.fresh.get(row.key)
-                if fresh is not None and fresh[0] is row:
-                    del self.fresh[row.key]
-            source.settle()
-
-    def _relax(self, heavy_bytes: int) -> None:
+    def _start(self, opened: Latch) -> None:
+        """Start the coroutine, unless it runs: it may have taken longer than a pause waits."""
         with self._lock:
-            self._heavy_bytes -= heavy_bytes
-            relief = self._relief
-            if relief is None or len(self._queue) > _ITEMS_IN_QUEUE // 2:
+            if self._is_running:
                 return
-            self._relief = None
-        relief.set()
+            self._is_running = True
+            self._stopped = stopped = Latch()
+        if not self._host.spawn(lambda: self._run(opened, stopped)):
+            self._fail(RuntimeError("the loop of its engine is closed"))
+            opened.set()
 
-    def _let_go_of_all(self) -> None:
-        """Nobody may wait for a writer that has ended."""
+    # In the engine's loop
+
+    async def _run(self, opened: Latch, stopped: Latch) -> None:
+        try:
+            while self._is_running:
+                await self._write_until_stopped(opened)
+                self._note_stop()
+        except BaseException as error:
+            self._fail(error)
+            if not isinstance(error, Exception):
+                raise
+        finally:
+            opened.set()
+            stopped.set()
+
+    def _note_stop(self) -> None:
+        """Decide whether to go on; `resume` comes before this, or finds that nothing runs."""
+        with self._lock:
+            is_paused = self._pausing
+            self._is_running = not (is_paused or self._closing)
+        if self._closing and not is_paused:
+            self._end()
+
+    def _fail(self, error: BaseException) -> None:
+        self._failure = StoreError(f"The writer of {self._target} has stopped: {error!r}.")
+        _log.error("The writer of %s has stopped", self._target, exc_info=error)
+        self._end()
+
+    def _end(self) -> None:
+        """Write nothing any more; nobody may wait for a writer that has ended."""
+        self._ended.set()
         while self._queue:
             for latch in Batch(self._queue).barriers:
                 latch.set()
-        if self._relief is not None:
-            self._relief.set()
+        if self._room is not None:
+            self._room.set()
 
+    async def _write_until_stopped(self, opened: Latch) -> None:
+        await self._target.open()
+        opened.set()
+        try:
+            while await self._has_work():
+                with self._closing_when_cancelled():
+                    await self._target.call(self._write_queue)
+        finally:
+            with self._closing_when_cancelled():
+                await self._target.close()
 
-def _transact(connection: sqlite3.Connection, statements: Sequence[Statement]) -> None:
-    try:
-        _execute(connection, statements)
-    except UnicodeEncodeError:
-        connection.rollback()
-        _execute(connection, storable(statements))
+    @contextmanager
+    def _closing_when_cancelled(self) -> Generator[None]:
+        """The engine stops its loop, perhaps before time: write what is left, and end."""
+        try:
+            yield
+        except asyncio.CancelledError:
+            self._closing = True
 
+    async def _has_work(self) -> bool:
+        """Wait for something to write; False: there is nothing more to come, for now."""
+        while self._pausing or not self._queue:
+            if self._closing or self._pausing:
+                return False
+            with self._sleeping() as self._idle:
+                if not self._has_to_act():
+                    await self._idle.until_ended()
+        if len(self._queue) < RUNS_A_BATCH and not self._is_urgent:
+            await self._gather()
+        return True
 
-def _execute(connection: sqlite3.Connection, statements: Sequence[Statement]) -> None:
-    if len(statements) == 1:  # a transaction of its own
-        connection.execute(*statements[0])
-        return
-    connection.execute("BEGIN IMMEDIATE")
-    for sql, values in statements:
-        connection.execute(sql, values)
-    connection.execute("COMMIT")
+    async def _gather(self) -> None:
+        """Wait a moment for more: small batches one after another take the GIL too often."""
+        with self._sleeping() as sleep:
+            if not self._is_urgent:
+                await sleep.until_ended(_GATHER_SECONDS)
+
+    def _has_to_act(self) -> bool:
+        return bool(self._queue) or self._closing or self._pausing
+
+    @contextmanager
+    def _sleeping(self) -> Generator[_Sleep]:
+        self._sleep = sleep = _Sleep(self._host)
+        try:
+            with self._closing_when_cancelled():
+                yield sleep
+        finally:
+            self._sleep = self._idle = None
+
+    # In the connection's thread
+
+    def _write_queue(self) -> None:
+        """Write a batch, and another one where that is due: so the loop is asked only to wait."""
+        while True:
+            self._is_urgent = False  # before the queue is read: what comes later is urgent anew
+            self._write(Batch(self._queue))
+            if self._pausing or not (self._is_urgent or len(self._queue) >= RUNS_A_BATCH):
+                return
+
+    def _write(self, batch: Batch) -> None:
+        """Write a batch, and let everybody know who waits for it, whatever comes of it."""
+        try:
+            if self._failure is None and batch.latest:
+                self._target.write(batch)
+        except StoreError as error:
+            self._failure = error
+            _log.critical("%s Its history is incomplete from here on.", error)
+        finally:
+            size = batch.payload_bytes(_COUNTED_BYTES)
+            self._settle(batch)
+            self._make_room(size)
+            for latch in batch.barriers:
+                latch.set()
+
+    def _make_room(self, size: int) -> None:
+        """Let those go on who wait for room, once half of it is there."""
+        with self._lock:
+            self._bytes -= size
+            room = self._room
+            if room is None or len(self._queue) > _ITEMS_IN_QUEUE // 2:
+                return
+            self._room = None
+        room.set()

@@ -1,0 +1,64 @@
+"""The kinds of stores, by the scheme of their URLs: a further one is one more entry.
+
+Settings are checked against this table, and are made before any store is. So an entry names the
+function that opens its store, and what that needs is imported when it is called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final, NamedTuple
+
+from penstock.exceptions import ConfigurationError
+
+
+class StoreKind(NamedTuple):
+    """What is known of a kind of store before it is imported.
+
+    Attributes:
+        form: how its URLs are written.
+        takes: whether it can be opened by what follows the scheme.
+        opener: its `open_store(settings, host)`, as module and name.
+    """
+
+    form: str
+    takes: Callable[[str], bool]
+    opener: str
+
+
+def _names_a_file(rest: str) -> bool:
+    return rest.startswith("///") and len(rest) > len("///")
+
+
+def _is_empty(rest: str) -> bool:
+    return not rest
+
+
+STORE_KINDS: Final[Mapping[str, StoreKind]] = {
+    "sqlite": StoreKind(
+        "'sqlite:///PATH' (four slashes for an absolute path)",
+        _names_a_file,
+        "penstock._stores.sqlite.store:open_store",
+    ),
+    "memory": StoreKind("'memory:'", _is_empty, "penstock._stores.memory:open_store"),
+}
+
+
+def kind_of(url: str) -> StoreKind:
+    """The kind of store that a URL asks for.
+
+    Raises:
+        ConfigurationError: there is none.
+    """
+    scheme, rest = split_url(url)
+    kind = STORE_KINDS.get(scheme)
+    if kind is None or not kind.takes(rest):
+        forms = " or ".join(kind.form for kind in STORE_KINDS.values())
+        raise ConfigurationError(f"PENSTOCK_DATABASE_URL is {url!r}; it must be {forms}.")
+    return kind
+
+
+def split_url(url: str) -> tuple[str, str]:
+    """The scheme of a URL without a driver, as in `sqlite+aiosqlite`, and what follows it."""
+    scheme, _colon, rest = url.partition(":")
+    return scheme.partition("+")[0], rest

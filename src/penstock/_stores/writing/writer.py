@@ -3,9 +3,10 @@
 While one transaction is committed, the next batch gathers, and what a batch says of one run becomes
 one row. A barrier is set only after the transaction that holds all before it has been committed.
 
-The coroutine runs in the engine's loop and decides when there is something to write. What is
-written is taken from the queue, put into statements and committed in the thread of the connection,
-in one call: so the loop is never held up, and a batch costs two hand-overs between threads.
+The coroutine runs in the engine's loop and waits there until something is recorded. Then it has the
+thread of the connection write, in one call: that takes batch after batch from the queue until none
+has come for a moment, and no other thread has a part in it. So the loop is never held up, and the
+price of an asyncio connection is two hand-overs between threads each time that the writer was idle.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from queue import Empty, SimpleQueue
 from typing import Final
 
 from penstock._model.rows import Source
@@ -25,7 +28,7 @@ from penstock._waiting.latch import Latch, expected
 from penstock._waiting.loops import LoopThread
 from penstock.exceptions import StoreError
 
-PATIENCE_SECONDS: Final = 60.0
+_PATIENCE_SECONDS: Final = 60.0
 """How long whoever closes or pauses the writer waits for the batch that is being written."""
 _GATHER_SECONDS: Final = 0.005
 """How long a small batch waits for more; a barrier cuts it short."""
@@ -36,36 +39,31 @@ _COUNTED_BYTES: Final = 4096
 _log = logging.getLogger("penstock.store")
 
 
-class _Sleep:
-    """One sleep of the coroutine, which any thread may end.
+class _Idleness:
+    """The coroutine's wait for something to do, which any thread may end.
 
     Whoever ends it notes that after the loop has been told, and not before: where an interrupt
     comes between, the next one tells the loop once more, which changes nothing.
     """
 
-    __slots__ = ("_future", "_host", "_is_ended")
+    __slots__ = ("_future", "_host", "_is_over")
 
     def __init__(self, host: LoopThread) -> None:
         self._host = host
         self._future = asyncio.get_running_loop().create_future()
-        self._is_ended = False
+        self._is_over = False
 
     def end(self) -> None:
-        if not self._is_ended:
+        if not self._is_over:
             self._host.port.call_soon(self._end)
-            self._is_ended = True
+            self._is_over = True
 
     def _end(self) -> None:
         if not self._future.done():
             self._future.set_result(None)
 
-    async def until_ended(self, seconds: float | None = None) -> None:
-        timer = None if seconds is None else self._future.get_loop().call_later(seconds, self._end)
-        try:
-            await self._future
-        finally:
-            if timer is not None:
-                timer.cancel()
+    async def wait(self) -> None:
+        await self._future
 
 
 class Writer:
@@ -95,12 +93,14 @@ class Writer:
         self._bytes = 0
         self._room: Latch | None = None
         self._failure: StoreError | None = None
-        # The coroutine sets `_sleep` before it looks once more whether there is something to do;
-        # whoever has something says so before it looks at `_sleep`. So one of the two sees the
-        # other, and no lock is needed. `_idle` is the same where records end the sleep, too.
-        self._sleep: _Sleep | None = None
-        self._idle: _Sleep | None = None
+        # Two waits can be cut short, and neither needs a lock. Who waits sets `_idleness`, or
+        # `_is_gathering`, and then looks once more whether there is something to do; who has
+        # something to do says so first, and then looks whether anybody waits. So at least one of
+        # the two sees the other.
+        self._idleness: _Idleness | None = None
+        self._is_gathering = False
         self._is_urgent = False
+        self._wake_ups: SimpleQueue[None] = SimpleQueue()  # any code may put, even if run by gc
         self._closing = False
         self._pausing = False
         self._is_running = False
@@ -120,13 +120,13 @@ class Writer:
         queue.append(RunStates(run, length))
         if len(queue) > _ITEMS_IN_QUEUE:
             self.is_full = True
-        if self._idle is not None:
+        if self._idleness is not None:
             self._end_idleness()
 
     def _end_idleness(self) -> None:
-        idle = self._idle  # which the coroutine may just have set to None
-        if idle is not None:
-            idle.end()
+        idleness = self._idleness  # the coroutine may have set it to None by now
+        if idleness is not None:
+            idleness.end()
 
     def count_result(self, size: int) -> None:
         """Count the bytes of a result that is recorded next."""
@@ -157,17 +157,17 @@ class Writer:
         """Set when all that was recorded so far is written, or can never be: see `check`."""
         latch = expected(Latch())
         self._queue.append(Barrier(latch))
-        self._hurry()
+        self._wake()
         if self._ended.is_set():
             latch.set()
         return latch
 
-    def _hurry(self) -> None:
-        """Have the coroutine go on now, whatever it sleeps for."""
+    def _wake(self) -> None:
+        """Have that done now which there is to do."""
         self._is_urgent = True
-        sleep = self._sleep
-        if sleep is not None:
-            sleep.end()
+        if self._is_gathering:
+            self._wake_ups.put(None)
+        self._end_idleness()
 
     def check(self) -> None:
         """Raise `StoreError` where something recorded could not be written."""
@@ -177,9 +177,9 @@ class Writer:
     def pause(self) -> None:
         """Close the connection, once the batch at hand is written, until `resume`."""
         self._pausing = True
-        self._hurry()
+        self._wake()
         if not self._ended.is_set():
-            expected(self._stopped).wait(timeout=PATIENCE_SECONDS, releases_worker=False)
+            expected(self._stopped).wait(timeout=_PATIENCE_SECONDS, releases_worker=False)
 
     def resume(self) -> None:
         """Go on."""
@@ -199,7 +199,7 @@ class Writer:
         """
         self._closing = True
         self.barrier()
-        expected(self._ended).wait(timeout=PATIENCE_SECONDS)
+        expected(self._ended).wait(timeout=_PATIENCE_SECONDS)
         self.check()
 
     def _start(self, opened: Latch) -> None:
@@ -274,40 +274,37 @@ class Writer:
         while self._pausing or not self._queue:
             if self._closing or self._pausing:
                 return False
-            with self._sleeping() as self._idle:
-                if not self._has_to_act():
-                    await self._idle.until_ended()
-        if len(self._queue) < RUNS_A_BATCH and not self._is_urgent:
-            await self._gather()
+            self._idleness = idleness = _Idleness(self._host)
+            if not (self._queue or self._closing or self._pausing):
+                with self._closing_when_cancelled():
+                    await idleness.wait()
+            self._idleness = None
         return True
-
-    async def _gather(self) -> None:
-        """Wait a moment for more: small batches one after another take the GIL too often."""
-        with self._sleeping() as sleep:
-            if not self._is_urgent:
-                await sleep.until_ended(_GATHER_SECONDS)
-
-    def _has_to_act(self) -> bool:
-        return bool(self._queue) or self._closing or self._pausing
-
-    @contextmanager
-    def _sleeping(self) -> Generator[_Sleep]:
-        self._sleep = sleep = _Sleep(self._host)
-        try:
-            with self._closing_when_cancelled():
-                yield sleep
-        finally:
-            self._sleep = self._idle = None
 
     # In the connection's thread
 
     def _write_queue(self) -> None:
-        """Write a batch, and another one where that is due: so the loop is asked only to wait."""
-        while True:
-            self._is_urgent = False  # before the queue is read: what comes later is urgent anew
+        """Write one batch after another, until none comes for a moment."""
+        while self._has_gathered():
             self._write(Batch(self._queue))
-            if self._pausing or not (self._is_urgent or len(self._queue) >= RUNS_A_BATCH):
-                return
+
+    def _has_gathered(self) -> bool:
+        """Wait a moment for a batch to grow; False: there is none, or it has to wait.
+
+        Small batches one right after another would take the GIL from other threads all the time.
+        """
+        if len(self._queue) < RUNS_A_BATCH:
+            self._is_gathering = True
+            ends_at = time.monotonic() + _GATHER_SECONDS
+            while not self._is_due() and (left := ends_at - time.monotonic()) > 0:
+                with suppress(Empty):
+                    self._wake_ups.get(timeout=left)
+            self._is_gathering = False
+        self._is_urgent = False  # before the queue is read: what comes later is urgent anew
+        return bool(self._queue) and not self._pausing
+
+    def _is_due(self) -> bool:
+        return self._is_urgent or self._closing or self._pausing
 
     def _write(self, batch: Batch) -> None:
         """Write a batch, and let everybody know who waits for it, whatever comes of it."""

@@ -25,8 +25,8 @@ from penstock._model.ids import id_bound
 from penstock._model.names import name_of_flow_run
 from penstock._model.payloads import encode_result, reference_to_run
 from penstock._model.rows import CacheRow, FlowRow, TaskRow
+from penstock._stores.sqlite.batch_statements import stored_definition
 from penstock._stores.sqlite.schema import connect, prepare_file
-from penstock._stores.sqlite.statements import stored_definition
 from penstock.states import TYPES
 
 BEGIN: Final = datetime(2024, 1, 1, tzinfo=UTC)

@@ -15,7 +15,7 @@ import pytest
 
 from penstock._engine import slot_broker
 from penstock._engine.slot_broker import SlotBroker, SlotRequest
-from penstock._stores.port import Limit, Store, Traded
+from penstock._stores.port import Exchanged, Limit, Store
 from penstock.exceptions import StoreError
 from tests.conftest import RunLoop
 from tests.patience import PATIENCE_SECONDS, soon
@@ -238,18 +238,18 @@ class Failures:
     """Lets the trades of a store fail for a while."""
 
     def __init__(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-        self._trade = store.slots.trade
+        self._exchange = store.slots.exchange
         self.left = 0
         self.given_back: list[Mapping[str, int]] = []
-        monkeypatch.setattr(store.slots, "trade", self.trade)
+        monkeypatch.setattr(store.slots, "exchange", self.exchange)
         monkeypatch.setattr(slot_broker, "_RETRY_SECONDS", 0.001)
 
-    def trade(self, given_back: Mapping[str, int], *rest: Any) -> Traded:
+    def exchange(self, given_back: Mapping[str, int], *rest: Any) -> Exchanged:
         if self.left:
             self.left -= 1
             raise StoreError("the disk is full")
         self.given_back.append(given_back)
-        return self._trade(given_back, *rest)
+        return self._exchange(given_back, *rest)
 
 
 @pytest.fixture

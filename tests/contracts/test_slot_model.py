@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from penstock._stores.port import Claim, Limit
+from penstock._stores.port import Limit, SlotClaim
 from penstock._stores.shares import Kind, kind_of
 from penstock._stores.sqlite import slots as sqlite_slots
 from penstock._stores.sqlite.schema import prepare_file
@@ -25,18 +25,18 @@ class Process:
 
     def __init__(self, path: Path) -> None:
         self.slots = SqliteSlots(path, lambda _sql, _values: [])
-        self.held: list[Claim] = []
-        self.waiting: dict[Kind, list[Claim]] = {}
+        self.held: list[SlotClaim] = []
+        self.waiting: dict[Kind, list[SlotClaim]] = {}
 
     @property
-    def lines(self) -> list[list[Claim]]:
-        return [line for line in self.waiting.values() if line]
+    def queues(self) -> list[list[SlotClaim]]:
+        return [queue for queue in self.waiting.values() if queue]
 
     def die(self) -> None:
         """As a kill does it."""
-        if self.slots._holder is not None:
-            self.slots._holder.leave_behind()
-            self.slots._holder = None
+        if self.slots._process_lock is not None:
+            self.slots._process_lock.leave_behind()
+            self.slots._process_lock = None
         self.slots.close()
 
 
@@ -68,14 +68,16 @@ class SlotMachine(RuleBasedStateMachine):
         held = [claim for process in self.processes for claim in process.held]
         return sum(claim.slots for claim in held if name in claim.names)
 
-    def trade(self, process: Process, given_back: Claim | None = None) -> None:
+    def exchange(self, process: Process, given_back: SlotClaim | None = None) -> None:
         """Nobody gets more than there is, and what can be had is had."""
         slots = {} if given_back is None else dict.fromkeys(given_back.names, given_back.slots)
-        traded = process.slots.trade(slots, process.lines, (), 0.0)
-        for number in traded.granted:
-            line = next(line for line in process.lines for claim in line if claim.number == number)
-            claim = next(claim for claim in line if claim.number == number)
-            line.remove(claim)
+        exchanged = process.slots.exchange(slots, process.queues, (), 0.0)
+        for number in exchanged.granted:
+            queue = next(
+                queue for queue in process.queues for claim in queue if claim.number == number
+            )
+            claim = next(claim for claim in queue if claim.number == number)
+            queue.remove(claim)
             process.held.append(claim)
             for name in claim.names:
                 assert self.taken(name) <= self.limits.get(name, 99)
@@ -98,45 +100,45 @@ class SlotMachine(RuleBasedStateMachine):
     def ask(self, who: int, names: set[str], slots: int) -> None:
         process = self.processes[who]
         self.numbers += 1
-        claim = Claim(self.numbers, tuple(sorted(names)), slots)
+        claim = SlotClaim(self.numbers, tuple(sorted(names)), slots)
         process.waiting.setdefault(kind_of(claim), []).append(claim)
-        self.trade(process)
+        self.exchange(process)
 
     @rule(who=st.sampled_from(PROCESSES))
     def look(self, who: int) -> None:
-        if self.processes[who].lines:
-            self.trade(self.processes[who])
+        if self.processes[who].queues:
+            self.exchange(self.processes[who])
 
     @rule(who=st.sampled_from(PROCESSES), data=st.data())
     def give_back(self, who: int, data: st.DataObject) -> None:
         process = self.processes[who]
         if process.held:
             claim = process.held.pop(data.draw(st.integers(0, len(process.held) - 1)))
-            self.trade(process, claim)
+            self.exchange(process, claim)
 
     @rule(who=st.sampled_from(PROCESSES), data=st.data())
     def give_up(self, who: int, data: st.DataObject) -> None:
         process = self.processes[who]
-        if process.lines:
-            line = data.draw(st.sampled_from(process.lines))
-            line.pop(data.draw(st.integers(0, len(line) - 1)))
-            self.trade(process)
+        if process.queues:
+            queue = data.draw(st.sampled_from(process.queues))
+            queue.pop(data.draw(st.integers(0, len(queue) - 1)))
+            self.exchange(process)
 
     @rule(who=st.sampled_from(PROCESSES))
     def die(self, who: int) -> None:
-        """Another one takes its place, and knows nothing of it."""
+        """Another one takes its entry, and knows nothing of it."""
         self.processes[who].die()
         self.processes[who] = Process(self.path)
 
-    @precondition(lambda self: any(process.lines for process in self.processes))
+    @precondition(lambda self: any(process.queues for process in self.processes))
     @rule()
     def all_look_until_nothing_changes(self) -> None:
         """Then whoever waits lacks something, or somebody before it does."""
-        for _ in range(sum(len(line) for p in self.processes for line in p.lines) + 1):
+        for _ in range(sum(len(queue) for p in self.processes for queue in p.queues) + 1):
             for process in self.processes:
-                if process.lines:
-                    self.trade(process)
-        heads = [line[0] for process in self.processes for line in process.lines]
+                if process.queues:
+                    self.exchange(process)
+        heads = [queue[0] for process in self.processes for queue in process.queues]
         free = {name: self.limits[name] - self.taken(name) for name in self.limits}
         assert not any(
             all(free.get(name, 99) >= claim.slots for name in claim.names)

@@ -23,7 +23,7 @@ from penstock._engine.process import get_engine, use_settings
 from penstock._model.payloads import INLINE_LIMIT, decode_result, encode_result
 from penstock._model.rows import TaskRow
 from penstock._stores.port import Pruned, Query
-from penstock._stores.sqlite import pruning, schema, statements, target
+from penstock._stores.sqlite import batch_statements, pruning, schema, target
 from penstock._stores.sqlite import store as sqlite
 from penstock._stores.sqlite.store import SqliteStore
 from penstock._stores.writing import batches, writer
@@ -498,7 +498,7 @@ def test_a_result_is_in_sight_while_an_earlier_state_of_its_run_is_written(
 def test_a_batch_of_more_rows_than_a_statement_takes_is_written_whole(
     sqlite_store: SqliteStore, database: Path
 ) -> None:
-    rows = 2 * batches.RUNS_A_BATCH + statements.STATEMENT_SIZES[0] + 197
+    rows = 2 * batches.RUNS_A_BATCH + batch_statements.STATEMENT_SIZES[0] + 197
     with locked(database):
         for _ in range(rows):
             record(sqlite_store, HandTaskRun(), "Pending")

@@ -19,7 +19,7 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Final
 
-from penstock._stores.port import Claim, SlotStore
+from penstock._stores.port import SlotClaim, SlotStore
 from penstock._stores.shares import Kind, kind_of
 from penstock._waiting.latch import Latch, expected, watch
 from penstock.exceptions import StoreError
@@ -48,7 +48,7 @@ class SlotRequest(Latch):
 
     __slots__ = ("_broker", "_is_given_back", "claim", "error")
 
-    def __init__(self, broker: SlotBroker, claim: Claim) -> None:
+    def __init__(self, broker: SlotBroker, claim: SlotClaim) -> None:
         super().__init__()
         self._broker = broker
         self._is_given_back = False
@@ -106,7 +106,7 @@ class SlotBroker:
         # What follows is the thread's own.
         self._queues: dict[Kind, dict[int, SlotRequest]] = {}
         self._kinds: dict[int, Kind] = {}
-        self._held: dict[int, Claim] = {}
+        self._held: dict[int, SlotClaim] = {}
         self._given_back: Counter[str] = Counter()
         self._turns: dict[int, float] = {}
         self._pause = 0.0
@@ -126,7 +126,7 @@ class SlotBroker:
 
     def ask(self, names: Iterable[str], slots: int = 1, *, decays: bool = False) -> SlotRequest:
         """Ask for so many slots of each of these limits; it returns before there are any."""
-        claim = Claim(next(self._numbers), tuple(sorted(names)), slots, decays)
+        claim = SlotClaim(next(self._numbers), tuple(sorted(names)), slots, decays)
         request = SlotRequest(self, claim)
         if not self._has_started:
             self.start()
@@ -241,17 +241,19 @@ class SlotBroker:
             for queue in self._queues.values()
         ]
         try:
-            traded = self._store.trade(self._given_back, queues, self._passed_over(), self._now())
+            exchanged = self._store.exchange(
+                self._given_back, queues, self._passed_over(), self._now()
+            )
         except StoreError as error:
             self._note_failure(error)
             return
         self._failing_since = None
         self._given_back = Counter()
-        for number in traded.granted:
+        for number in exchanged.granted:
             self._grant(number)
-        self._note_turns(traded.in_turn)
+        self._note_turns(exchanged.in_turn)
         self._queues = {kind: queue for kind, queue in self._queues.items() if queue}
-        self._look_again(len(traded.granted), traded.decays_in)
+        self._look_again(len(exchanged.granted), exchanged.decays_in)
 
     def _grant(self, number: int) -> None:
         request = self._dequeue(number)

@@ -18,16 +18,16 @@ from penstock._model.payloads import FileReference
 from penstock._model.rows import CacheRow, FlowRow, Source, TaskRow
 from penstock._model.settings import Settings
 from penstock._stores.port import (
-    Claim,
+    Exchanged,
     FoundFlowRun,
     FoundResult,
     FoundTaskRun,
     Limit,
     Pruned,
     Query,
+    SlotClaim,
     SlotStore,
     Store,
-    Traded,
 )
 from penstock._stores.shares import Decaying, Ledger, decaying_left, share_out
 from penstock._waiting.latch import Latch
@@ -212,17 +212,17 @@ class MemorySlots(SlotStore):
         return was_there
 
     @override
-    def trade(
+    def exchange(
         self,
         given_back: Mapping[str, int],
-        lines: Sequence[Sequence[Claim]],
+        queues: Sequence[Sequence[SlotClaim]],
         passed_over: Collection[int],
         now: float,
-    ) -> Traded:
+    ) -> Exchanged:
         with self._lock:
             self._taken.subtract(given_back)
             ledger = self._ledger()
-            shares = share_out(ledger, _ME, lines, passed_over, now)
+            shares = share_out(ledger, _ME, queues, passed_over, now)
             decaying = decaying_left(ledger, now)
             for claim in shares.granted:
                 for name in claim.names:
@@ -231,7 +231,7 @@ class MemorySlots(SlotStore):
                         self._decaying[name] = Decaying(decaying[name], now)
                     else:
                         self._taken[name] += claim.slots
-        return Traded([claim.number for claim in shares.granted], decays_in=shares.decays_in)
+        return Exchanged([claim.number for claim in shares.granted], decays_in=shares.decays_in)
 
     def _ledger(self) -> Ledger:
         taken = {(name, _ME): slots for name, slots in self._taken.items()}

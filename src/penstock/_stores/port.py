@@ -19,16 +19,16 @@ from penstock._model.rows import CacheRow, FlowRow, Source, TaskRow
 from penstock._waiting.latch import Latch
 
 __all__ = [
-    "Claim",
+    "Exchanged",
     "FoundFlowRun",
     "FoundResult",
     "FoundTaskRun",
     "Limit",
     "Pruned",
     "Query",
+    "SlotClaim",
     "SlotStore",
     "Store",
-    "Traded",
 ]
 
 
@@ -40,7 +40,7 @@ class FoundResult(NamedTuple):
     expires_at: float | None
 
     def is_expired(self, now: float) -> bool:
-        """Whether it is no longer to be served."""
+        """Whether it is not to be served any more."""
         return self.expires_at is not None and self.expires_at <= now
 
 
@@ -111,7 +111,7 @@ class Limit(msgspec.Struct, frozen=True):
     taken: float = 0.0
 
 
-class Claim(NamedTuple):
+class SlotClaim(NamedTuple):
     """What asks for slots, of several limits all at once.
 
     Attributes:
@@ -127,12 +127,12 @@ class Claim(NamedTuple):
     decays: bool = False
 
 
-class Traded(NamedTuple):
+class Exchanged(NamedTuple):
     """What a process has got for its claims.
 
     Attributes:
         granted: the numbers of the claims that have their slots now.
-        in_turn: the tickets of other processes that come first, and could have their slots now.
+        in_turn: the positions of other processes that come first, and could have their slots now.
         decays_in: after how many seconds slots that decay will do for a claim; None: it is not
             known when.
     """
@@ -165,23 +165,23 @@ class SlotStore(ABC):
         """Delete a limit; False: there was none. Then all processes know."""
 
     @abstractmethod
-    def trade(
+    def exchange(
         self,
         given_back: Mapping[str, int],
-        lines: Sequence[Sequence[Claim]],
+        queues: Sequence[Sequence[SlotClaim]],
         passed_over: Collection[int],
         now: float,
-    ) -> Traded:
+    ) -> Exchanged:
         """Give slots back, and take those that are free for claims that wait.
 
-        Claims have their turn in the order in which they came here, and a line of another process
-        as a whole. A claim whose limit was deleted meanwhile is held by no limit.
+        Claims have their turn in the order in which they came here, and the queue of another
+        process as a whole. A claim whose limit was deleted meanwhile is held by no limit.
 
         Args:
             given_back: how many slots of each limit.
-            lines: all claims of this process that wait, or the first ones; in a line, all are for
+            queues: all claims of this process that wait, or the first ones; in a queue, all are for
                 the same limits.
-            passed_over: tickets of other processes that have missed their turn.
+            passed_over: positions of other processes that have missed their turn.
             now: in seconds since 1970, for what decays.
         """
 

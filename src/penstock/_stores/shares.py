@@ -1,9 +1,9 @@
 """Who gets the slots that are free: the one decision behind all limits, as a plain function.
 
-The law: claims have their turn by their tickets, and nobody gets a slot that a claim before it
-waits for. A claim for several limits takes all of them or none, so no two claims can wait for each
-other. One that waits for another limit lets those behind it pass, as what it could not use is used
-by nobody else either.
+The law: claims have their turn by their positions in the queue, and nobody gets a slot that a claim
+before it waits for. A claim for several limits takes all of them or none, so no two claims can wait
+for each other. One that waits for another limit lets those behind it pass, as what it could not use
+is used by nobody else either.
 """
 
 from __future__ import annotations
@@ -14,26 +14,26 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from heapq import merge
 from typing import Final, NamedTuple, TypeAlias
 
-from penstock._stores.port import Claim, Limit
+from penstock._stores.port import Limit, SlotClaim
 
 _ROUNDING: Final = 1e-9
 
 Kind: TypeAlias = tuple[tuple[str, ...], bool]
-"""What the claims of a line have in common."""
+"""What the claims of a queue have in common."""
 
 
-class Place(NamedTuple):
-    """Where the line of a process stands among those of all.
+class QueueEntry(NamedTuple):
+    """Where the queue of a process stands among those of all.
 
     Attributes:
-        ticket: a lesser one came first.
-        holder: the process.
-        claim: the first of the line; its number means nothing in other processes.
+        position: a lesser one came first.
+        process: the process.
+        claim: the first of the queue; its number means nothing in other processes.
     """
 
-    ticket: int
-    holder: bytes
-    claim: Claim
+    position: int
+    process: bytes
+    claim: SlotClaim
 
 
 class Decaying(NamedTuple):
@@ -59,13 +59,13 @@ class Ledger(NamedTuple):
         limits: by name.
         decaying: of those of them that rate limiting has used.
         taken: slots by name and process.
-        places: by their tickets.
+        entries: by their positions.
     """
 
     limits: Mapping[str, Limit]
     decaying: Mapping[str, Decaying]
     taken: Mapping[tuple[str, bytes], int]
-    places: Sequence[Place]
+    entries: Sequence[QueueEntry]
 
 
 class Shares(NamedTuple):
@@ -73,24 +73,24 @@ class Shares(NamedTuple):
 
     Attributes:
         granted: its claims that get theirs.
-        in_turn: see `Traded`.
-        decays_in: see `Traded`.
-        served: the tickets of its places that are used up.
-        moved: its places that stay, where their lines begin with another claim now.
-        queued: the first claims of its lines that have no place yet.
+        in_turn: see `Exchanged`.
+        decays_in: see `Exchanged`.
+        used_up: the positions of its entries that are used up.
+        moved: its entries that stay, where their queues begin with another claim now.
+        unqueued: the first claims of its queues that have no entry yet.
     """
 
-    granted: Sequence[Claim]
+    granted: Sequence[SlotClaim]
     in_turn: frozenset[int]
     decays_in: float | None
-    served: Sequence[int]
-    moved: Sequence[Place]
-    queued: Sequence[Claim]
+    used_up: Sequence[int]
+    moved: Sequence[QueueEntry]
+    unqueued: Sequence[SlotClaim]
 
     @property
     def changes_nothing(self) -> bool:
         """Whether there is nothing to write down."""
-        return not (self.granted or self.served or self.moved or self.queued)
+        return not (self.granted or self.used_up or self.moved or self.unqueued)
 
 
 class FreeSlots:
@@ -107,7 +107,7 @@ class FreeSlots:
         self._awaited: set[str] = set()
         self.decays_in: float | None = None
 
-    def take(self, claim: Claim) -> bool:
+    def take(self, claim: SlotClaim) -> bool:
         """Let a claim have its slots; False: it has to wait."""
         names = [name for name in claim.names if name in self._free]
         lacking = [name for name in names if self._lacks(name, claim)]
@@ -119,17 +119,17 @@ class FreeSlots:
             self._awaited.update(lacking)  # the others are not for it to wait for
         return False
 
-    def _lacks(self, name: str, claim: Claim) -> bool:
+    def _lacks(self, name: str, claim: SlotClaim) -> bool:
         return self._free[name] < claim.slots - _ROUNDING
 
-    def note_decay(self, claim: Claim) -> None:
+    def note_decay(self, claim: SlotClaim) -> None:
         """Take account of when a claim that waits will have what it lacks."""
         lacking = [name for name in claim.names if name in self._free and self._lacks(name, claim)]
         seconds = max((self._seconds_until(name, claim) for name in lacking), default=math.inf)
         if seconds < math.inf:
             self.decays_in = min(seconds, self.decays_in or math.inf)
 
-    def _seconds_until(self, name: str, claim: Claim) -> float:
+    def _seconds_until(self, name: str, claim: SlotClaim) -> float:
         lacks = claim.slots - self._free[name]
         if lacks > self._decaying.get(name, 0.0) + _ROUNDING:
             return math.inf
@@ -139,7 +139,7 @@ class FreeSlots:
 def taken_of(ledger: Ledger) -> Counter[str]:
     """How many slots of each limit are taken, by any process."""
     taken: Counter[str] = Counter()
-    for (name, _holder), slots in ledger.taken.items():
+    for (name, _process), slots in ledger.taken.items():
         taken[name] += slots
     return taken
 
@@ -153,61 +153,63 @@ def decaying_left(ledger: Ledger, now: float) -> dict[str, float]:
     }
 
 
-def kind_of(claim: Claim) -> Kind:
-    """The line that a claim belongs into."""
+def kind_of(claim: SlotClaim) -> Kind:
+    """The queue that a claim belongs to."""
     return claim.names, claim.decays
 
 
 def share_out(
     ledger: Ledger,
-    holder: bytes,
-    lines: Sequence[Sequence[Claim]],
+    process: bytes,
+    queues: Sequence[Sequence[SlotClaim]],
     passed_over: Collection[int],
     now: float,
 ) -> Shares:
-    """What the process `holder` gets for its lines; see `SlotStore.trade`."""
+    """What a process gets for its queues; see `SlotStore.exchange`."""
     free = FreeSlots(ledger, now)
-    waiting = {kind_of(line[0]): list(line) for line in lines if line}
-    own = {kind_of(place.claim): place for place in ledger.places if place.holder == holder}
-    granted: list[Claim] = []
-    served: list[int] = []
+    waiting = {kind_of(queue[0]): list(queue) for queue in queues if queue}
+    own = {kind_of(entry.claim): entry for entry in ledger.entries if entry.process == process}
+    granted: list[SlotClaim] = []
+    used_up: list[int] = []
     in_turn: set[int] = set()
-    for place in ledger.places:
-        line = waiting.get(kind_of(place.claim), [])
-        if place.holder != holder:
-            if place.ticket not in passed_over and free.take(place.claim):
-                in_turn.add(place.ticket)
-        elif not line:  # all that stood there have left
-            served.append(place.ticket)
-        elif free.take(line[0]):
-            granted.append(line.pop(0))
-            served.append(place.ticket)
-            del own[kind_of(place.claim)]
+    for entry in ledger.entries:
+        queue = waiting.get(kind_of(entry.claim), [])
+        if entry.process != process:
+            if entry.position not in passed_over and free.take(entry.claim):
+                in_turn.add(entry.position)
+        elif not queue:  # all that waited there have left
+            used_up.append(entry.position)
+        elif free.take(queue[0]):
+            granted.append(queue.pop(0))
+            used_up.append(entry.position)
+            del own[kind_of(entry.claim)]
     for claim in list(_behind(waiting, own)):
         if free.take(claim):
             granted.append(claim)
             waiting[kind_of(claim)].remove(claim)
-    heads = [line[0] for line in waiting.values() if line]
+    heads = [queue[0] for queue in waiting.values() if queue]
     for head in heads:
         free.note_decay(head)
     return Shares(
         granted,
         frozenset(in_turn),
         free.decays_in,
-        served,
+        used_up,
         list(_moved(heads, own)),
         [head for head in heads if kind_of(head) not in own],
     )
 
 
-def _behind(waiting: Mapping[Kind, list[Claim]], own: Mapping[Kind, Place]) -> Iterator[Claim]:
-    """The claims that come after all places, as they came."""
-    rests = (line[1:] if kind in own else line for kind, line in waiting.items())
+def _behind(
+    waiting: Mapping[Kind, list[SlotClaim]], own: Mapping[Kind, QueueEntry]
+) -> Iterator[SlotClaim]:
+    """The claims that come after all entries, as they came."""
+    rests = (queue[1:] if kind in own else queue for kind, queue in waiting.items())
     return merge(*rests)
 
 
-def _moved(heads: Sequence[Claim], own: Mapping[Kind, Place]) -> Iterator[Place]:
+def _moved(heads: Sequence[SlotClaim], own: Mapping[Kind, QueueEntry]) -> Iterator[QueueEntry]:
     for head in heads:
-        place = own.get(kind_of(head))
-        if place is not None and place.claim.slots != head.slots:
-            yield place._replace(claim=head)
+        entry = own.get(kind_of(head))
+        if entry is not None and entry.claim.slots != head.slots:
+            yield entry._replace(claim=head)

@@ -1,7 +1,7 @@
-"""Limits and slots in SQLite: each trade is one transaction of its own.
+"""Limits and slots in SQLite: each exchange is one transaction of its own.
 
 They are not part of the group commit: a slot is taken when its row is committed, and nobody starts
-before. What a process has taken is one row a limit, and its line is one place; so the tables stay
+before. What a process has taken is one row a limit, and its queue is one entry; so the tables stay
 small, however many runs wait.
 """
 
@@ -19,18 +19,18 @@ from typing import Any, Final, TypeAlias
 import msgspec
 from typing_extensions import override
 
-from penstock._stores.port import Claim, Limit, SlotStore, Traded
+from penstock._stores.port import Exchanged, Limit, SlotClaim, SlotStore
 from penstock._stores.recent import LEASE_SECONDS
 from penstock._stores.shares import (
     Decaying,
     Ledger,
-    Place,
+    QueueEntry,
     Shares,
     decaying_left,
     share_out,
     taken_of,
 )
-from penstock._stores.sqlite.holders import Holder, is_alive
+from penstock._stores.sqlite.process_locks import ProcessLock, is_alive
 from penstock._stores.sqlite.schema import connect
 from penstock.exceptions import StoreError
 
@@ -51,7 +51,7 @@ class SqliteSlots(SlotStore):
         self._folder = path.with_name(f"{path.name}-holders")
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
-        self._holder: Holder | None = None
+        self._process_lock: ProcessLock | None = None
         self._limits: Mapping[str, Limit] = {}
         self._lease_ends_at = 0.0
 
@@ -103,47 +103,47 @@ class SqliteSlots(SlotStore):
     # The slots
 
     @override
-    def trade(
+    def exchange(
         self,
         given_back: Mapping[str, int],
-        lines: Sequence[Sequence[Claim]],
+        queues: Sequence[Sequence[SlotClaim]],
         passed_over: Collection[int],
         now: float,
-    ) -> Traded:
-        holder = self._holder_id()
+    ) -> Exchanged:
+        process = self._own_id()
         if not given_back:  # perhaps there is nothing to write, and nobody's way to stand in
             with self._reading() as connection:
                 ledger = _read_ledger(connection)
-            shares = share_out(ledger, holder, lines, passed_over, now)
+            shares = share_out(ledger, process, queues, passed_over, now)
             if shares.changes_nothing and not self._dead(ledger):
-                return _traded(shares)
+                return _exchanged(shares)
         with self._writing() as connection:
-            _give_back(connection, holder, given_back)
+            _give_back(connection, process, given_back)
             ledger = _read_ledger(connection)
-            shares = share_out(ledger, holder, lines, passed_over, now)
-            if len(shares.granted) < sum(map(len, lines)) and (dead := self._dead(ledger)):
+            shares = share_out(ledger, process, queues, passed_over, now)
+            if len(shares.granted) < sum(map(len, queues)) and (dead := self._dead(ledger)):
                 _remove(connection, dead)
                 ledger = _read_ledger(connection)
-                shares = share_out(ledger, holder, lines, passed_over, now)
-            _write_down(connection, holder, shares, decaying_left(ledger, now), now)
-        return _traded(shares)
+                shares = share_out(ledger, process, queues, passed_over, now)
+            _write_down(connection, process, shares, decaying_left(ledger, now), now)
+        return _exchanged(shares)
 
-    def _holder_id(self) -> bytes:
-        if self._holder is None:
+    def _own_id(self) -> bytes:
+        if self._process_lock is None:
             try:
-                self._holder = Holder(self._folder)
+                self._process_lock = ProcessLock(self._folder)
             except OSError as error:
                 raise StoreError(f"No slot can be held in {self._folder}: {error}.") from error
-        return self._holder.id
+        return self._process_lock.id
 
     def _dead(self, ledger: Ledger) -> Sequence[bytes]:
         """The processes in the ledger that have died."""
-        holders = {place.holder for place in ledger.places}
-        holders.update(holder for _name, holder in ledger.taken)
-        if self._holder is not None:
-            holders.discard(self._holder.id)
+        processes = {entry.process for entry in ledger.entries}
+        processes.update(process for _name, process in ledger.taken)
+        if self._process_lock is not None:
+            processes.discard(self._process_lock.id)
         try:
-            return [holder for holder in holders if not is_alive(holder, self._folder)]
+            return [process for process in processes if not is_alive(process, self._folder)]
         except OSError as error:
             raise StoreError(f"{self._folder} cannot be read: {error}.") from error
 
@@ -189,16 +189,16 @@ class SqliteSlots(SlotStore):
 
     def leave_behind(self) -> None:
         """Hold nothing of the parent's; this process is its forked child."""
-        if self._holder is not None:
-            self._holder.leave_behind()
+        if self._process_lock is not None:
+            self._process_lock.leave_behind()
 
     def close(self) -> None:
         """Give everything back."""
-        if self._holder is not None:
+        if self._process_lock is not None:
             with suppress(StoreError), self._writing() as connection:
-                _remove(connection, [self._holder.id])
-            self._holder.end()
-            self._holder = None
+                _remove(connection, [self._process_lock.id])
+            self._process_lock.end()
+            self._process_lock = None
         with self._lock:
             self._close_connection()
 
@@ -208,8 +208,8 @@ class SqliteSlots(SlotStore):
             self._connection = None
 
 
-def _traded(shares: Shares) -> Traded:
-    return Traded([claim.number for claim in shares.granted], shares.in_turn, shares.decays_in)
+def _exchanged(shares: Shares) -> Exchanged:
+    return Exchanged([claim.number for claim in shares.granted], shares.in_turn, shares.decays_in)
 
 
 # Reading
@@ -226,8 +226,8 @@ def _read_ledger(connection: sqlite3.Connection) -> Ledger:
     return Ledger(
         limits,
         decaying,
-        {(name, holder): slots for name, holder, slots in taken},
-        list(_read_places(connection)),
+        {(name, process): slots for name, process, slots in taken},
+        list(_read_entries(connection)),
     )
 
 
@@ -236,32 +236,32 @@ def _limits_in(rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Limit, Decayin
         yield Limit(name, slots, per_second), Decaying(decaying, since)
 
 
-def _read_places(connection: sqlite3.Connection) -> Iterator[Place]:
+def _read_entries(connection: sqlite3.Connection) -> Iterator[QueueEntry]:
     rows = connection.execute(
         "SELECT ticket, holder, limit_names, slots, decays FROM waiting_line ORDER BY ticket"
     )
-    for ticket, holder, names, slots, decays in rows:
+    for position, process, names, slots, decays in rows:
         limit_names = msgspec.json.decode(names, type=tuple[str, ...])
-        yield Place(ticket, holder, Claim(0, limit_names, slots, bool(decays)))
+        yield QueueEntry(position, process, SlotClaim(0, limit_names, slots, bool(decays)))
 
 
 # Writing
 
 
-def _give_back(connection: sqlite3.Connection, holder: bytes, slots: Mapping[str, int]) -> None:
+def _give_back(connection: sqlite3.Connection, process: bytes, slots: Mapping[str, int]) -> None:
     for name, count in slots.items():
-        connection.execute(_GIVE_BACK, (count, name, holder))
+        connection.execute(_GIVE_BACK, (count, name, process))
 
 
-def _remove(connection: sqlite3.Connection, holders: Iterable[bytes]) -> None:
-    for holder in holders:
-        connection.execute("DELETE FROM taken_slots WHERE holder = ?", (holder,))
-        connection.execute("DELETE FROM waiting_line WHERE holder = ?", (holder,))
+def _remove(connection: sqlite3.Connection, processes: Iterable[bytes]) -> None:
+    for process in processes:
+        connection.execute("DELETE FROM taken_slots WHERE holder = ?", (process,))
+        connection.execute("DELETE FROM waiting_line WHERE holder = ?", (process,))
 
 
 def _write_down(
     connection: sqlite3.Connection,
-    holder: bytes,
+    process: bytes,
     shares: Shares,
     decaying: Mapping[str, float],
     now: float,
@@ -271,18 +271,18 @@ def _write_down(
         for name in claim.names:
             (used if claim.decays else held)[name] += claim.slots
     for name, count in held.items():
-        connection.execute(_TAKE, (name, holder, count))
+        connection.execute(_TAKE, (name, process, count))
     for name, count in used.items():
         connection.execute(_USE, (decaying.get(name, 0.0) + count, now, name))
-    for ticket in shares.served:
-        connection.execute("DELETE FROM waiting_line WHERE ticket = ?", (ticket,))
-    for ticket, _, claim in shares.moved:
+    for position in shares.used_up:
+        connection.execute("DELETE FROM waiting_line WHERE ticket = ?", (position,))
+    for position, _, claim in shares.moved:
         connection.execute(
-            "UPDATE waiting_line SET slots = ? WHERE ticket = ?", (claim.slots, ticket)
+            "UPDATE waiting_line SET slots = ? WHERE ticket = ?", (claim.slots, position)
         )
-    for claim in shares.queued:
+    for claim in shares.unqueued:
         names = msgspec.json.encode(claim.names).decode()
-        connection.execute(_QUEUE, (holder, names, claim.slots, claim.decays))
+        connection.execute(_QUEUE, (process, names, claim.slots, claim.decays))
 
 
 _LIMITS: Final = (

@@ -20,8 +20,9 @@ from typing_extensions import override
 from penstock._model.payloads import INLINE_LIMIT, lost_payload
 from penstock._model.rows import Source
 from penstock._stores.large_results import LargeResults
+from penstock._stores.sqlite.batch_statements import statements_of, with_storable_texts
 from penstock._stores.sqlite.schema import connect
-from penstock._stores.sqlite.statements import Statement, statements_of, with_storable_texts
+from penstock._stores.sqlite.statements import Statement
 from penstock._stores.writing.batches import Batch
 from penstock._stores.writing.target import BatchTarget
 from penstock.exceptions import StoreError

@@ -274,12 +274,15 @@ class Writer:
         while self._pausing or not self._queue:
             if self._closing or self._pausing:
                 return False
-            self._idleness = idleness = _Idleness(self._host)
-            if not (self._queue or self._closing or self._pausing):
-                with self._closing_when_cancelled():
-                    await idleness.wait()
-            self._idleness = None
+            await self._be_idle()
         return True
+
+    async def _be_idle(self) -> None:
+        self._idleness = idleness = _Idleness(self._host)
+        if not (self._queue or self._closing or self._pausing):
+            with self._closing_when_cancelled():
+                await idleness.wait()
+        self._idleness = None
 
     # In the connection's thread
 

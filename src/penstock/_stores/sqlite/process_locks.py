@@ -1,4 +1,4 @@
-"""Holders: processes by whose death the slots that they have taken are free again.
+"""The lock of a process, by which others see whether it lives.
 
 The law: a process holds the lock of a file of its own for as long as it lives, and the operating
 system takes the lock from it when it dies, however it dies. So nobody has to say that he is alive,
@@ -28,7 +28,7 @@ else:
 
     def _is_locked_by_me(descriptor: int) -> bool:
         # Of the two kinds of lock, the one that belongs to the open file and not to the process:
-        # so two stores of one process are two holders.
+        # so two stores of one process have a lock each.
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -36,11 +36,11 @@ else:
         return True
 
 
-class Holder:
-    """This process, as others see it.
+class ProcessLock:
+    """The lock that this process holds as long as it lives.
 
     Attributes:
-        id: what its slots are kept under.
+        id: what the slots of the process are kept under.
 
     Args:
         folder: where the files are; made where there is none.
@@ -58,7 +58,7 @@ class Holder:
             raise OSError(f"{self._path} cannot be locked")
 
     def end(self) -> None:
-        """Hold nothing any more."""
+        """Give the lock up."""
         os.close(self._descriptor)
         self._path.unlink(missing_ok=True)
 
@@ -67,9 +67,9 @@ class Holder:
         os.close(self._descriptor)
 
 
-def is_alive(holder: bytes, folder: Path) -> bool:
+def is_alive(process: bytes, folder: Path) -> bool:
     """Whether the process still runs; where it does not, its file is deleted."""
-    path = _file_of(holder, folder)
+    path = _file_of(process, folder)
     try:
         descriptor = os.open(path, os.O_RDWR)
     except FileNotFoundError:
@@ -83,5 +83,5 @@ def is_alive(holder: bytes, folder: Path) -> bool:
     return not has_died
 
 
-def _file_of(holder: bytes, folder: Path) -> Path:
-    return folder / holder.hex()
+def _file_of(process: bytes, folder: Path) -> Path:
+    return folder / process.hex()

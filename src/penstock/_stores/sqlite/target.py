@@ -72,8 +72,8 @@ class SqliteTarget(BatchTarget):
     @override
     async def call(self, function: Callable[[], None]) -> None:
         assert self._connection is not None, "it is open"
-        # What all methods of aiosqlite are made of; none of those that are public calls anything.
-        execute: Callable[..., Awaitable[Any]] = self._connection._execute
+        # All methods of aiosqlite are made of this one, and none that is public calls a function.
+        execute: Callable[..., Awaitable[Any]] = self._connection._execute  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]  # its arguments have no types
         await execute(function)
 
     @override

@@ -66,7 +66,7 @@ def test_a_script_ends_at_once_and_all_is_on_disk(
 ) -> None:
     script.environment["PENSTOCK_DURABILITY"] = durability
     line, status = ENDS[end]
-    done = script.run(f"{HEAD}\n{line}\n", seconds=AT_ONCE_SECONDS)
+    done = script.run(f"{HEAD}\n{line}\n", within=AT_ONCE_SECONDS)
     assert done.status == status, done.errors
     assert ("ValueError" in done.errors) is (end == "by an exception")
     assert script.task_states() == {"Completed": 5}
@@ -89,7 +89,7 @@ while True:
     assert hear(process) == "ready"
     time.sleep(0.1 + seconds)
     process.send_signal(signal.SIGINT)
-    result = ended(process, AT_ONCE_SECONDS)
+    result = ended(process)
     assert result.status in (-signal.SIGINT, 130)
     assert result.errors.count("\nKeyboardInterrupt\n") == 1
     script.check_integrity()
@@ -110,7 +110,7 @@ if __name__ == "__main__":
     child.join()
     sys.exit(child.exitcode)
     """
-    result = script.run(text, seconds=AT_ONCE_SECONDS)
+    result = script.run(text, within=AT_ONCE_SECONDS)
     result.check()
     assert script.task_states() == {"Completed": 10 if parent_runs else 5}
 
@@ -128,7 +128,7 @@ for _ in range(5):
         sys.exit()
     os.waitpid(child, 0)
     """
-    result = script.run(text, seconds=AT_ONCE_SECONDS)
+    result = script.run(text, within=AT_ONCE_SECONDS)
     assert result.status == 0, result.errors
     assert script.task_states() == {"Completed": 50}
     assert script.flow_states() == [("works", "Completed")] * 10
@@ -140,7 +140,7 @@ def test_what_runs_at_the_end_of_the_interpreter_is_written(script: Script) -> N
 import atexit
 atexit.register(works)
     """
-    script.run(text, seconds=AT_ONCE_SECONDS).check()
+    script.run(text, within=AT_ONCE_SECONDS).check()
     assert script.task_states() == {"Completed": 5}
 
 
@@ -150,6 +150,6 @@ works()
 step.submit(1).result()
 print(sorted(t.name for t in threading.enumerate() if not t.daemon))
     """
-    done = script.run(text, seconds=AT_ONCE_SECONDS)
+    done = script.run(text, within=AT_ONCE_SECONDS)
     done.check()
     assert done.output == "['MainThread']\n"

@@ -54,8 +54,8 @@ class StateType(enum.StrEnum):
         SCHEDULED: it waits for a time, such as that of its retry.
         PENDING: it has not started; a run in the state NotReady never will.
         RUNNING: its code runs.
-        COMPLETED: its code returned, or it took the result of an earlier run.
-        FAILED: its code raised, took too long, or returned a failed state.
+        COMPLETED: it has a result, its own or that of an earlier run.
+        FAILED: its code raised, took too long, or returned what had failed.
         CANCELLED: it was cancelled.
         CRASHED: it was ended from outside of its code.
     """

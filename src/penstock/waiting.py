@@ -9,8 +9,8 @@ from typing import Generic, NamedTuple
 import anyio
 from typing_extensions import TypeVar
 
-from penstock._calls.arrivals import Arrivals
 from penstock._calls.futures import FutureList, TaskFuture, wait_for_all
+from penstock._calls.pending import AsTheyEnd
 from penstock._drivers.deadlocks import refuse_deadlock
 from penstock._rules.run import Run
 from penstock.exceptions import ConfigurationError
@@ -38,9 +38,9 @@ class CompletedFutures(Generic[R]):
     def __init__(self, futures: Iterable[TaskFuture[R]], timeout: float | None) -> None:
         self._futures: dict[Run, TaskFuture[R]] = {f._run: f for f in _checked(futures)}
         self._ends_at = None if timeout is None else time.monotonic() + timeout
-        self._arrivals = Arrivals()
+        self._pending = AsTheyEnd()
         for run in self._futures:
-            self._arrivals.add(run)
+            self._pending.add(run)
 
     def __iter__(self) -> Iterator[TaskFuture[R]]:
         """The futures, in sync code.
@@ -51,17 +51,17 @@ class CompletedFutures(Generic[R]):
         """
         for run in self._futures:
             refuse_deadlock(run, "`async for`")
-        while self._arrivals.count:
-            yield self._futures.pop(self._arrivals.next(self._seconds_left()))
+        while self._pending.count:
+            yield self._futures.pop(self._pending.next(self._seconds_left()))
 
     async def __aiter__(self) -> AsyncIterator[TaskFuture[R]]:
         """The futures, in async code."""
-        while self._arrivals.count:
+        while self._pending.count:
             run: Run | None = None
             with anyio.move_on_after(self._seconds_left()):
-                run = await self._arrivals.next_async()
+                run = await self._pending.next_async()
             if run is None:
-                raise self._arrivals.overdue()
+                raise self._pending.overdue()
             yield self._futures.pop(run)
 
     def _seconds_left(self) -> float | None:

@@ -6,16 +6,14 @@ been taken from it. A run whose result has been taken is released.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextvars import copy_context
-from typing import Any, Final, Generic, Protocol, TypeAlias, cast
+from typing import Any, Final, Generic, TypeAlias, cast
 
 from typing_extensions import TypeVar
 
-from penstock._calls.arrivals import Arrivals
 from penstock._calls.mapping import Call, LazyCalls
-from penstock._drivers.deadlocks import refuse_deadlock
+from penstock._calls.pending import AsTheyEnd, InOrder, PendingRuns
 from penstock._model import checks
 from penstock._rules.run import Run
 from penstock._waiting.latch import Latch
@@ -107,8 +105,8 @@ class ResultStream(Generic[R]):
         finally:
             async_reader.stop()
 
-    def _new_pending(self) -> _Pending:
-        return _InOrder() if self._is_ordered else Arrivals()
+    def _new_pending(self) -> PendingRuns:
+        return InOrder() if self._is_ordered else AsTheyEnd()
 
     def _taken(self, run: Run) -> R:
         if run.flow_run is not None:
@@ -120,52 +118,11 @@ def _state_of(run: Run) -> State[Any]:
     return run.state
 
 
-class _Pending(Protocol):
-    """Runs that were submitted and not yet taken.
-
-    Attributes:
-        count: how many.
-    """
-
-    count: int
-
-    def add(self, run: Run) -> None: ...
-    def next(self) -> Run: ...
-    async def next_async(self) -> Run: ...
-
-
-class _InOrder:
-    """Runs in the order of their submission."""
-
-    def __init__(self) -> None:
-        self._runs: deque[Run] = deque()
-        self.count = 0
-
-    def add(self, run: Run) -> None:
-        self._runs.append(run)
-        self.count += 1
-
-    def next(self) -> Run:
-        run = self._runs[0]
-        if not run.is_set():
-            refuse_deadlock(run, "`async for`")
-            run.wait()
-        return self._popped()
-
-    async def next_async(self) -> Run:
-        await self._runs[0].wait_async()
-        return self._popped()
-
-    def _popped(self) -> Run:
-        self.count -= 1
-        return self._runs.popleft()
-
-
 class _Reader:
     """Reads the items of iterables and submits their runs, between the results that are taken."""
 
     def __init__(
-        self, calls: Iterator[Call], pending: _Pending, window: int, submit: Submit
+        self, calls: Iterator[Call], pending: PendingRuns, window: int, submit: Submit
     ) -> None:
         self._calls = calls
         self._pending = pending
@@ -203,7 +160,7 @@ class _AsyncReader:
     def __init__(
         self,
         calls: LazyCalls,
-        pending: _Pending,
+        pending: PendingRuns,
         window: int,
         submit: Submit,
     ) -> None:
@@ -236,8 +193,9 @@ class _AsyncReader:
         self._notify()
 
     async def _next_change(self) -> None:
-        # Reader and consumer run in one loop, so nothing changes between the caller's look and
-        # this new latch.
+        # There is no lock: reader and consumer run in one loop, so nothing changes between the
+        # caller's look and this new latch. Only one of them waits at a time, the reader while the
+        # window is full and the consumer while it is empty, so one latch serves both.
         self._changed = Latch()
         await self._changed.wait_async()
 

@@ -1,11 +1,11 @@
-"""Limits on what is done at once, over all processes that share a database.
+"""Limits on what runs at once, over all processes that share a database.
 
-A limit has a name and a number of slots. A task run with a tag of that name has a slot while it is
-Running; any other code takes one with `concurrency`. `rate_limit` takes slots that become free by
-themselves, so many a second.
+A limit has a name and a number of slots. A task run with a tag of that name holds a slot while it
+is Running; other code holds one inside `concurrency`. `rate_limit` takes slots that become free by
+themselves, a number of them each second.
 
-Limits are kept in the database until they are deleted. Slots are not: those of a process that ends,
-however it ends, are free again.
+Limits are kept in the database until they are deleted. Slots are not: when a process ends, in
+whatever way, its slots are released.
 
 Examples:
     At most ten at once, whatever the process::
@@ -51,13 +51,13 @@ __all__ = [
 def set_limit(name: str, slots: int, *, slot_decay_per_second: float = 0.0) -> None:
     """Make a limit, or change it. When the call returns, all processes know it.
 
-    Those who have a slot keep it, also where there are fewer slots now.
+    Slots that are held stay held, also where the limit has fewer slots than that now.
 
     Args:
-        name: of the limit; task runs with this tag are held by it.
-        slots: how many there are; 0: none, so all that ask wait until there are some.
+        name: of the limit; it holds for task runs with this tag.
+        slots: how many there are; with 0, whatever asks for one waits until there are more.
         slot_decay_per_second: how many of the slots that `rate_limit` took become free again in a
-            second; 0: the limit is none of rates.
+            second; 0: it is not a rate limit.
 
     Raises:
         ConfigurationError: naming the argument that has an impossible value.
@@ -71,7 +71,7 @@ def set_limit(name: str, slots: int, *, slot_decay_per_second: float = 0.0) -> N
 
 
 def get_limit(name: str) -> Limit | None:
-    """The limit of this name, and how many of its slots are taken now; None: there is none."""
+    """The limit with this name, and how many of its slots are taken now; None: there is none."""
     return next((limit for limit in get_limits() if limit.name == name), None)
 
 
@@ -82,10 +82,10 @@ def get_limits() -> list[Limit]:
 
 
 def delete_limit(name: str) -> bool:
-    """Delete a limit; False: there was none. What waits for a slot of it goes on.
+    """Delete a limit; False: there was none. What waits for one of its slots goes on.
 
-    Code that asks for it by its name is refused from then on; task runs that have a tag of the name
-    are not limited any more.
+    From then on, `concurrency` and `rate_limit` raise for its name, and task runs with that tag are
+    no longer limited.
     """
     return get_engine().store.slots.delete_limit(name)
 
@@ -94,23 +94,23 @@ def delete_limit(name: str) -> bool:
 
 
 class concurrency:  # noqa: N801  # used like a function
-    """Have slots while inside, with `with` in sync code and with `async with` in async code.
+    """Hold slots inside a `with` block in sync code, or an `async with` block in async code.
 
-    Code that waits comes first in the order in which it asked. For several limits it has all slots
-    at once, so nobody waits for a slot while keeping others from theirs. `with` blocks the thread.
+    Slots are given in the order in which they were asked for. Those of several limits are given all
+    at once, so no code waits for one slot while it holds another. `with` blocks the thread.
 
-    One object may be used again and again, also by several threads or tasks at once.
+    One object may be used many times, also by several threads or tasks at once.
 
     Args:
         names: one limit, or several.
         occupy: how many slots of each.
-        timeout_seconds: how long to wait; None: for ever.
+        timeout_seconds: how long to wait; None: without end.
 
     Raises:
-        ConfigurationError: naming the argument that has an impossible value, or on entering: a
-            limit never had that many slots.
-        UnknownLimit: on entering: nobody has set such a limit.
-        TimeoutError: on entering: the time was up.
+        ConfigurationError: an argument has an impossible value, or on entering: a limit has fewer
+            slots than `occupy`.
+        UnknownLimit: on entering: there is no such limit.
+        TimeoutError: on entering: the slots did not become free in time.
     """
 
     def __init__(
@@ -144,21 +144,21 @@ class concurrency:  # noqa: N801  # used like a function
 def rate_limit(
     names: str | Iterable[str], occupy: int = 1, timeout_seconds: float | None = None
 ) -> None:
-    """Wait in this thread until the rate allows it, and go on.
+    """Block this thread until the rate allows it to go on.
 
-    It takes slots and gives none back: they become free by themselves, `slot_decay_per_second` of
-    the limit in each second. In async code use `rate_limit_async`.
+    It takes slots and does not release them: they become free by themselves, at the limit's
+    `slot_decay_per_second`. In async code use `rate_limit_async`.
 
     Args:
         names: one limit, or several.
         occupy: how many slots of each.
-        timeout_seconds: how long to wait; None: for ever.
+        timeout_seconds: how long to wait; None: without end.
 
     Raises:
-        ConfigurationError: naming the argument that has an impossible value; or a limit has no
-            `slot_decay_per_second`, or never had that many slots.
-        UnknownLimit: nobody has set such a limit.
-        TimeoutError: the time was up; no slot was taken.
+        ConfigurationError: an argument has an impossible value, or a limit has no
+            `slot_decay_per_second`, or fewer slots than `occupy`.
+        UnknownLimit: there is no such limit.
+        TimeoutError: the slots did not become free in time; none was taken.
     """
     request = _ask_for_rate(names, occupy, "rate_limit()")
     if request is not None:
@@ -168,7 +168,7 @@ def rate_limit(
 async def rate_limit_async(
     names: str | Iterable[str], occupy: int = 1, timeout_seconds: float | None = None
 ) -> None:
-    """The same as `rate_limit`, while the event loop goes on."""
+    """The same as `rate_limit`, without blocking the event loop."""
     request = _ask_for_rate(names, occupy, "rate_limit_async()")
     if request is not None:
         await _wait_async(request, _timeout(timeout_seconds, "rate_limit_async()"))
@@ -185,7 +185,8 @@ def _ask(names: Sequence[str], occupy: int, *, decays: bool = False) -> SlotRequ
     for limit in _known_limits(engine, names):
         if 0 < limit.slots < occupy:
             raise ConfigurationError(
-                f"occupy is {occupy}, and the limit {limit.name!r} has {limit.slots} slots."
+                f"occupy must be at most {limit.slots}, the slots of the limit {limit.name!r}, "
+                f"not {occupy}."
             )
         if decays and not limit.slot_decay_per_second:
             raise ConfigurationError(

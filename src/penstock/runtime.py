@@ -1,7 +1,7 @@
-"""The run whose code this is, asked attribute by attribute: `runtime.flow_run.name`.
+"""The current run, attribute by attribute: `runtime.flow_run.name`.
 
-Each attribute is looked up when it is read. Where there is no such run, those that hold many are
-empty, `run_count` is 0, and all others are None; so code can be called outside of runs, too.
+Each attribute is looked up when it is read. Where there is no such run, collections are empty,
+`run_count` is 0, and all others are None; so the code can be called outside of runs, too.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["CurrentFlowRun", "CurrentTaskRun", "flow_run", "task_run"]
 
 
 class CurrentFlowRun:
-    """The flow run whose code this is, or whose task's code; outside of flow runs, see above."""
+    """The flow run whose code, or whose task's code, reads this."""
 
     __slots__ = ()
 
@@ -67,7 +67,7 @@ class CurrentFlowRun:
 
     @property
     def scheduled_start_time(self) -> datetime | None:
-        """When the run was made (UTC, to the millisecond): nothing schedules it for later."""
+        """When the run was made (UTC, to the millisecond), as runs are not scheduled for later."""
         run = _flow_run()
         return None if run is None else id_time(run.run_id)
 
@@ -79,13 +79,13 @@ class CurrentFlowRun:
 
     @property
     def parent_flow_run_id(self) -> UUID | None:
-        """The flow run that called this one, itself or in one of its tasks; None: nobody did."""
+        """The flow run that called this one, itself or in one of its tasks; None: there is none."""
         run = _flow_run()
         return None if run is None or run.flow_run is None else run.flow_run.id
 
     @property
     def root_flow_run_id(self) -> UUID | None:
-        """The outermost flow run around this one; its own id where nobody called it."""
+        """The outermost flow run around this one; its own id where no other flow run called it."""
         run = _flow_run()
         while run is not None and run.flow_run is not None:
             run = run.flow_run
@@ -93,7 +93,7 @@ class CurrentFlowRun:
 
 
 class CurrentTaskRun:
-    """The task run whose code this is; outside of task runs, see above."""
+    """The task run whose code reads this."""
 
     __slots__ = ()
 
@@ -145,6 +145,6 @@ def _task_run() -> TaskRun | None:
 
 
 flow_run: Final = CurrentFlowRun()
-"""What there is to know of the flow run whose code this is."""
+"""The current flow run."""
 task_run: Final = CurrentTaskRun()
-"""What there is to know of the task run whose code this is."""
+"""The current task run."""

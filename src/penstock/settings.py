@@ -45,23 +45,25 @@ __all__ = [
 
 @contextmanager
 def temporary_settings(**changes: Unpack[SettingsChanges]) -> Generator[Settings]:
-    """Other settings for the whole process while inside; those of before come back at the end.
+    """Use other settings in the whole process inside a `with` block, and the earlier ones after it.
 
-    It starts an engine of its own with the settings of now and these changes, and closes it at the
-    end, after all that was submitted has ended. It nests. Where the database stays the same, both
-    engines share its file; one in memory is a new one. Runs that are under way in other threads
-    keep their engine, but tasks that they call meanwhile are run and recorded by the new one, and
-    cancelled at its end: so enter it while nothing runs.
+    It starts an engine with the current settings and these changes, and closes it at the end, after
+    all that was submitted has ended. It can be nested. Where the database stays the same, both
+    engines share its file; a database in memory is a new one. Runs in progress in other threads
+    keep their engine, but tasks that they call inside the block are run and recorded by the new
+    one, and cancelled at its end: so enter it while nothing runs.
 
     Args:
-        changes: the settings of the table of this module, by their names in lower case, without
-            `PENSTOCK_`. With a new `home`, the database and the storage are those in it.
+        changes: the settings in the table of this module, by their names in lower case, without
+            `PENSTOCK_`. A new `home` also moves the database and the storage, unless they are
+            given.
 
     Yields:
         The settings in force.
 
     Raises:
-        ConfigurationError: there is no such setting, its value is impossible, or a run calls this.
+        ConfigurationError: there is no such setting, its value is impossible, or this is called in
+            the code of a run.
         StoreError: the database cannot be used.
     """
     before = present_engine()

@@ -592,8 +592,14 @@ def test_an_engine_that_is_shut_down_lets_nobody_wait() -> None:
         (lambda: rate_limit("a", occupy=0), r"rate_limit\(\): occupy must be an int"),
         (lambda: rate_limit("rate", timeout_seconds=-1), r"rate_limit\(\): timeout_seconds"),
         (lambda: rate_limit("plain"), r"'plain' is not a rate limit: set it with slot_decay"),
-        (lambda: rate_limit("rate", 2), r"occupy is 2, and the limit 'rate' has 1 slots"),
-        (lambda: enter("plain", 2), r"occupy is 2, and the limit 'plain' has 1 slots"),
+        (
+            lambda: rate_limit("rate", 2),
+            r"occupy must be at most 1, .* limit 'rate', not 2",
+        ),
+        (
+            lambda: enter("plain", 2),
+            r"occupy must be at most 1, .* limit 'plain', not 2",
+        ),
     ],
 )
 def test_bad_input_names_the_argument(call: Callable[[], Any], message: str) -> None:

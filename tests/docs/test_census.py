@@ -63,7 +63,7 @@ def run_census(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[s
         env=os.environ,
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=200,
         check=False,
     )
 

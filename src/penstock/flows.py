@@ -38,7 +38,8 @@ from penstock._model import checks
 from penstock._model.definition import RunKind
 from penstock._model.hook_lists import HookFunction, Hooks, with_hooks
 from penstock._model.names import MakeName, name_maker
-from penstock._rules.current import current_run
+from penstock._rules.admission import admit
+from penstock._rules.current import current_run, current_tags
 from penstock._rules.flow_run import FlowRun
 from penstock._rules.sketches import Sketch
 from penstock.hooks import Hook
@@ -157,9 +158,10 @@ class _FlowBase(Verbs[P, R]):
         """See `Verbs`."""
         first = self._awaited_by(kwargs)
         self._signature.check(args, kwargs)
-        run = FlowRun(self, current_run.get(), args, kwargs, passes)
+        run = FlowRun(self, current_run.get(), args, kwargs, current_tags.get())
         if first:
             run.upstreams = [*run.upstreams, *first]
+        admit(run, passes)
         get_engine().flow_runs[run.run_id] = run
         return run
 

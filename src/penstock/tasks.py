@@ -34,13 +34,14 @@ from penstock._model.definition import RunKind
 from penstock._model.names import MakeName, name_maker
 from penstock._model.publishing import publish
 from penstock._model.retry_policy import RetryPolicy, with_condition
+from penstock._rules.admission import admit
 from penstock._rules.arguments import unmapped
-from penstock._rules.current import current_run
+from penstock._rules.current import current_run, current_tags
 from penstock._rules.task_run import TaskRun
 from penstock.cache_policies import CacheKey, CachePolicy
 from penstock.caching import CacheExplanation, CacheKeyFunction, task_input_hash
 from penstock.context import TaskRunContext
-from penstock.exceptions import ConfigurationError
+from penstock.exceptions import ConfigurationError, UsageError
 from penstock.retries import RetryDelays, RetryOn, exponential_backoff
 from penstock.serializers import Serializer
 from penstock.states import State
@@ -145,12 +146,16 @@ class _TaskBase(Verbs[P, R]):
         return self.cache_policy.compute_key(TaskRunContext(run), run.parameters)
 
     def _explain(self, args: Sequence[Any], kwargs: dict[str, Any]) -> CacheExplanation:
-        """See `penstock.caching.explain`."""
+        """See `penstock.caching.explain`.
+
+        Raises:
+            UsageError: an argument is a future that has not ended.
+        """
         self._signature.check(args, kwargs)
-        asked = self._duplicate()
-        asked.next_number = itertools.count().__next__  # no run of the task is counted
-        run = TaskRun(asked, None, args, kwargs)
-        run.join_silently(current_run.get())
+        run = TaskRun(self, current_run.get(), args, kwargs, current_tags.get())  # it never begins
+        if not all(upstream.is_set() for upstream in run.upstream_runs):
+            raise UsageError("An argument is a future that has not ended; wait for it first.")
+        run.resolve_arguments()
         return get_engine().cache.explain(run)
 
     def with_options(self, **options: Unpack[TaskArguments]) -> Self:
@@ -176,9 +181,10 @@ class _TaskBase(Verbs[P, R]):
         """See `Verbs`."""
         first = self._awaited_by(kwargs)
         self._signature.check(args, kwargs)
-        run = TaskRun(self, current_run.get(), args, kwargs, passes)
+        run = TaskRun(self, current_run.get(), args, kwargs, current_tags.get())
         if first:
             run.upstreams = [*run.upstreams, *first]
+        admit(run, passes)
         return run
 
 

@@ -308,13 +308,13 @@ def test_a_run_cancelled_while_a_worker_is_about_to_call_it_is_not_called_with_l
 ) -> None:
     """What has ended lets go of its arguments; a worker may be just about to use them."""
     called: list[str] = []
-    call_as = calls.call_as
+    capture = calls.capture_of_attempt
 
     def cancel_and_call(run: Run, call: Callable[[], object]) -> Outcome:
         run.cancel()
-        return call_as(run, call)
+        return capture(run, call)
 
-    monkeypatch.setattr(parked, "call_as", cancel_and_call)
+    monkeypatch.setattr(parked, "capture_of_attempt", cancel_and_call)
 
     @task
     def remove(path: str = "everything") -> None:

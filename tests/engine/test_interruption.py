@@ -16,6 +16,7 @@ import pytest
 
 from penstock import flow, history, task
 from penstock._engine.engine import Engine
+from penstock._rules.admission import admit
 from penstock._rules.current import current_run
 from penstock._rules.flow_run import FlowRun
 from penstock._rules.task_run import TaskRun
@@ -352,7 +353,7 @@ def states_after_ctrl_c(text: str, folder: Path) -> dict[str, str]:
     return states | {run.task: run.state.name for run in history.task_runs()}
 
 
-def test_a_member_that_ctrl_c_left_unborn_is_not_waited_for(engine: Engine) -> None:
+def test_a_member_that_ctrl_c_left_undriven_is_not_waited_for(engine: Engine) -> None:
     """The interrupt came after the flow run had taken it in, and before anything drove it."""
 
     @task
@@ -362,7 +363,7 @@ def test_a_member_that_ctrl_c_left_unborn_is_not_waited_for(engine: Engine) -> N
     def interrupted() -> None:
         run = current_run.get()
         assert isinstance(run, FlowRun)
-        TaskRun(work, run, (), {})
+        admit(TaskRun(work, run, (), {}))
         raise KeyboardInterrupt
 
     began = time.monotonic()
@@ -373,7 +374,7 @@ def test_a_member_that_ctrl_c_left_unborn_is_not_waited_for(engine: Engine) -> N
     assert history.task_runs() == []
 
 
-def test_a_member_that_ctrl_c_left_unborn_in_a_loop_is_not_waited_for(run_loop: RunLoop) -> None:
+def test_a_member_that_ctrl_c_left_undriven_in_a_loop_is_not_waited_for(run_loop: RunLoop) -> None:
     @task
     def work() -> None: ...
 
@@ -381,7 +382,7 @@ def test_a_member_that_ctrl_c_left_unborn_in_a_loop_is_not_waited_for(run_loop: 
     async def interrupted() -> None:
         run = current_run.get()
         assert isinstance(run, FlowRun)
-        TaskRun(work, run, (), {})
+        admit(TaskRun(work, run, (), {}))
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

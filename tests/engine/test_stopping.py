@@ -153,7 +153,7 @@ def test_a_task_that_sleeps_for_its_retry_in_a_cancelled_flow_ends(probe: Probe)
 
     def cancel() -> None:
         assert probe.began.wait(PATIENCE_SECONDS)
-        while not (members := probe.runs[0].members) or members[0].phase != "AwaitingRetry":
+        while not (members := probe.runs[0].members.all()) or members[0].phase != "AwaitingRetry":
             time.sleep(0.001)
         probe.runs[0].cancel()
 
@@ -406,10 +406,10 @@ def test_a_failure_is_known_before_anybody_sees_that_its_run_has_ended() -> None
         run = current_run.get()
         assert isinstance(run, FlowRun)
         future = fails.submit()
-        future.add_done_callback(lambda _future: seen.append(run.stopped is not None))
+        future.add_done_callback(lambda _future: seen.append(run.stopping.is_requested))
         while not future.done():
             pass
-        assert run.stopped is not None
+        assert run.stopping.is_requested
         return 1
 
     assert strict.call_state().name == "Failed"

@@ -252,7 +252,7 @@ def test_a_flow_lets_go_of_the_runs_whose_results_were_taken(engine: Engine) -> 
         gc.collect()
         run = current_run.get()
         assert isinstance(run, FlowRun)
-        assert run.all_members() == ()
+        assert run.members.all() == ()
         return sum(ref() is not None for ref in made)
 
     assert works() <= 2

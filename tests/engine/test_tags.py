@@ -169,14 +169,21 @@ def test_a_retry_of_a_flow_finds_earlier_runs_under_the_same_tags() -> None:
     assert tags_of_tasks("once") == [["around"], ["a", "around"], ["a", "around", "b"]]
 
 
+def made() -> TaskRun:
+    """A task run as the verbs make it."""
+    run = double._new_run((1,), {})
+    assert isinstance(run, TaskRun)
+    return run
+
+
 def test_definitions_differ_in_their_tags_alone() -> None:
     """Runs of one task under the same tags share one, in whatever order these were given."""
     with tags("b", "a"):
-        first = TaskRun(double, None, (1,), {})
+        first = made()
     with tags("a"), tags("b"):
-        second = TaskRun(double, None, (1,), {})
+        second = made()
     with tags("own"):
-        third = TaskRun(double, None, (1,), {})
+        third = made()
     own = double.definition
     assert first.definition == second.definition
     assert first.definition.tags == ("a", "b", "own")
@@ -187,7 +194,7 @@ def test_definitions_differ_in_their_tags_alone() -> None:
 def test_no_tags_are_no_change() -> None:
     with tags() as inside:
         assert inside == set()
-        assert TaskRun(double, None, (1,), {}).definition is double.definition
+        assert made().definition is double.definition
 
 
 @pytest.mark.parametrize("bad", [[""], [7], [None], [["a"]]])

@@ -16,17 +16,21 @@ from penstock import Flow, Task
 from penstock._calls.futures import TaskFuture
 from penstock._model.payloads import decode_result
 from penstock._model.rows import CacheHit, CacheRow
+from penstock._rules.admission import admit
 from penstock._rules.effects import (
     AcquireSlots,
     AcquireWorker,
     CallHook,
+    CancelMembers,
     Claim,
     Commit,
+    Convert,
     DeadlinePassed,
     Effect,
     Error,
     Evaluate,
     Interrupted,
+    Interruptible,
     Invoke,
     Join,
     LookUp,
@@ -77,9 +81,10 @@ _LABELS: dict[type[Effect], str] = {
     AcquireSlots: "occupy",
     ReleaseSlots: "vacate",
     Join: "join",
+    CancelMembers: "join",
     Commit: "commit",
+    Convert: "convert",
 }
-_INTERRUPTIBLE = frozenset({"acquire", "invoke", "sleep", "wait", "join", "hook"})
 
 
 class Clock:
@@ -121,7 +126,10 @@ class Played:
         self.run = run
         self.effects: list[Effect] = []
         self.steps: list[str] = []
-        """The states and effects in order: a state by its name, an effect in lower case."""
+        """The states and effects in order: a state by its name, an effect in lower case.
+
+        What converts objects of the user's is left out: most runs that fail ask for it.
+        """
 
     @property
     def state(self) -> State[Any]:
@@ -135,7 +143,7 @@ class Played:
 def _shown(effect: Effect) -> str:
     if type(effect) is Sleep:
         return f"sleep {effect.seconds:g}"
-    return _LABELS[type(effect)] + (" cancelled" if effect == Join(cancel=True) else "")
+    return "join cancelled" if type(effect) is CancelMembers else _LABELS[type(effect)]
 
 
 class PlayedSlots(Latch):
@@ -206,13 +214,14 @@ class Stage:
                 return
             self._record(played)
             played.effects.append(effect)
-            played.steps.append(_shown(effect))
+            if type(effect) is not Convert:
+                played.steps.append(_shown(effect))
             outcome = self._outcome(played.run, effect, answer(effect))
 
     def _outcome(self, run: Run, effect: Effect, answer: Answer) -> Outcome:
         outcome = answer() if callable(answer) else answer
         if type(outcome) is Interrupted:
-            assert _LABELS[type(effect)] in _INTERRUPTIBLE, f"{effect} is never interrupted"
+            assert isinstance(effect, Interruptible), f"{effect} is never interrupted"
         if isinstance(outcome, Value | Error | DeadlinePassed | Interrupted):
             return outcome
         return self._as_a_driver(run, effect)
@@ -243,17 +252,18 @@ class Stage:
     def _as_a_driver(self, run: Run, effect: Effect) -> Outcome:
         if type(effect) is Invoke:
             return _called(run.call(), run.options.is_async)
-        if type(effect) is Evaluate or type(effect) is CallHook:
+        if isinstance(effect, Evaluate | CallHook | Convert):
             return _called(effect.call, awaits=False)
         if type(effect) is Sleep:
             self.clock.advance(effect.seconds)
         elif type(effect) is WaitFor:
             assert all(latch.is_set() for latch in effect.latches), "nobody would end this wait"
-        elif type(effect) is Join:
+        elif isinstance(effect, Join | CancelMembers):
             _join(run, effect)
         elif type(effect) is AcquireSlots:
             return Value(self._occupy(effect.tags))
         elif type(effect) is ReleaseSlots:
+            assert isinstance(run, TaskRun)
             assert run.slots is not None, "what is given back was there"
             run.slots.give_back()
             run.slots = None
@@ -323,13 +333,11 @@ def _awaited(coroutine: Coroutine[Any, Any, Any]) -> object:
     raise AssertionError("code under play has no loop to wait in")
 
 
-def _join(run: Run, effect: Join) -> None:
+def _join(run: Run, effect: Join | CancelMembers) -> None:
     assert isinstance(run, FlowRun)
-    if effect.cancel:
-        for member in run.members:
-            if not member.is_set():
-                member.cancel()
-    assert all(member.is_set() for member in run.members), "nobody would end this join"
+    if type(effect) is CancelMembers:
+        run.cancel_members()
+    assert not run.members.unfinished(), "nobody would end this join"
 
 
 # What is played
@@ -347,12 +355,16 @@ CACHED = Task[..., Any](work, cache_key_fn=lambda _context, _parameters: "the ke
 
 def task_run(task: TaskOptions, *args: object, parent: Parent = None, **kwargs: object) -> TaskRun:
     """A task run that has not begun."""
-    return TaskRun(task, parent, args, kwargs)
+    run = TaskRun(task, parent, args, kwargs)
+    admit(run)
+    return run
 
 
 def flow_run(flow: FlowOptions, *args: object, parent: Parent = None, **kwargs: object) -> FlowRun:
     """A flow run that has not begun."""
-    return FlowRun(flow, parent, args, kwargs)
+    run = FlowRun(flow, parent, args, kwargs)
+    admit(run)
+    return run
 
 
 def future(name: str, stage: Stage, parent: Parent = None, value: object = 1) -> TaskFuture[Any]:

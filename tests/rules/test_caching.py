@@ -312,7 +312,7 @@ def test_a_run_waits_for_the_owner_of_its_key_and_takes_its_result() -> None:
     stage = Stage()
     owner = task_run(keyed())
     played = waits_for(stage, owner, Value(42))
-    assert played.steps == [*MISS[:5], "wait", "look up", "Cached"]
+    assert played.steps == [*MISS[:5], "wait", "acquire", "look up", "Cached"]
     assert played.state.details.cached_from == owner.id
     assert played.state.result() == 42
 
@@ -327,7 +327,7 @@ def test_the_owner_leaves_nothing_and_the_next_run_claims_the_key(outcome: Outco
     stage = Stage()
     played = waits_for(stage, task_run(keyed()), outcome)
     assert played.steps == [
-        *MISS[:5], "wait", "look up", "claim", "look up", "Running", "invoke", "Completed"
+        *MISS[:5], "wait", "acquire", "look up", "claim", "look up", "Running", "invoke", "Completed"
     ]  # fmt: skip
     assert stage.cache["the key"][0].run_id == played.run.run_id
 
@@ -341,7 +341,7 @@ def test_a_run_waits_for_one_owner_after_another() -> None:
     ]
     played = stage.play(task_run(keyed()), claim=[Value(owners[0]), Value(owners[1])], wait=ends)
     assert played.steps == [
-        *MISS[:5], "wait", "look up", "claim", "wait", "look up", "Cached"
+        *MISS[:5], "wait", "acquire", "look up", "claim", "wait", "acquire", "look up", "Cached"
     ]  # fmt: skip
 
 

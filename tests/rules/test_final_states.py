@@ -380,7 +380,11 @@ def test_a_flow_that_returned_none_has_the_states_of_its_own_calls_as_child_stat
 
     stage.play(run, invoke=[code])
     assert [state.name for state in run.state.child_states] == ["Completed", "Completed"]
-    assert [type(member).__name__ for member in run.members] == ["TaskRun", "TaskRun", "FlowRun"]
+    assert [type(member).__name__ for member in run.members.all()] == [
+        "TaskRun",
+        "TaskRun",
+        "FlowRun",
+    ]
     assert str(run.state) == ALL
 
 

@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from penstock import AsyncTask, Flow, Task
 from penstock._rules.effects import (
     AcquireWorker,
+    CancelMembers,
     Claim,
     Commit,
+    Convert,
     DeadlinePassed,
     Effect,
     Error,
@@ -328,6 +330,8 @@ OUTCOMES: dict[type[Effect], st.SearchStrategy[Answer]] = {
     AcquireWorker: st.one_of(DONE, DONE, stops),
     WaitFor: st.one_of(DONE, DONE, stops),
     Join: st.one_of(DONE, DONE, stops),
+    CancelMembers: st.one_of(DONE, DONE, stops),
+    Convert: st.one_of(st.none(), st.none(), st.none(), stops),
     Claim: st.sampled_from([None, None, Value(OTHER_OWNER)]),
 }
 
@@ -388,6 +392,8 @@ def test_whatever_happens_a_run_ends_and_its_history_is_legal(
         assert run.state.name in {"Cancelled", "Crashed"}
         assert {type(effect) for effect in asked[interrupted_at[0] :]} <= {
             Join,
+            CancelMembers,
+            Convert,
             ReleaseSlots,
             Commit,
         }

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, assert_never
 
-from penstock._drivers.calls import call_hook
+from penstock._drivers.calls import call_hook, capture
 from penstock._engine.engine import Engine
 from penstock._rules.effects import (
     DONE,
     AcquireSlots,
     CallHook,
     Claim,
-    Effect,
+    Convert,
+    Immediate,
     LookUp,
     Outcome,
     ReleaseSlots,
@@ -25,11 +26,8 @@ from penstock._rules.run import Run
 from penstock._rules.task_run import TaskRun
 from penstock._waiting.loops import current_port
 
-AT_ONCE: Final = frozenset({LookUp, Claim, AcquireSlots, ReleaseSlots})
-"""The effects that no driver waits for."""
-
-BIRTH_SECONDS: Final = 0.1
-"""How long a run may take from when it is made until it is driven, where its flow must end."""
+STARTING_SECONDS: Final = 0.1
+"""How long a run may take from its admission until it is driven, where its flow must end."""
 
 
 def steps_of(run: Run, engine: Engine) -> Steps:
@@ -54,18 +52,22 @@ def record_unless_in_loop(run: Run, engine: Engine) -> None:
         record_patiently(run, engine)
 
 
-def answer_at_once(effect: Effect, run: Run, engine: Engine) -> Outcome:
+def answer_at_once(effect: Immediate, run: Run, engine: Engine) -> Outcome:
     """The effects that no driver waits for."""
-    if type(effect) is LookUp:
-        return Value(engine.cache.look_up(effect.key, run.options.returned_type))
-    if type(effect) is AcquireSlots:
-        return Value(engine.acquire_slots(effect.tags))
-    if type(effect) is ReleaseSlots:
-        engine.release_slots(run)
-        return DONE
-    assert type(effect) is Claim, f"no driver knows {effect!r}"
-    assert isinstance(run, TaskRun), "only tasks have cache keys"
-    return Value(engine.cache.claim(effect.key, run))
+    match effect:
+        case LookUp():
+            return Value(engine.cache.look_up(effect.key, run.options.returned_type))
+        case Claim():
+            assert isinstance(run, TaskRun), "only tasks have cache keys"
+            return Value(engine.cache.claim(effect.key, run))
+        case AcquireSlots():
+            return Value(engine.acquire_slots(effect.tags))
+        case ReleaseSlots():
+            assert isinstance(run, TaskRun), "only tasks have slots"
+            engine.release_slots(run)
+            return DONE
+        case _:
+            assert_never(effect)
 
 
 def abort(run: Run, engine: Engine, error: BaseException) -> None:
@@ -76,10 +78,15 @@ def abort(run: Run, engine: Engine, error: BaseException) -> None:
         while True:
             effect = steps.send(outcome)
             engine.record(run)
-            # Nobody waits for a commit here.
-            outcome = call_hook(effect, run, engine) if type(effect) is CallHook else DONE
+            match effect:
+                case CallHook():
+                    outcome = call_hook(effect, run, engine)
+                case Convert():
+                    outcome = capture(run, effect.call)
+                case _:  # nobody waits for a commit here, and slots are given back at the end
+                    outcome = DONE
     engine.record(run)
-    for member in run.all_members() if isinstance(run, FlowRun) else ():
+    for member in run.members.all() if isinstance(run, FlowRun) else ():
         member.cancel()
 
 
@@ -88,8 +95,3 @@ def end_by(run: Run, engine: Engine, error: BaseException) -> None:
         abort(run, engine, error)
     finally:
         engine.finish(run)
-
-
-def unborn_members(run: FlowRun) -> list[Run]:
-    """Those that were made and are not driven yet."""
-    return [member for member in run.unfinished_members() if member.phase is None]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import Context
 from datetime import UTC, datetime
 from inspect import isawaitable
 from threading import current_thread
-from typing import Any
+from typing import Any, Final, TypeAlias
 
 import anyio
 
@@ -25,37 +25,52 @@ from penstock._waiting.threads import (
     has_come_back,
 )
 
+Keywords: TypeAlias = Mapping[str, Any]
+NO_KEYWORDS: Final[Keywords] = {}
 
-def call_as(run: Run, call: Callable[[], object]) -> Outcome:
-    """Call sync code of the user's in this thread, as code of the run and of its attempt."""
+
+def capture(
+    run: Run, call: Callable[..., object], args: Sequence[Any] = (), kwargs: Keywords = NO_KEYWORDS
+) -> Outcome:
+    """Call sync code of the user's in this thread, as code of the run; what came of it."""
     token = current_run.set(run)  # type: ignore[arg-type]  # there are two kinds of run
-    attempt = current_attempt.set((run, run.attempt)) if isinstance(run, FlowRun) else None
     try:
-        return Value(call())
+        return Value(call(*args, **kwargs))
     except Exception as error:
         return Error(error)
     except BaseException as error:
         return Interrupted(error)
     finally:
         current_run.reset(token)
-        if attempt is not None:
-            current_attempt.reset(attempt)
 
 
-def call_own(run: Run) -> Outcome:
-    """Call the run's sync function in this thread: `call_as` without making a call to pass to it.
+async def capture_async(run: Run, call: Callable[[], Awaitable[object]]) -> Outcome:
+    """Call async code of the user's and await it here, as code of the run; what came of it."""
+    token = current_run.set(run)  # type: ignore[arg-type]  # there are two kinds of run
+    try:
+        outcome: Outcome = Value(await call())
+    except GeneratorExit:  # the coroutine is thrown away, wherever that happens
+        raise
+    except Exception as error:
+        outcome = Error(error)
+    except BaseException as error:
+        outcome = Interrupted(error)
+    current_run.reset(token)
+    return outcome
 
-    Only for a run that nobody can end meanwhile, as one that ends lets go of its arguments.
+
+def capture_of_attempt(run: Run, call: Callable[[], object]) -> Outcome:
+    """`capture` of code that may be left to itself, by a timeout or a cancellation.
+
+    It has the number of its attempt with it, so its flow run can refuse what it still calls.
     """
-    token = current_run.set(run)  # type: ignore[arg-type]  # there are two kinds of run
+    if not isinstance(run, FlowRun):
+        return capture(run, call)
+    token = current_attempt.set((run, run.attempt))
     try:
-        return Value(run.options.fn(*run.args, **run.kwargs))
-    except Exception as error:
-        return Error(error)
-    except BaseException as error:
-        return Interrupted(error)
+        return capture(run, call)
     finally:
-        current_run.reset(token)
+        current_attempt.reset(token)
 
 
 def call_in_time(run: Run, call: Callable[[], object], engine: Engine) -> Outcome:
@@ -72,7 +87,7 @@ def call_in_time(run: Run, call: Callable[[], object], engine: Engine) -> Outcom
 
     def work() -> None:
         names.append(current_thread().name)
-        answers.append(context.run(call_as, run, call))
+        answers.append(context.run(capture_of_attempt, run, call))
         answered.set()
         has_come_back(answered)
 
@@ -100,7 +115,7 @@ def run_in(context: Context, call: Callable[..., Outcome], *args: Any) -> Outcom
 
 def call_hook(effect: CallHook, run: Run, engine: Engine) -> Outcome:
     """Call a hook in this thread, and wait for an async one."""
-    outcome = call_as(run, effect.call)
+    outcome = capture_of_attempt(run, effect.call)
     if type(outcome) is Value and isawaitable(outcome.value):
         return _await_elsewhere(outcome.value, run, engine)
     return outcome
@@ -114,7 +129,7 @@ def _await_elsewhere(awaitable: Awaitable[object], run: Run, engine: Engine) -> 
     async def work() -> None:
         current_attempt.set(None)  # it may be that of code left to itself
         try:
-            answers.append(await await_as(run, awaitable))
+            answers.append(await capture_async(run, lambda: awaitable))
         finally:
             answered.set()
 
@@ -126,18 +141,3 @@ def _await_elsewhere(awaitable: Awaitable[object], run: Run, engine: Engine) -> 
         return Interrupted()
     answered.wait()
     return answers[0] if answers else Interrupted()
-
-
-async def await_as(run: Run, awaitable: Awaitable[object]) -> Outcome:
-    """Await something of the user's, as code of the run."""
-    token = current_run.set(run)  # type: ignore[arg-type]  # there are two kinds of run
-    try:
-        outcome: Outcome = Value(await awaitable)
-    except GeneratorExit:  # the coroutine is thrown away, wherever that happens
-        raise
-    except Exception as error:
-        outcome = Error(error)
-    except BaseException as error:
-        outcome = Interrupted(error)
-    current_run.reset(token)
-    return outcome

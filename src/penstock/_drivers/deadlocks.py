@@ -38,6 +38,6 @@ def _needs_loop(run: Run, key: object) -> bool:
         seen.add(run)
         if run.port is not None and run.port.key is key:
             return True
-        members = run.all_members() if isinstance(run, FlowRun) else ()
+        members = run.members.all() if isinstance(run, FlowRun) else ()
         ahead += (*run.upstream_runs, *run.predecessors, *members)
     return False

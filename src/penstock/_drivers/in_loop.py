@@ -3,36 +3,34 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from inspect import isawaitable
-from typing import Any
+from typing import Any, assert_never, cast
 
 import anyio
 
-from penstock._drivers.bookkeeping import (
-    BIRTH_SECONDS,
-    abort,
-    answer_at_once,
-    steps_of,
-    unborn_members,
-)
-from penstock._drivers.calls import await_as, call_as
+from penstock._drivers.bookkeeping import STARTING_SECONDS, abort, answer_at_once, steps_of
+from penstock._drivers.calls import capture, capture_async
 from penstock._engine.engine import Engine
-from penstock._rules.current import current_run
 from penstock._rules.effects import (
     DONE,
+    AcquireSlots,
     AcquireWorker,
     CallHook,
+    CancelMembers,
+    Claim,
     Commit,
+    Convert,
     DeadlinePassed,
     Effect,
-    Error,
     Evaluate,
     Interrupted,
     Invoke,
     Join,
+    LookUp,
     Outcome,
+    ReleaseSlots,
     Sleep,
     Value,
     WaitFor,
@@ -76,7 +74,7 @@ async def _take_steps_async(run: Run, engine: Engine) -> BaseException | None:
             effect = steps.send(outcome)
         except StopIteration:
             effect = None
-        if type(effect) is AcquireWorker:
+        if type(effect) is AcquireWorker:  # this and Invoke are all that most runs ask for
             outcome = DONE
             continue
         engine.record(run)
@@ -84,10 +82,7 @@ async def _take_steps_async(run: Run, engine: Engine) -> BaseException | None:
             await _room_made(engine)
         if effect is None:
             return interruption
-        if type(effect) is Invoke:
-            outcome = await _invoke_async(run, engine)
-        else:
-            outcome = await _answer_async(effect, run, engine)
+        outcome = await _answer(effect, run, engine)
         if type(outcome) is Interrupted:
             interruption = outcome.exception
 
@@ -98,67 +93,78 @@ async def _room_made(engine: Engine) -> None:
         await shielded(room)
 
 
-async def _answer_async(effect: Effect, run: Run, engine: Engine) -> Outcome:
-    if type(effect) is Evaluate:
-        return call_as(run, effect.call)
-    if type(effect) is CallHook:
-        return await _call_hook_async(effect, run)
-    if type(effect) is Sleep:
-        return await _cancellable(run, partial(_sleep_async, effect, engine))
-    if type(effect) is WaitFor:
-        return await _cancellable(run, partial(_wait_for_async, effect))
-    if type(effect) is Join:
-        assert isinstance(run, FlowRun), "only flows join"
-        return await _join_async(run, effect, engine)
-    if type(effect) is Commit:
-        run.driver = None  # what is being written cannot be taken back
-        await shielded(engine.commit())
-        engine.store.check()
-        return DONE
-    return answer_at_once(effect, run, engine)
+async def _answer(  # noqa: C901, PLR0911  # an answer for each effect
+    effect: Effect, run: Run, engine: Engine
+) -> Outcome:
+    match effect:
+        case Invoke():
+            return await _invoke(run, engine)
+        case LookUp() | Claim() | AcquireSlots() | ReleaseSlots():
+            return answer_at_once(effect, run, engine)
+        case Evaluate() | Convert():
+            return capture(run, effect.call)
+        case Join():
+            return await _interruptible(run, partial(_join, effect, _flow_run(run), engine))
+        case WaitFor():
+            return await _interruptible(run, partial(_wait_for, effect.latches))
+        case Sleep():
+            return await _interruptible(run, partial(_sleep, effect, engine))
+        case CancelMembers():
+            return await _cancel_members(_flow_run(run))
+        case CallHook():
+            return await _call_hook(effect, run)
+        case Commit():
+            run.driver = None  # what is being written cannot be taken back
+            await shielded(engine.commit())
+            engine.store.check()
+            return DONE
+        case AcquireWorker():
+            return DONE
+        case _:
+            assert_never(effect)
 
 
-async def _call_hook_async(effect: CallHook, run: Run) -> Outcome:
-    """Call a hook, and await an async one here, even where the run was cancelled."""
-    outcome = call_as(run, effect.call)
+def _flow_run(run: Run) -> FlowRun:
+    assert isinstance(run, FlowRun), "only flows have members"
+    return run
+
+
+async def _call_hook(effect: CallHook, run: Run) -> Outcome:
+    """Call a hook, and await an async one here."""
+    outcome = capture(run, effect.call)
     if type(outcome) is Value and isawaitable(outcome.value):
+        awaitable = outcome.value
         with anyio.CancelScope(shield=True):
-            return await await_as(run, outcome.value)
+            return await capture_async(run, lambda: awaitable)
     return outcome
 
 
-async def _invoke_async(run: Run, engine: Engine) -> Outcome:
-    """Await the run's function, within its time."""
-    seconds = run.options.timeout_seconds
-    token = current_run.set(run)  # type: ignore[arg-type]  # there are two kinds of run
-    try:
-        if isinstance(run, FlowRun):
-            outcome: Outcome = await _unless_stopped(run, partial(_in_time, run, seconds, engine))
-        elif seconds is None:
-            outcome = Value(await run.options.fn(*run.args, **run.kwargs))
-        else:
-            outcome = await _in_time(run, seconds, engine)
-    except GeneratorExit:  # the coroutine is thrown away, wherever that happens
-        raise
-    except Exception as error:
-        outcome = Error(error)
-    except BaseException as error:
-        outcome = Interrupted(error)
-    current_run.reset(token)
-    return outcome
+async def _invoke(run: Run, engine: Engine) -> Outcome:
+    """Await the run's function, within its time, and as long as nobody stops the flow run."""
+    call, seconds = run.call(), run.options.timeout_seconds
+    if seconds is None and not isinstance(run, FlowRun):
+        return await capture_async(run, call)
+    within: Callable[[], Awaitable[Outcome]] = partial(_in_time, call, seconds, engine)
+    if isinstance(run, FlowRun):
+        within = partial(_unless_stopped, run, within)
+    # What is raised by the user's code is captured outside of the scopes, which have to see it.
+    outcome = await capture_async(run, within)
+    return cast("Outcome", outcome.value) if type(outcome) is Value else outcome
 
 
-async def _in_time(run: Run, seconds: float | None, engine: Engine) -> Outcome:
+async def _in_time(
+    call: Callable[[], Awaitable[object]], seconds: float | None, engine: Engine
+) -> Outcome:
     if seconds is None:
-        return Value(await run.options.fn(*run.args, **run.kwargs))
+        return Value(await call())
     with engine.clock.move_on_after(seconds):
-        return Value(await run.options.fn(*run.args, **run.kwargs))
+        return Value(await call())
     return DeadlinePassed()
 
 
 async def _unless_stopped(run: FlowRun, work: Callable[[], Awaitable[Outcome]]) -> Outcome:
     """Await this as long as nobody stops the flow run."""
-    port, stopping = run.port, run.stopping
+    port, stopping = run.port, run.stopping.latch
     assert port is not None, "it runs in a loop"
     with anyio.CancelScope() as scope:
 
@@ -173,7 +179,7 @@ async def _unless_stopped(run: FlowRun, work: Callable[[], Awaitable[Outcome]]) 
     return Interrupted()
 
 
-async def _cancellable(run: Run, wait: Callable[[], Awaitable[Outcome]]) -> Outcome:
+async def _interruptible(run: Run, wait: Callable[[], Awaitable[Outcome]]) -> Outcome:
     try:
         return await (_unless_stopped(run, wait) if isinstance(run, FlowRun) else wait())
     except (Exception, GeneratorExit):
@@ -182,13 +188,13 @@ async def _cancellable(run: Run, wait: Callable[[], Awaitable[Outcome]]) -> Outc
         return Interrupted(cancelled)
 
 
-async def _sleep_async(effect: Sleep, engine: Engine) -> Outcome:
+async def _sleep(effect: Sleep, engine: Engine) -> Outcome:
     await engine.clock.sleep_async(effect.seconds)
     return DONE
 
 
-async def _wait_for_async(effect: WaitFor) -> Outcome:
-    for latch in effect.latches:
+async def _wait_for(latches: Iterable[Latch]) -> Outcome:
+    for latch in latches:
         await latch.wait_async()
     return DONE
 
@@ -198,35 +204,33 @@ async def shielded(latch: Latch) -> None:
         await latch.wait_async()
 
 
-async def _join_async(run: FlowRun, effect: Join, engine: Engine) -> Outcome:
-    if effect.cancel:
-        run.cancel_members()
-        with anyio.CancelScope(shield=True):
-            await _disown_stillborn(run)
-            return await _wait_for_members(run)
+async def _join(effect: Join, run: FlowRun, engine: Engine) -> Outcome:
     if effect.seconds is None:
-        return await _cancellable(run, partial(_wait_for_members, run))
-    return await _cancellable(run, partial(_join_in_time, run, effect.seconds, engine))
-
-
-async def _disown_stillborn(run: FlowRun) -> None:
-    """As in a thread: in trio's loop, Ctrl-C may come between any two lines of the user's code."""
-    ends_at = time.monotonic() + BIRTH_SECONDS
-    while stillborn := unborn_members(run):
-        if time.monotonic() > ends_at:
-            run.disown(stillborn)
-            return
-        await anyio.sleep(BIRTH_SECONDS / 10)
-
-
-async def _join_in_time(run: FlowRun, seconds: float, engine: Engine) -> Outcome:
-    with engine.clock.move_on_after(seconds):
+        return await _wait_for_members(run)
+    with engine.clock.move_on_after(effect.seconds):
         return await _wait_for_members(run)
     return DeadlinePassed()
 
 
+async def _cancel_members(run: FlowRun) -> Outcome:
+    run.cancel_members()
+    with anyio.CancelScope(shield=True):
+        await _remove_never_driven(run)
+        await _wait_for_members(run)
+    return DONE
+
+
+async def _remove_never_driven(run: FlowRun) -> None:
+    """As in a thread: in trio's loop, Ctrl-C may come between any two lines of the user's code."""
+    ends_at = time.monotonic() + STARTING_SECONDS
+    while not_driven := run.members.not_driven():
+        if time.monotonic() > ends_at:
+            run.members.remove(not_driven)
+            return
+        await anyio.sleep(STARTING_SECONDS / 10)
+
+
 async def _wait_for_members(run: FlowRun) -> Outcome:
-    while unfinished := run.unfinished_members():
-        for member in unfinished:
-            await member.wait_async()
+    while unfinished := run.members.unfinished():
+        await _wait_for(unfinished)
     return DONE

@@ -3,33 +3,37 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from functools import partial
-from typing import Any
+from typing import Any, assert_never
 
 from penstock._drivers.bookkeeping import (
-    BIRTH_SECONDS,
+    STARTING_SECONDS,
     answer_at_once,
     end_by,
     record_patiently,
     steps_of,
-    unborn_members,
 )
-from penstock._drivers.calls import call_as, call_hook, call_in_time, call_own
+from penstock._drivers.calls import call_hook, call_in_time, capture
 from penstock._drivers.deadlocks import refuse_deadlock
 from penstock._engine.engine import Engine
 from penstock._rules.effects import (
     DONE,
+    AcquireSlots,
     AcquireWorker,
     CallHook,
+    CancelMembers,
+    Claim,
     Commit,
+    Convert,
     DeadlinePassed,
     Effect,
     Evaluate,
     Interrupted,
+    Interruptible,
     Invoke,
     Join,
+    LookUp,
     Outcome,
+    ReleaseSlots,
     Sleep,
     WaitFor,
 )
@@ -70,44 +74,60 @@ def _take_steps(run: Run, engine: Engine) -> BaseException | None:
         except StopIteration:
             record_patiently(run, engine)
             return interruption
-        if type(effect) is AcquireWorker:
+        if type(effect) is AcquireWorker:  # these two are all that most runs ask for
             outcome = DONE
             continue
         record_patiently(run, engine)
         if type(effect) is Invoke and run.options.timeout_seconds is None:
-            outcome = call_own(run)
+            outcome = capture(run, run.options.fn, run.args, run.kwargs)
+        elif isinstance(effect, Interruptible):
+            outcome = _answer_unless_interrupted(effect, run, engine)
         else:
-            outcome = _answer_sync(effect, run, engine)
+            outcome = _answer(effect, run, engine)
         if type(outcome) is Interrupted:
             interruption = outcome.exception
 
 
-def _answer_sync(effect: Effect, run: Run, engine: Engine) -> Outcome:
-    if type(effect) is Invoke:
-        return _interruptible(partial(call_in_time, run, run.call(), engine))
-    if type(effect) is Evaluate:
-        return call_as(run, effect.call)
-    if type(effect) is CallHook:
-        return _interruptible(partial(call_hook, effect, run, engine))
-    if type(effect) is Sleep:
-        return _interruptible(partial(_sleep, run, effect.seconds, engine))
-    if type(effect) is WaitFor:
-        return _interruptible(partial(_wait_for, run, effect))
-    if type(effect) is Join:
-        assert isinstance(run, FlowRun), "only flows join"
-        return _interruptible(partial(_join_sync, effect, run, engine))
-    if type(effect) is Commit:
-        engine.commit().wait()
-        engine.store.check()
-        return DONE
-    return answer_at_once(effect, run, engine)
-
-
-def _interruptible(wait: Callable[[], Outcome]) -> Outcome:
+def _answer_unless_interrupted(effect: Effect, run: Run, engine: Engine) -> Outcome:
     try:
-        return wait()
+        return _answer(effect, run, engine)
     except (KeyboardInterrupt, SystemExit) as interruption:
         return Interrupted(interruption)
+
+
+def _answer(  # noqa: C901, PLR0911  # an answer for each effect
+    effect: Effect, run: Run, engine: Engine
+) -> Outcome:
+    match effect:
+        case LookUp() | Claim() | AcquireSlots() | ReleaseSlots():
+            return answer_at_once(effect, run, engine)
+        case Evaluate() | Convert():
+            return capture(run, effect.call)
+        case Join():
+            return _join(effect, _flow_run(run), engine)
+        case CancelMembers():
+            return _cancel_members(_flow_run(run), engine)
+        case WaitFor():
+            return _wait_for(run, effect)
+        case Commit():
+            engine.commit().wait()
+            engine.store.check()
+            return DONE
+        case Invoke():
+            return call_in_time(run, run.call(), engine)
+        case CallHook():
+            return call_hook(effect, run, engine)
+        case Sleep():
+            return _sleep(run, effect.seconds, engine)
+        case AcquireWorker():
+            return DONE
+        case _:
+            assert_never(effect)
+
+
+def _flow_run(run: Run) -> FlowRun:
+    assert isinstance(run, FlowRun), "only flows have members"
+    return run
 
 
 def _sleep(run: Run, seconds: float, engine: Engine) -> Outcome:
@@ -115,7 +135,7 @@ def _sleep(run: Run, seconds: float, engine: Engine) -> Outcome:
     if flow_run is None:
         engine.clock.sleep(seconds)
         return DONE
-    return Interrupted() if engine.clock.sleep_unless(flow_run.stopping, seconds) else DONE
+    return Interrupted() if engine.clock.sleep_unless(flow_run.stopping.latch, seconds) else DONE
 
 
 def _wait_for(run: Run, effect: WaitFor) -> Outcome:
@@ -125,7 +145,7 @@ def _wait_for(run: Run, effect: WaitFor) -> Outcome:
             refuse_deadlock(latch, "`await future` before this call")
         if flow_run is None:
             latch.wait()
-        elif not wait_unless(latch, flow_run.stopping):
+        elif not wait_unless(latch, flow_run.stopping.latch):
             return Interrupted()
     return DONE
 
@@ -135,15 +155,12 @@ def _stoppable(run: Run) -> FlowRun | None:
     return run if isinstance(run, FlowRun) else run.flow_run
 
 
-def _join_sync(effect: Join, run: FlowRun, engine: Engine) -> Outcome:
+def _join(effect: Join, run: FlowRun, engine: Engine) -> Outcome:
     if engine.is_inherited:  # in a forked child; the members are the parent's
         return DONE
-    if effect.cancel:
-        run.cancel_members()
-        _disown_stillborn(run)
     clock = engine.clock
     ends_at = None if effect.seconds is None else clock.now() + effect.seconds
-    while unfinished := run.unfinished_members():
+    while unfinished := run.members.unfinished():
         for member in unfinished:
             if ends_at is None:
                 member.wait()
@@ -152,15 +169,22 @@ def _join_sync(effect: Join, run: FlowRun, engine: Engine) -> Outcome:
     return DONE
 
 
-def _disown_stillborn(run: FlowRun) -> None:
-    """Wait for no member that was made and will not be driven: Ctrl-C came in between.
+def _cancel_members(run: FlowRun, engine: Engine) -> Outcome:
+    if engine.is_inherited:
+        return DONE
+    run.cancel_members()
+    _remove_never_driven(run)
+    return _join(Join(), run, engine)
 
-    It may be half made, and is not on record. Those of other threads are given the time that it
-    takes to begin.
+
+def _remove_never_driven(run: FlowRun) -> None:
+    """Wait for no member that was admitted and will not be driven: Ctrl-C came in between.
+
+    It is not on record. Those of other threads are given the time that it takes to begin.
     """
-    ends_at = time.monotonic() + BIRTH_SECONDS
-    while stillborn := unborn_members(run):
+    ends_at = time.monotonic() + STARTING_SECONDS
+    while not_driven := run.members.not_driven():
         if time.monotonic() > ends_at:
-            run.disown(stillborn)
+            run.members.remove(not_driven)
             return
-        time.sleep(BIRTH_SECONDS / 10)
+        time.sleep(STARTING_SECONDS / 10)

@@ -5,29 +5,29 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextvars import Context
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, assert_never
 
-from penstock._drivers.bookkeeping import (
-    AT_ONCE,
-    answer_at_once,
-    end_by,
-    record_unless_in_loop,
-    steps_of,
-)
-from penstock._drivers.calls import call_as, call_hook, call_in_time, run_in
+from penstock._drivers.bookkeeping import answer_at_once, end_by, record_unless_in_loop, steps_of
+from penstock._drivers.calls import call_hook, call_in_time, capture_of_attempt, run_in
 from penstock._engine.engine import Engine
 from penstock._rules.effects import (
     DONE,
+    AcquireSlots,
     AcquireWorker,
     CallHook,
+    CancelMembers,
+    Claim,
     Commit,
+    Convert,
     DeadlinePassed,
     Effect,
     Evaluate,
     Interrupted,
     Invoke,
     Join,
+    LookUp,
     Outcome,
+    ReleaseSlots,
     Sleep,
     Steps,
     WaitFor,
@@ -40,32 +40,39 @@ from penstock._waiting.latch import when_all
 from penstock._waiting.loops import context_for
 from penstock._waiting.workers import Workers
 
-Ticket: TypeAlias = list[Steps]
-"""Holds the rules of a run that waits, once."""
-_NO_TICKET: Ticket = []
-_NOT_STARTED: Ticket = []
+Suspended: TypeAlias = list[Steps]
+"""The rules of a run that waits, until somebody takes them out to go on with them."""
+_NOTHING: Suspended = []
+_NOT_STARTED: Suspended = []
 
 
 class ParkedRun:
     """Drives a run of sync code piece by piece, on whatever thread brings it further.
 
-    The rules are held by at most one thread. While the run waits, they lie in a ticket, a list of
-    one; whoever wants to go on takes them out of the ticket that it was given. A timer, a callback
-    or a worker that comes too late finds its ticket empty, and what it brings is dropped.
+    The rules are held by at most one thread, without a lock. Each time that the run waits, its
+    rules are put into a new list of one, and whoever may bring it further is given that list: a
+    timer, a latch, a worker, and `cancel`. To go on is to `pop` the rules from it, which the
+    interpreter does in one step; so of several threads that come, one gets them, and to the others,
+    and to all that come too late, the list is empty. They drop what they bring. As each wait has a
+    list of its own, what comes late for one wait cannot end the next.
 
-    While a run waits for others, or for a worker, to begin with, it has not begun its rules. It is
-    what the worker calls, and its ticket is the attribute `_unbegun`, which one thread alone can
-    delete: so a run in the queue is one small object.
+    `cancel` may come between the putting of the rules into the list and the wait. So it notes that
+    the run is to end first, and looks for the rules after; the driver makes the list known first,
+    and looks for the note after: one of the two sees the other.
+
+    While a run waits for others, or for a worker, to begin with, it has not begun its rules, and
+    there is no list: so a run in the queue is one small object, which the worker calls. In place of
+    the list there is the attribute `_unbegun`, which one thread alone can delete.
     """
 
-    __slots__ = ("_context", "_engine", "_ticket", "_unbegun", "_wanted_end", "_workers", "run")
+    __slots__ = ("_context", "_engine", "_suspended", "_unbegun", "_wanted_end", "_workers", "run")
 
     def __init__(self, run: Run, engine: Engine, workers: Workers) -> None:
         self.run = run
         self._engine = engine
         self._workers = workers
         self._context: Context | None = context_for(None)
-        self._ticket: Ticket = _NOT_STARTED
+        self._suspended: Suspended = _NOT_STARTED
         self._wanted_end = False
         run.driver = self
 
@@ -73,7 +80,7 @@ class ParkedRun:
         """Begin; user code is left to the workers."""
         run = self.run
         self._unbegun = True
-        self._ticket = _NO_TICKET
+        self._suspended = _NOTHING
         if run.earlier is not None:
             self._begin(on_worker=False)
         elif run.upstreams or run.after is not None:
@@ -85,7 +92,7 @@ class ParkedRun:
 
     def end_unstarted(self, error: BaseException) -> None:
         """End the run where `start` was kept from beginning."""
-        if self._ticket is _NOT_STARTED:
+        if self._suspended is _NOT_STARTED:
             end_by(self.run, self._engine, error)
 
     def _go_to_worker(self) -> None:
@@ -101,7 +108,7 @@ class ParkedRun:
         if remote is not None and isinstance(self.run, TaskRun):
             remote.stop(self.run)
         if not self._begin(on_worker=False):
-            self._resume(self._ticket, Interrupted())
+            self._resume(self._suspended, Interrupted())
 
     def __call__(self) -> None:
         """Begin on a worker."""
@@ -115,10 +122,10 @@ class ParkedRun:
         self._go_on(steps_of(self.run, self._engine), None, on_worker)
         return True
 
-    def _resume(self, ticket: Ticket, outcome: Outcome, on_worker: bool = False) -> None:
+    def _resume(self, suspended: Suspended, outcome: Outcome, on_worker: bool = False) -> None:
         try:
-            steps = ticket.pop()
-        except IndexError:
+            steps = suspended.pop()
+        except IndexError:  # another thread was faster
             return
         self._go_on(steps, outcome, on_worker)
 
@@ -132,18 +139,8 @@ class ParkedRun:
                     outcome = DONE
                     continue
                 record_unless_in_loop(run, engine)
-                if type(effect) is Invoke or type(effect) is Evaluate:
-                    outcome = self._call(effect, steps)
-                    if outcome is None:
-                        return
-                elif type(effect) is CallHook and on_worker:
-                    outcome = self._call_hook(effect)
-                elif type(effect) in AT_ONCE:
-                    outcome = answer_at_once(effect, run, engine)
-                elif type(effect) is WaitFor and all(latch.is_set() for latch in effect.latches):
-                    outcome = DONE
-                else:
-                    self._park(steps, effect)
+                outcome = self._answer(effect, steps, on_worker)
+                if outcome is None:
                     return
         except StopIteration:
             record_unless_in_loop(run, engine)
@@ -155,27 +152,64 @@ class ParkedRun:
         self._context = None
         engine.finish(run)
 
-    def _call(self, effect: Invoke | Evaluate, steps: Steps) -> Outcome | None:
+    def _answer(self, effect: Effect, steps: Steps, on_worker: bool) -> Outcome | None:
+        """What comes of an effect; None: others go on with the rules, or have."""
+        match effect:
+            case Invoke():
+                return self._call(effect, steps)
+            case Evaluate() | Convert() if on_worker:
+                return self._call(effect, steps)
+            case CallHook() if on_worker:
+                return self._call_hook(effect)
+            case LookUp() | Claim() | AcquireSlots() | ReleaseSlots():
+                return answer_at_once(effect, self.run, self._engine)
+            case WaitFor() if all(latch.is_set() for latch in effect.latches):
+                return DONE
+            case CallHook() | CancelMembers() | Commit():
+                self._wait_shielded(effect, steps)
+            case AcquireWorker() | Evaluate() | Convert() | WaitFor() | Sleep() | Join():
+                self._wait(effect, steps)
+            case _:
+                assert_never(effect)
+        return None
+
+    # The user's code
+
+    def _call(self, effect: Invoke | Evaluate | Convert, steps: Steps) -> Outcome | None:
         """Call the user's code; None: the run was cancelled meanwhile, and has ended."""
-        run, context, remote = self.run, self._context, self._workers.remote
         # With its arguments, which a run that ends lets go of.
-        call = effect.call if type(effect) is Evaluate else run.call()
-        ticket: Ticket = [steps]
-        self._ticket = ticket
-        outcome: Outcome
-        if self._must_end() or context is None:
-            outcome = Interrupted()
-        elif type(effect) is Invoke and remote is not None and isinstance(run, TaskRun):
-            outcome = remote.call(run, self._engine.settings, lambda: not self._wanted_end)
-        elif type(effect) is Evaluate or run.options.timeout_seconds is None:
-            outcome = run_in(context, call_as, run, call)
-        else:
-            outcome = run_in(context, call_in_time, run, call, self._engine)
+        call = self.run.call() if type(effect) is Invoke else effect.call
+        suspended: Suspended = [steps]
+        self._suspended = suspended  # for `cancel`: code on a thread cannot be stopped
+        outcome = Interrupted() if self._must_end() else self._outcome_of(effect, call)
         try:
-            ticket.pop()
+            suspended.pop()
         except IndexError:
             return None
         return outcome
+
+    def _outcome_of(
+        self, effect: Invoke | Evaluate | Convert, call: Callable[[], object]
+    ) -> Outcome:
+        run, context, remote = self.run, self._context, self._workers.remote
+        if context is None:  # it has ended meanwhile
+            return Interrupted()
+        if type(effect) is not Invoke:
+            return run_in(context, capture_of_attempt, run, call)
+        if remote is not None and isinstance(run, TaskRun):
+            return remote.call(run, self._engine.settings, lambda: not self._wanted_end)
+        if run.options.timeout_seconds is None:
+            return run_in(context, capture_of_attempt, run, call)
+        return run_in(context, call_in_time, run, call, self._engine)
+
+    def _call_and_go_on(self, suspended: Suspended, effect: Evaluate | Convert) -> None:
+        try:
+            steps = suspended.pop()
+        except IndexError:  # it was cancelled while it waited for this worker
+            return
+        outcome = self._call(effect, steps)
+        if outcome is not None:
+            self._go_on(steps, outcome, on_worker=True)
 
     def _call_hook(self, effect: CallHook) -> Outcome:
         context = self._context or context_for(None)
@@ -184,51 +218,65 @@ class ParkedRun:
     def _call_hook_and_go_on(self, steps: Steps, effect: CallHook) -> None:
         self._go_on(steps, self._call_hook(effect), on_worker=True)
 
-    def _park(self, steps: Steps, effect: Effect) -> None:
-        """Leave the rules until what they asked for has come about."""
-        engine = self._engine
-        ticket: Ticket = [steps]
-        go_on = partial(self._resume, ticket, DONE)
-        if type(effect) is Join and effect.cancel:  # it is not cancelled itself
-            self._flow_run.cancel_members()
-            self._join_rest(go_on)
-            return
-        if type(effect) is CallHook:  # nor is a hook
-            self._workers.run_soon(partial(self._call_hook_and_go_on, steps, effect))
-            return
-        if type(effect) is Commit:  # what is being written cannot be taken back
-            # From the loop that writes back to a worker: what follows may call the user's code.
-            engine.commit().add_callback(partial(self._workers.run_soon, go_on))
-            return
-        self._ticket = ticket
-        if type(effect) is AcquireWorker:
-            self._workers.run_soon(partial(self._resume, ticket, DONE, on_worker=True))
-        elif type(effect) is Sleep:
-            engine.clock.call_later(effect.seconds, go_on)
-        elif type(effect) is Join:
-            if effect.seconds is not None:
-                late = partial(self._resume, ticket, DeadlinePassed())
-                in_time = engine.clock.call_at_limit(effect.seconds, late)
-                self._join_rest(in_time)
-            self._join_rest(go_on)
-        else:
-            assert type(effect) is WaitFor, f"no driver knows {effect!r}"
-            when_all(effect.latches, go_on)
+    # Waits
+
+    def _wait_shielded(self, effect: CallHook | CancelMembers | Commit, steps: Steps) -> None:
+        """Leave the rules until this has come about, which a cancellation does not change."""
+        match effect:
+            case CallHook():
+                self._workers.run_soon(partial(self._call_hook_and_go_on, steps, effect))
+            case CancelMembers():
+                self._flow_run.cancel_members()
+                self._join_rest(partial(self._resume, [steps], DONE))
+            case Commit():
+                # From the loop that writes back to a worker: what follows may call the user's code.
+                go_on = partial(self._resume, [steps], DONE, on_worker=True)
+                self._engine.commit().add_callback(partial(self._workers.run_soon, go_on))
+            case _:
+                assert_never(effect)
+
+    def _wait(
+        self, effect: AcquireWorker | Evaluate | Convert | WaitFor | Sleep | Join, steps: Steps
+    ) -> None:
+        """Leave the rules until what they asked for has come about, or the run is cancelled."""
+        suspended: Suspended = [steps]
+        self._suspended = suspended
+        go_on = partial(self._resume, suspended, DONE)
+        match effect:
+            case AcquireWorker():
+                self._workers.run_soon(partial(self._resume, suspended, DONE, on_worker=True))
+            case Evaluate() | Convert():
+                self._workers.run_soon(partial(self._call_and_go_on, suspended, effect))
+            case WaitFor():
+                when_all(effect.latches, go_on)
+            case Sleep():
+                self._engine.clock.call_later(effect.seconds, go_on)
+            case Join():
+                self._join(effect, suspended, go_on)
+            case _:
+                assert_never(effect)
         if self._must_end():
-            self._resume(ticket, Interrupted())
+            self._resume(suspended, Interrupted())
 
-    def _must_end(self) -> bool:
-        run = self.run  # a flow run that was stopped and has retries left goes on
-        return run.stopped is not None if isinstance(run, FlowRun) else self._wanted_end
-
-    @property
-    def _flow_run(self) -> FlowRun:
-        assert isinstance(self.run, FlowRun), "only flows join"
-        return self.run
+    def _join(self, effect: Join, suspended: Suspended, go_on: Callable[[], object]) -> None:
+        if effect.seconds is not None:
+            late = partial(self._resume, suspended, DeadlinePassed())
+            in_time = self._engine.clock.call_at_limit(effect.seconds, late)
+            self._join_rest(in_time)
+        self._join_rest(go_on)
 
     def _join_rest(self, go_on: Callable[[], object]) -> None:
-        unfinished = self._flow_run.unfinished_members()
+        unfinished = self._flow_run.members.unfinished()
         if unfinished:
             when_all(unfinished, partial(self._join_rest, go_on))
         else:
             go_on()
+
+    def _must_end(self) -> bool:
+        run = self.run  # a flow run that was stopped and has retries left goes on
+        return run.stopping.is_requested if isinstance(run, FlowRun) else self._wanted_end
+
+    @property
+    def _flow_run(self) -> FlowRun:
+        assert isinstance(self.run, FlowRun), "only flows have members"
+        return self.run

@@ -31,18 +31,17 @@ def submit(run: Run, engine: Engine) -> None:
     if flow_run is None:
         engine.keep(run)
     elif flow_run.task_runner.is_sequential and run.parent is not None:
-        run.after = flow_run.last_submitted.get(run.parent.run_id)
-        flow_run.last_submitted[run.parent.run_id] = run
+        run.after = flow_run.members.follow(run, run.parent.run_id)
     driver = _driver_of(run, engine, flow_run)
     if flow_run is not None and flow_run.options.fail_fast:
-        flow_run.watched.add(run)
+        flow_run.members.watched.add(run)
     try:
         if run.earlier is None:  # on record at once, whenever it begins
             submit_run(run, engine.rules)
             record_unless_in_loop(run, engine)
         driver.start()
-        if flow_run is not None and flow_run.stopped is not None:  # by another thread, a moment ago
-            run.cancel()
+        if flow_run is not None and flow_run.stopping.is_requested:
+            run.cancel()  # another thread cancels the members, and saw this one without a driver
     except BaseException as error:  # Ctrl-C, and a worker or a loop may have the run already
         run.cancel()
         driver.end_unstarted(error)

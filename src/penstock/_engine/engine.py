@@ -137,7 +137,7 @@ class Engine:
         names = [tag for tag in tags if tag in limits]
         return self.slots.ask(names) if names else None
 
-    def release_slots(self, run: Run) -> None:
+    def release_slots(self, run: TaskRun) -> None:
         """Give back the slots of a run, if it has or wants any."""
         if run.slots is not None:
             run.slots.give_back()
@@ -145,10 +145,11 @@ class Engine:
 
     def finish(self, run: Run) -> None:
         """Let everybody know that the run has ended."""
-        if run.slots is not None:  # its rules were aborted
-            self.release_slots(run)
-        if isinstance(run, TaskRun) and run.claimed_key is not None:
-            self.cache.release(run)
+        if isinstance(run, TaskRun):
+            if run.slots is not None:  # its rules were aborted
+                self.release_slots(run)
+            if run.claimed_key is not None:
+                self.cache.release(run)
         run.end()
 
     def keep(self, run: Run) -> None:

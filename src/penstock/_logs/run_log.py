@@ -100,7 +100,7 @@ class RunLog:
             if transition.name == "Pending":
                 self._created(run, transition.timestamp)
             elif transition.name == "AwaitingRetry":
-                self._awaits_retry(run, transition.timestamp)
+                self._awaits_retry(run, transition)
             elif transition.is_final:
                 self._finished(run, transition)
 
@@ -132,28 +132,27 @@ class RunLog:
         message = "Created task run '%s' for task '%s'"
         self._log(logger, logging.INFO, at, extra, message, run.name, run.definition.name)
 
-    def _awaits_retry(self, run: Run, at: float) -> None:
-        self._raised(run, at)
+    def _awaits_retry(self, run: Run, transition: Transition) -> None:
+        self._raised(run, transition)
         message = (
             "Received non-final state 'AwaitingRetry' when proposing final state 'Failed' and "
             "will attempt to run again..."
         )
-        self._log(_logger_of(run), logging.INFO, at, extra_of(run), message)
+        self._log(_logger_of(run), logging.INFO, transition.timestamp, extra_of(run), message)
 
     def _finished(self, run: Run, transition: Transition) -> None:
-        if transition.type is StateType.FAILED and not run.deciding:
-            self._raised(run, transition.timestamp)
+        if transition.type is StateType.FAILED and not run.state.child_states:
+            self._raised(run, transition)
         level = logging.INFO if transition.type is StateType.COMPLETED else logging.ERROR
         message = "Finished in state %s"
         self._log(_logger_of(run), level, transition.timestamp, extra_of(run), message, transition)
 
-    def _raised(self, run: Run, at: float) -> None:
-        error = run.error
-        if error is None or error.__traceback__ is None:
+    def _raised(self, run: Run, transition: Transition) -> None:
+        error, text = run.error, transition.details.traceback
+        if error is None or error.__traceback__ is None or text is None:
             return
-        text = format_error(error).rstrip()
-        message = "Encountered exception during execution:\n%s"
-        self._log(_logger_of(run), logging.ERROR, at, extra_of(run), message, text)
+        message, at = "Encountered exception during execution:\n%s", transition.timestamp
+        self._log(_logger_of(run), logging.ERROR, at, extra_of(run), message, text.rstrip())
 
     def warn(self, run: Run, what: str, error: BaseException | None) -> None:
         """Warn, once for each task and cause, that caching does not work as the user meant it."""

@@ -78,6 +78,19 @@ def all_leaves(values: Iterable[object]) -> bool:
     return _LEAVES.issuperset(map(type, values))
 
 
+def only_futures_and_leaves(values: Iterable[object]) -> bool:
+    """Whether each is plain data, or a future that stands for a value as it is."""
+    return all(
+        type(value) in _LEAVES or (isinstance(value, Handle) and not value.may_fail)
+        for value in values
+    )
+
+
+def is_leaf(value: object) -> bool:
+    """Whether it is plain data, of which nothing calls a method of the user's."""
+    return type(value) in _LEAVES
+
+
 def _collect(value: object, found: list[Upstream], seen: set[int]) -> None:
     if type(value) in _LEAVES or id(value) in seen:
         return

@@ -16,19 +16,20 @@ from penstock._rules.effects import (
 )
 from penstock._rules.endings import (
     Ending,
-    deciding_parts,
+    crash_steps,
+    deciders_of,
+    described_steps,
     end_steps,
-    ending_of_failure,
-    ending_of_interruption,
     ending_of_value,
+    failure_steps,
     interrupt_steps,
     moment_of,
-    traceback_of,
 )
 from penstock._rules.flow_run import FlowRun
 from penstock._rules.rulebook import (
     ACQUIRE_WORKER,
     AGREED,
+    CANCEL_MEMBERS,
     ENDS,
     INVOKE,
     REFUSED,
@@ -74,9 +75,7 @@ def _slot_steps(run: Run, rules: Rulebook) -> Steps[bool]:
         return False
     outcome = yield WaitFor([slots])
     if type(outcome) is not Interrupted and slots.error is not None:
-        message = f"The run could not go on: {slots.error}"
-        yield from end_steps(run, rules, Ending(Event.CRASH, message, error=slots.error))
-        return True
+        return (yield from crash_steps(run, rules, slots.error))
     if type(outcome) is not Interrupted:
         outcome = yield ACQUIRE_WORKER
     return type(outcome) is Interrupted and (yield from interrupt_steps(run, rules, outcome))
@@ -88,36 +87,43 @@ def _one_attempt(run: Run, rules: Rulebook) -> Steps[Ending]:
         outcome = yield from _flow_code_steps(run, rules)
     else:
         outcome = yield INVOKE
-    if type(outcome) is not Value:
-        return ending_of_failure(run, outcome)
-    deciding = deciding_parts(run, outcome.value)
-    if deciding:
-        waited = yield WaitFor([part for part in deciding if isinstance(part, Run)])
+    if type(outcome) is Value:
+        ending = yield from _value_steps(run, outcome.value)
+    else:
+        ending = yield from failure_steps(run, outcome)
+    return (yield from described_steps(ending))
+
+
+def _value_steps(run: Run, value: object) -> Steps[Ending]:
+    """What came of a value, once the runs have ended that decide."""
+    deciders = deciders_of(run, value)
+    if deciders:
+        waited = yield WaitFor([decider for decider in deciders if isinstance(decider, Run)])
         if type(waited) is Interrupted:
-            return ending_of_interruption(waited)
-    return ending_of_value(run, outcome.value, deciding)
+            return (yield from failure_steps(run, waited))
+    return ending_of_value(run, value, deciders)
 
 
 def _flow_code_steps(run: FlowRun, rules: Rulebook) -> Steps[Outcome]:
     """Call the flow's function and wait for all that it submits, within the time for both."""
     seconds = run.options.timeout_seconds
     ends_at = None if seconds is None else rules.now() + seconds
-    outcome: Outcome = Interrupted() if run.stopped is not None else (yield INVOKE)
+    outcome: Outcome = Interrupted() if run.stopping.is_requested else (yield INVOKE)
     if type(outcome) in ENDS:
         run.leave_attempt()  # before the join, which then sees all that it has started
     left = None if ends_at is None else max(0.0, ends_at - rules.now())
     outcome = yield from join_steps(run, outcome, left)
-    return run.take_stop() or outcome
+    return run.stopping.take() or outcome
 
 
 def join_steps(run: FlowRun, outcome: Outcome, seconds: float | None = None) -> Steps[Outcome]:
     """Wait for all that the flow submitted, whatever came of its own code."""
-    must_end = type(outcome) in ENDS or run.stopped is not None
-    joined: Outcome = yield Join(cancel=must_end, seconds=None if must_end else seconds)
+    must_end = type(outcome) in ENDS or run.stopping.is_requested
+    joined: Outcome = yield CANCEL_MEMBERS if must_end else Join(seconds)
     if type(joined) is Value:
         return outcome
     if not must_end:
-        yield Join(cancel=True)
+        yield CANCEL_MEMBERS
     return joined
 
 
@@ -149,12 +155,10 @@ def _condition_steps(run: Run, rules: Rulebook, ending: Ending) -> Steps[Outcome
 def _await_retry(run: Run, rules: Rulebook, ending: Ending, attempts: int) -> Steps[Outcome]:
     delay = run.options.retry_policy.delay_after(attempts, rules.draw)
     now = rules.now()
-    details = StateDetails(
-        scheduled_time=moment_of(now + delay), traceback=traceback_of(ending.error)
-    )
+    details = StateDetails(scheduled_time=moment_of(now + delay), traceback=ending.traceback)
     run.error = ending.error
     run.enter(Event.AWAIT_RETRY, now, ending.message, details)
-    if run.slots is not None:
+    if isinstance(run, TaskRun) and run.slots is not None:
         yield RELEASE_SLOTS
     outcome: Outcome = (yield Sleep(delay)) if delay else Value()
     if type(outcome) is not Interrupted:

@@ -20,7 +20,7 @@ from penstock._rules.effects import (
     WaitFor,
 )
 from penstock._rules.endings import interrupt_steps, moment_of
-from penstock._rules.rulebook import COMMIT, Rulebook
+from penstock._rules.rulebook import ACQUIRE_WORKER, COMMIT, Rulebook
 from penstock._rules.task_run import TaskRun
 from penstock._rules.transitions import Event
 from penstock.states import StateDetails
@@ -47,6 +47,8 @@ def _look_up_steps(run: TaskRun, rules: Rulebook, key: CacheKey) -> Steps[bool]:
             owner = (yield Claim(key.text)).value
             if owner is not None:
                 outcome = yield WaitFor([owner])
+                if type(outcome) is not Interrupted:  # to look up reads what the user's code made
+                    outcome = yield ACQUIRE_WORKER
                 if type(outcome) is Interrupted:
                     return (yield from interrupt_steps(run, rules, outcome))
             # In any case once more: an owner may have ended between the look-up and the claim.

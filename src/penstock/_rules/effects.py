@@ -2,63 +2,98 @@
 
 A rule yields one `Effect` and is sent one `Outcome`; it never sees a clock, a thread or a loop.
 Before a driver does what is asked for, it puts the states on record that the run has entered since.
-`Acquire`, `Invoke`, `Ask`, `CallHook`, `Sleep`, `WaitFor` and `Join` may be answered by
-`Interrupted`; the others never are.
+Whether an effect may be answered by `Interrupted` is said by its base class and nowhere else.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, final
 
 import msgspec
 from typing_extensions import TypeVar
 
 from penstock._waiting.latch import Latch
 
+# What may come in between
 
-class AcquireWorker(msgspec.Struct, frozen=True):
+
+class Interruptible(msgspec.Struct, frozen=True):
+    """The end of the run may come first, as may Ctrl-C: answered by `Interrupted` then."""
+
+
+class Shielded(Interruptible, frozen=True):
+    """Done even where the run has been cancelled; what interrupts it comes from inside of it."""
+
+
+class Uninterruptible(msgspec.Struct, frozen=True):
+    """Never answered by `Interrupted`."""
+
+
+# The effects
+
+
+@final
+class AcquireWorker(Interruptible, frozen=True):
     """Have a worker for the user's code that follows. Answer: Value or Interrupted."""
 
 
-class Invoke(msgspec.Struct, frozen=True):
-    """Call the run's function, within its time. Answer: Value, Error, TimedOut or Interrupted."""
+@final
+class Invoke(Interruptible, frozen=True):
+    """Call the run's function, within its time.
+
+    Answer: Value, Error, DeadlinePassed or Interrupted.
+    """
 
 
-class Evaluate(msgspec.Struct, frozen=True):
+@final
+class Evaluate(Interruptible, frozen=True):
     """Call some other sync code of the user's. Answer: Value, Error or Interrupted."""
 
     call: Callable[[], object]
 
 
-class CallHook(msgspec.Struct, frozen=True):
-    """Call a hook, sync or async. Answer: Value, Error, or what the hook itself interrupts with.
+@final
+class Convert(Interruptible, frozen=True):
+    """Turn objects of the user's into bytes, texts or other objects, on a worker.
 
-    The end of a run does not keep its hooks from being called.
+    That may call their methods: `__reduce__` of a result, `__str__` of an exception, and so on.
+    Answer: Value, Error or Interrupted.
     """
 
     call: Callable[[], object]
 
 
-class Sleep(msgspec.Struct, frozen=True):
+@final
+class CallHook(Shielded, frozen=True):
+    """Call a hook, sync or async, on a worker. Answer: Value, Error or Interrupted."""
+
+    call: Callable[[], object]
+
+
+@final
+class Sleep(Interruptible, frozen=True):
     """Let that many seconds pass. Answer: Value or Interrupted."""
 
     seconds: float
 
 
-class WaitFor(msgspec.Struct, frozen=True):
+@final
+class WaitFor(Interruptible, frozen=True):
     """Wait until all these are set. Answer: Value or Interrupted."""
 
     latches: Sequence[Latch]
 
 
-class LookUp(msgspec.Struct, frozen=True):
+@final
+class LookUp(Uninterruptible, frozen=True):
     """Find a stored result by its cache key. Answer: Value of a CacheHit, or of None."""
 
     key: str
 
 
-class Claim(msgspec.Struct, frozen=True):
+@final
+class Claim(Uninterruptible, frozen=True):
     """Become the one run that computes this key.
 
     Answer: Value of None: this run is; or of the latch of the run that already is.
@@ -67,7 +102,8 @@ class Claim(msgspec.Struct, frozen=True):
     key: str
 
 
-class AcquireSlots(msgspec.Struct, frozen=True):
+@final
+class AcquireSlots(Uninterruptible, frozen=True):
     """Ask for a slot of each limit that one of these tags names.
 
     Answer: Value of None: there is no such limit; or of what to wait for.
@@ -76,42 +112,56 @@ class AcquireSlots(msgspec.Struct, frozen=True):
     tags: Sequence[str]
 
 
-class ReleaseSlots(msgspec.Struct, frozen=True):
+@final
+class ReleaseSlots(Uninterruptible, frozen=True):
     """Give the run's slots back, or ask for them no more. Answer: Value."""
 
 
-class Join(msgspec.Struct, frozen=True):
-    """Wait for all that the run submitted. Answer: Value, TimedOut or Interrupted.
+@final
+class Join(Interruptible, frozen=True):
+    """Wait for all that the run submitted. Answer: Value, DeadlinePassed or Interrupted.
 
     Attributes:
-        cancel: cancel it all first; the answer is Value then, however long it takes.
         seconds: how long to wait at most; None: as long as it takes.
     """
 
-    cancel: bool = False
     seconds: float | None = None
 
 
-class Commit(msgspec.Struct, frozen=True):
+@final
+class CancelMembers(Shielded, frozen=True):
+    """Cancel all that the run submitted, and wait for it, however long it takes.
+
+    Answer: Value or Interrupted.
+    """
+
+
+@final
+class Commit(Uninterruptible, frozen=True):
     """Wait until all that was recorded is on disk. Answer: Value."""
 
 
+Immediate: TypeAlias = LookUp | Claim | AcquireSlots | ReleaseSlots
+"""The effects that no driver waits for."""
 Effect: TypeAlias = (
     AcquireWorker
     | Invoke
     | Evaluate
+    | Convert
     | CallHook
     | Sleep
     | WaitFor
-    | LookUp
-    | Claim
-    | AcquireSlots
-    | ReleaseSlots
     | Join
+    | CancelMembers
     | Commit
+    | Immediate
 )
 
 
+# The outcomes
+
+
+@final
 class Value(msgspec.Struct, frozen=True):
     """It went well."""
 
@@ -121,16 +171,19 @@ class Value(msgspec.Struct, frozen=True):
 DONE: Final = Value()
 
 
+@final
 class Error(msgspec.Struct, frozen=True):
     """The user's code raised."""
 
     exception: Exception
 
 
+@final
 class DeadlinePassed(msgspec.Struct, frozen=True):
     """The call's own time was up, whatever the user's code raised at that."""
 
 
+@final
 class Interrupted(msgspec.Struct, frozen=True):
     """Somebody ends the run: a cancellation, Ctrl-C, `sys.exit`."""
 

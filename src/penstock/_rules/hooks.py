@@ -68,7 +68,7 @@ def hooked_steps(run: Run, rules: Rulebook, steps: Steps) -> Steps:
     if run.history[-1] is before or run.phase == "Cached":  # an earlier run stands for this one
         return
     if isinstance(run, FlowRun):  # hooks may submit, too, however it was stopped
-        run.take_stop()
+        run.stopping.take()
     yield from hook_steps(run, rules)
     if isinstance(run, FlowRun):
         yield from join_steps(run, Value())

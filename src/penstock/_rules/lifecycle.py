@@ -13,23 +13,20 @@ from penstock._caching.keys import UnhashableParameter, hash_inputs
 from penstock._rules.arguments import Handle
 from penstock._rules.attempts import attempt_steps
 from penstock._rules.cache import cache_steps
-from penstock._rules.effects import (
-    Interrupted,
-    Steps,
-    WaitFor,
-)
+from penstock._rules.effects import Convert, Interrupted, Steps, Value, WaitFor
 from penstock._rules.endings import (
+    Decider,
     Ending,
+    crash_steps,
     end_steps,
-    ending_of_interruption,
-    error_of_part,
+    error_of,
     interrupt_steps,
-    type_of_part,
+    type_of,
 )
 from penstock._rules.flow_run import FlowRun
 from penstock._rules.hooks import begun_with, hook_steps, hooked_steps, name_steps
 from penstock._rules.rulebook import ACQUIRE_WORKER, Rulebook
-from penstock._rules.run import SKETCHED, Part, Run
+from penstock._rules.run import SKETCHED, Run
 from penstock._rules.sketches import sketch_steps
 from penstock._rules.submission import submit_run
 from penstock._rules.task_run import TaskRun
@@ -65,12 +62,21 @@ def flow_steps(run: FlowRun, rules: Rulebook) -> Steps:
     """The life of a flow run."""
     if (yield from _opening_steps(run, rules)):
         return
-    try:
-        run.validate()
-    except ParameterError as error:
+    outcome = yield Convert(run.validated)
+    if type(outcome) is Interrupted:
+        yield from interrupt_steps(run, rules, outcome)
+    elif type(outcome) is not Value:
+        yield from _end_invalid(run, rules, outcome.exception)
+    else:
+        run.take_validated(outcome.value)
+        yield from attempt_steps(run, rules)
+
+
+def _end_invalid(run: FlowRun, rules: Rulebook, error: Exception) -> Steps:
+    if isinstance(error, ParameterError):
         yield from end_steps(run, rules, Ending(Event.FAIL, str(error), error=error))
     else:
-        yield from attempt_steps(run, rules)
+        yield from crash_steps(run, rules, error)
 
 
 def _opening_steps(run: Run, rules: Rulebook) -> Steps[bool]:
@@ -84,9 +90,13 @@ def _opening_steps(run: Run, rules: Rulebook) -> Steps[bool]:
         error = missing_upstream(run)
         if error is not None:
             return (yield from _end_not_ready(run, rules, error))
-        run.resolve_arguments()
+        if (yield from _resolve_steps(run, rules)):
+            return True
     if run.earlier is not None:
-        if _can_stand_for(run.earlier, run):
+        is_equal = yield from _comparison_steps(run.earlier, run)
+        if type(is_equal) is Interrupted:
+            return (yield from interrupt_steps(run, rules, is_equal))
+        if is_equal:
             return True
         submit_run(run, rules)
     outcome = yield ACQUIRE_WORKER
@@ -95,24 +105,38 @@ def _opening_steps(run: Run, rules: Rulebook) -> Steps[bool]:
     return False
 
 
+def _resolve_steps(run: Run, rules: Rulebook) -> Steps[bool]:
+    """Put the values of the upstreams where their futures are; whether the run has ended."""
+    if run.resolves_by_itself:
+        run.resolve_arguments()
+        return False
+    outcome = yield Convert(run.resolved)
+    if type(outcome) is Interrupted:
+        return (yield from interrupt_steps(run, rules, outcome))
+    if type(outcome) is not Value:
+        return (yield from crash_steps(run, rules, outcome.exception))
+    run.take_arguments(outcome.value)
+    return False
+
+
 def missing_upstream(run: Run) -> RunNotReady | None:
     """Which upstream did not complete, because of what it raised; None: all of them have."""
     for upstream in run.upstreams:
         if isinstance(upstream, Handle) and upstream.may_fail:
             continue
-        part = upstream._run if isinstance(upstream, Handle) else upstream
-        if type_of_part(part) is not StateType.COMPLETED:
-            return _not_ready_after(part)
+        decider = upstream._run if isinstance(upstream, Handle) else upstream
+        if type_of(decider) is not StateType.COMPLETED:
+            return _not_ready_after(decider)
     return None
 
 
-def _not_ready_after(part: Part) -> RunNotReady:
+def _not_ready_after(decider: Decider) -> RunNotReady:
     """Of a chain of runs that were not ready, the message and the cause are those of the first."""
-    name, state = (part.name, part.state) if isinstance(part, Run) else ("run", part)
+    name, state = (decider.name, decider.state) if isinstance(decider, Run) else ("run", decider)
     message = state.message if state.name == "NotReady" else None
     if message is None:
         message = f"Upstream {name!r} did not complete: {state}."
-    cause = error_of_part(part)
+    cause = error_of(decider)
     error = RunNotReady(message)
     error.__cause__ = cause.__cause__ if isinstance(cause, RunNotReady) else cause
     return error
@@ -125,14 +149,24 @@ def _end_not_ready(run: Run, rules: Rulebook, error: RunNotReady) -> Steps[bool]
     return True
 
 
-def _can_stand_for(earlier: Run, run: Run) -> bool:
-    """Whether a flow's retry takes the earlier run in this place: it completed, on equal inputs."""
+def _comparison_steps(earlier: Run, run: Run) -> Steps[bool | Interrupted]:
+    """Whether a flow's retry takes the earlier run at this position.
+
+    It does where that has completed, on equal inputs.
+    """
     if not earlier.state.is_completed():
         return False
+    outcome = yield Convert(partial(_have_equal_inputs, earlier, run))
+    if type(outcome) is Interrupted:
+        return outcome
+    return type(outcome) is not Value or outcome.value is True
+
+
+def _have_equal_inputs(earlier: Run, run: Run) -> bool:
     try:
         return _hash_of_inputs(earlier) == _hash_of_inputs(run)
     except UnhashableParameter:
-        return True  # the place alone has to say it
+        return True  # the position alone has to say it
 
 
 def _hash_of_inputs(run: Run) -> str:
@@ -146,9 +180,9 @@ def abort_steps(run: Run, rules: Rulebook, error: BaseException) -> Steps:
     if run.phase is None:
         submit_run(run, rules)
     if Event.CRASH in TRANSITIONS[run.phase]:
-        ending = ending_of_interruption(Interrupted(error))
         if isinstance(error, Exception) and not isinstance(error, RunCancelled):
-            ending = Ending(Event.CRASH, f"The run could not go on: {error}", error=error)
-        yield from end_steps(run, rules, ending)
+            yield from crash_steps(run, rules, error)
+        else:
+            yield from interrupt_steps(run, rules, Interrupted(error))
         if run.options.hooks is not None:
             yield from hook_steps(run, rules)

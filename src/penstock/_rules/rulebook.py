@@ -10,6 +10,7 @@ import msgspec
 from penstock._caching.keys import CacheKey
 from penstock._rules.effects import (
     AcquireWorker,
+    CancelMembers,
     Commit,
     DeadlinePassed,
     Interrupted,
@@ -28,6 +29,7 @@ ACQUIRE_WORKER: Final = AcquireWorker()
 INVOKE: Final = Invoke()
 COMMIT: Final = Commit()
 RELEASE_SLOTS: Final = ReleaseSlots()
+CANCEL_MEMBERS: Final = CancelMembers()
 AGREED: Final = Value(True)
 REFUSED: Final = Value(False)
 ENDS: Final = frozenset({Interrupted, DeadlinePassed})

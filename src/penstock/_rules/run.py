@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, Protocol, Self, TypeAlias
 from uuid import UUID
 
 import msgspec
@@ -20,12 +20,16 @@ from penstock._model.ids import id_time, new_id
 from penstock._model.records import state_of
 from penstock._model.rows import CacheRow, Row
 from penstock._model.serializers import Serializer
-from penstock._rules.arguments import Handle, Upstream, call_replaced, upstreams_in
-from penstock._rules.current import current_tags
+from penstock._rules.arguments import (
+    Handle,
+    Upstream,
+    call_replaced,
+    only_futures_and_leaves,
+    upstreams_in,
+)
 from penstock._rules.options import Options
 from penstock._rules.transitions import NO_DETAILS, Event, advance
 from penstock._waiting.latch import Latch
-from penstock.exceptions import RunCancelled, StoreError
 from penstock.states import TYPES, State, StateDetails, StateType, Transition
 
 if TYPE_CHECKING:
@@ -34,8 +38,6 @@ if TYPE_CHECKING:
     from penstock._waiting.loops import LoopPort
 
 Parent: TypeAlias = "FlowRun | TaskRun | None"
-Part: TypeAlias = "Run | State[Any]"
-"""What takes part in the decision about a final state."""
 SKETCHED: Final = "Sketched"
 """The phase of a run that is not run; no event leads to it or from it."""
 _NO_KWARGS: Mapping[str, Any] = {}
@@ -50,30 +52,73 @@ class Driver(Protocol):
         """End the run soon, unless it has ended; from any thread."""
 
 
-class Slots(Protocol):
-    """What a run has of limits, or has asked for: a latch that is set when it has it."""
+class Arguments(NamedTuple):
+    """The arguments of a run with values where futures were.
 
-    error: StoreError | None
-    """Why it never will."""
+    Attributes:
+        args: by position.
+        kwargs: by name.
+        encoded: the same for the store, where that keeps them.
+    """
 
-    def give_back(self) -> None:
-        """Have it no more."""
+    args: Sequence[Any]
+    kwargs: Mapping[str, Any]
+    encoded: bytes | None = None
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """What makes a run in another process the same run there.
+
+    Attributes:
+        run_id: its id.
+        name: as it is shown to people.
+        definition: of its flow or task, with the tags of the run.
+        history: the states that it had entered by then.
+    """
+
+    run_id: bytes
+    name: str
+    definition: Definition
+    history: tuple[Transition, ...]
 
 
 class Run(Latch, Generic[Options]):
     """What flow runs and task runs have in common.
 
+    To make one changes nothing else. It takes part in its flow run, and has its position there,
+    when it is admitted (`admission.admit`); then one driver drives it.
+
+    Args:
+        options: the flow or task.
+        parent: the run whose code calls it; None: it is called from outside of runs.
+        args: by position.
+        kwargs: by name.
+        tags: those that it has besides the ones of its flow or task.
+
     Attributes:
-        flow_run: the flow run that has to join this run; None: nobody has to.
+        options: the flow or task, as the rules see it.
         definition: of the flow or task, with the tags of this run.
-        history: the states that it has entered, in order.
+        run_id: the 16 bytes of its id; of one that takes the place of an earlier run, that run's.
+        parent: the run whose code has called it.
+        flow_run: the flow run that has to join this run; None: nobody has to.
+        args: the arguments by position; empty once it has ended.
+        kwargs: the arguments by name; empty once it has ended.
+        upstreams: the futures and states among the arguments, and what `wait_for` names.
+        after: the run that has to end before this one starts, however it ends.
+        earlier: the run that was at its position before a retry of the flow.
+        ordinal: how many runs of its definition the parent had called before.
+        ordinals: how many runs its own code has called, by definition; None: none.
+        history: the states that it has entered, in order; once it is stored, the last one alone.
         phase: the present state by its name in the table; None: it is new.
-        recorded: how many of these states are on record.
+        recorded: how many of its states are on record.
         value: its result, once it has one.
         error: what its last attempt raised, or why there was none.
-        deciding: the runs and states that decided its final state.
+        payload: its result as the store keeps it; None once it is stored.
+        cache_row: what its result is found by; None: it is not cached.
+        port: the loop that runs its code; None: a thread does.
         driver: what can end it early; None: only the code that called it.
-        slots: what it has of limits, or has asked for.
+
+    Of a run that has ended, `after`, `earlier` and `driver` are None.
     """
 
     __slots__ = (
@@ -81,7 +126,6 @@ class Run(Latch, Generic[Options]):
         "after",
         "args",
         "cache_row",
-        "deciding",
         "definition",
         "driver",
         "earlier",
@@ -98,7 +142,6 @@ class Run(Latch, Generic[Options]):
         "port",
         "recorded",
         "run_id",
-        "slots",
         "upstreams",
         "value",
     )
@@ -120,53 +163,55 @@ class Run(Latch, Generic[Options]):
         parent: Parent,
         args: Sequence[Any],
         kwargs: Mapping[str, Any],
-        passes: bool = False,
+        tags: frozenset[str] | None = None,
     ) -> None:
-        self._set = False
+        self._set = False  # what `Latch` does, without a call of it
         self._callbacks = None
         self._state: State[Any] | None = None
         self.options = options
-        tags = current_tags.get()
         self.definition = (
             options.definition if tags is None else with_tags(options.definition, tags)
         )
+        self.run_id = new_id()
         self.parent = parent
+        self.flow_run = None if parent is None else parent.flow_run_of_code()
         self.args = args
         self.kwargs = kwargs or _NO_KWARGS
         self.upstreams: Sequence[Upstream] = upstreams_in(args, kwargs)
+        self.after: Run | None = None
+        self.earlier: Run | None = None
+        self.ordinal = 0
+        self.ordinals = None
         self.history: tuple[Transition, ...] = ()
-        self.recorded = 0
         self.phase: str | None = None
+        self.recorded = 0
         self.value: Any = msgspec.UNSET
         self.error: BaseException | None = None
-        self.deciding: Sequence[Part] = ()
         self.payload: bytes | None = None
         self.cache_row: CacheRow | None = None
-        self.ordinals = None
         self.port: LoopPort | None = None
         self.driver: Driver | None = None
-        self.slots: Slots | None = None
-        self.after: Run | None = None
-        self.ordinal = 0
-        self.earlier: Run | None = None
-        self.flow_run = flow_run = None if parent is None else parent.flow_run_of_code()
-        if parent is not None and parent._set:
-            parent.refuse_calls_after_end()
-        if flow_run is not None and parent is not None:
-            if flow_run._set:
-                raise RunCancelled(
-                    f"The flow run {flow_run.name!r} has ended; nothing can join it."
-                )
-            if flow_run.attempt:
-                flow_run.refuse_code_of_earlier_attempts()
-            self.ordinal = parent.next_ordinal(self.definition.id)
-            self.earlier = flow_run.admit(self, passes)
-        if self.earlier is None:
-            self.run_id = new_id()
-        else:
-            self._take_over(self.earlier)
 
-    def _take_over(self, earlier: Run) -> None:
+    @classmethod
+    def restored(
+        cls,
+        options: Options,  # type: ignore[misc]  # covariant, and taken as by a constructor
+        parent: Parent,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        identity: Identity,
+    ) -> Self:
+        """A run of another process, as its code sees it here; it is not driven and not recorded."""
+        run = cls(options, parent, args, kwargs)
+        run.run_id, run.definition = identity.run_id, identity.definition
+        run.history, run.recorded = identity.history, len(identity.history)
+        run.rename(identity.name)
+        return run
+
+    def take_number(self) -> None:
+        """Have a number among the runs of its task, where it has one for its name."""
+
+    def take_over(self, earlier: Run) -> None:
         """Go on as the run that stood in this place when the flow ran before."""
         self.run_id = earlier.run_id
         self.history = earlier.history
@@ -193,18 +238,20 @@ class Run(Latch, Generic[Options]):
         """The present state; of a run that has ended, always the same object."""
         state = self._state
         if state is None:
-            state = self._new_state()
+            state = self._state_at(self.history[-1])
             if self._set:
                 self._state = state
         return state
 
-    def _new_state(self) -> State[Any]:
+    def _state_at(
+        self, transition: Transition, child_states: tuple[State[object], ...] = ()
+    ) -> State[Any]:
         return state_of(
-            self.history[-1],
+            transition,
             *self._ids,
             value=self.value,
             error=self.error,
-            child_states=tuple(map(_state_of_part, self.deciding)),
+            child_states=child_states,
         )
 
     @property
@@ -275,8 +322,17 @@ class Run(Latch, Generic[Options]):
         message: str | None = None,
         details: StateDetails = NO_DETAILS,
         name: str | None = None,
+        child_states: tuple[State[object], ...] = (),
     ) -> None:
-        """Move to the state that the table has for this event; `name`: as somebody calls it.
+        """Move to the state that the table has for this event.
+
+        Args:
+            event: what has happened.
+            at: when, in seconds since 1970.
+            message: for people.
+            details: what the state knows beyond that.
+            name: as somebody calls the state; None: as the table does.
+            child_states: the states that have decided this one.
 
         Raises:
             IllegalTransition: it has none; nothing has changed.
@@ -284,7 +340,8 @@ class Run(Latch, Generic[Options]):
         phase = advance(self.phase, event)
         transition = Transition(TYPES[phase], name or phase, message, at, details)
         self.phase = phase
-        self._state = None
+        # Before the history, which other threads read: they never see the state without these.
+        self._state = self._state_at(transition, child_states) if child_states else None
         self.history = (*self.history, transition)
 
     def state_after(
@@ -317,11 +374,8 @@ class Run(Latch, Generic[Options]):
         flow_run = self.flow_run
         if flow_run is None or not flow_run.is_retried:
             self.kwargs, self.args = _LET_GO, ()  # in this order, for who reads them meanwhile
-        if self.deciding:
-            self._state = self._new_state()
-            self.deciding = ()
         try:
-            if flow_run is not None and flow_run.watched:
+            if flow_run is not None and flow_run.members.watched:
                 flow_run.fail_with(self)  # before anybody can see that this one has ended
         finally:
             self.set()
@@ -335,10 +389,23 @@ class Run(Latch, Generic[Options]):
         if not is_retried and self.options.hooks is None:  # which may ask how it went
             self.history = self.history[-1:]
 
+    def resolved(self) -> Arguments:
+        """The arguments with the values of the upstreams; it may call methods of the user's."""
+        return Arguments(*call_replaced(self.args, self.kwargs, _value_of))
+
+    def take_arguments(self, arguments: Arguments) -> None:
+        """Have these from now on."""
+        self.args, self.kwargs = arguments.args, arguments.kwargs
+
     def resolve_arguments(self) -> None:
         """Put the values of the upstreams where their futures are."""
         if self.upstreams:
-            self.args, self.kwargs = call_replaced(self.args, self.kwargs, _value_of)
+            self.take_arguments(self.resolved())
+
+    @property
+    def resolves_by_itself(self) -> bool:
+        """Whether to put values where the futures are calls no method of the user's."""
+        return only_futures_and_leaves(self.args) and only_futures_and_leaves(self.kwargs.values())
 
     def call(self) -> Callable[[], Any]:
         """The call of the user's function, which keeps its arguments when the run has ended."""
@@ -378,10 +445,6 @@ class Run(Latch, Generic[Options]):
 
 def attempts_in(history: Sequence[Transition]) -> int:
     return [transition.type for transition in history].count(StateType.RUNNING)
-
-
-def _state_of_part(part: Part) -> State[Any]:
-    return part.state if isinstance(part, Run) else part
 
 
 def _value_of(upstream: Upstream) -> object:

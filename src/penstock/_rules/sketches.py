@@ -25,6 +25,7 @@ from penstock._rules.effects import (
     WaitFor,
 )
 from penstock._rules.flow_run import FlowRun
+from penstock._rules.rulebook import CANCEL_MEMBERS
 from penstock._rules.run import SKETCHED, Run
 from penstock._rules.task_run import TaskRun
 from penstock.exceptions import ParameterError, RunCancelled, RunTimedOut, VisualizationError
@@ -168,7 +169,7 @@ def sketch_steps(run: Run) -> Steps:
         with suppress(ParameterError, VisualizationError):  # a placeholder fits no annotation
             run.validate()
     outcome = yield Invoke()
-    yield Join(cancel=type(outcome) is not Value)
+    yield Join() if type(outcome) is Value else CANCEL_MEMBERS
     _end(run, outcome)
 
 

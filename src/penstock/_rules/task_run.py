@@ -3,29 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
+
+from typing_extensions import override
 
 from penstock._model.codecs import encode_history
 from penstock._model.definition import Definition
 from penstock._model.rows import TaskRow
-from penstock._rules.flow_run import FlowRun
 from penstock._rules.options import TaskOptions
 from penstock._rules.run import Parent, Run, attempts_in
-from penstock.exceptions import RunCancelled, UsageError
-from penstock.states import (
-    StateType,
-)
+from penstock.exceptions import RunCancelled, StoreError
+from penstock.states import StateType
 
-if TYPE_CHECKING:
-    from penstock._rules.flow_run import FlowRun
+
+class Slots(Protocol):
+    """What a task run has of limits, or has asked for: a latch that is set when it has it."""
+
+    error: StoreError | None
+    """Why it never will."""
+
+    def give_back(self) -> None:
+        """Have it no more."""
 
 
 class TaskRun(Run[TaskOptions]):
-    """A live task run."""
+    """A live task run.
 
-    __slots__ = ("claimed_key", "given_name", "number")
+    Attributes:
+        claimed_key: the cache key that it computes the result of; None: it has claimed none.
+        given_name: as the user has named it; empty: its name follows from its number.
+        number: how many runs of its task came before it in this process, once it is admitted.
+        slots: what it has of limits, or has asked for.
+    """
 
-    number: int
+    __slots__ = ("claimed_key", "given_name", "number", "slots")
 
     def __init__(
         self,
@@ -33,44 +44,43 @@ class TaskRun(Run[TaskOptions]):
         parent: Parent,
         args: Sequence[Any],
         kwargs: Mapping[str, Any],
-        passes: bool = False,
+        tags: frozenset[str] | None = None,
     ) -> None:
-        Run.__init__(self, options, parent, args, kwargs, passes)
+        Run.__init__(self, options, parent, args, kwargs, tags)
         self.claimed_key: str | None = None
         self.given_name: str = ""
-        earlier = self.earlier
-        if isinstance(earlier, TaskRun):
-            self.number, self.given_name = earlier.number, earlier.given_name
-        else:
-            self.number = options.next_number()
+        self.number: int = 0
+        self.slots: Slots | None = None
 
-    def join_silently(self, parent: Parent) -> None:
-        """Belong to the flow run of `parent`, without its knowing of a run that never begins.
+    @override
+    def take_number(self) -> None:
+        if self.earlier is None:
+            self.number = self.options.next_number()
 
-        Raises:
-            UsageError: an argument is a future that has not ended.
-        """
-        self.flow_run: FlowRun | None = None if parent is None else parent.flow_run_of_code()
-        if not all(run.is_set() for run in self.upstream_runs):
-            raise UsageError("An argument is a future that has not ended; wait for it first.")
-        self.resolve_arguments()
+    @override
+    def take_over(self, earlier: Run) -> None:
+        super().take_over(earlier)
+        assert isinstance(earlier, TaskRun), "what is at one position has one definition"
+        self.number, self.given_name = earlier.number, earlier.given_name
 
+    @override
     def refuse_calls_after_end(self) -> None:
-        """See `Run`; one that completed may have left some code."""
-        if self.history[-1].type is not StateType.COMPLETED:
+        if self.history[-1].type is not StateType.COMPLETED:  # which may have left some code
             raise RunCancelled(f"The task run {self.name!r} has ended; it can start nothing more.")
 
     @property
+    @override
     def name(self) -> str:
         """Such as `hello_task-e97fb216-0`."""
         return self.given_name or task_run_name(self.definition, self.number)
 
     @property
+    @override
     def _ids(self) -> tuple[bytes | None, bytes | None]:
         return self.run_id, None if self.flow_run is None else self.flow_run.run_id
 
+    @override
     def row(self, length: int, payload: bytes | None) -> TaskRow:
-        """See `Source`."""
         history = self.history[:length]
         last, definition = history[-1], self.definition
         flow_run, parent = self.flow_run, self.parent
@@ -90,8 +100,8 @@ class TaskRun(Run[TaskOptions]):
             self.given_name,
         )
 
+    @override
     def rename(self, name: str) -> None:
-        """See `Run`."""
         self.given_name = name
 
 

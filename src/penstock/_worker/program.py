@@ -13,13 +13,12 @@ import signal
 import sys
 import threading
 from collections.abc import Mapping
-from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import parent_process
 from types import NoneType
 from typing import Any
 
-from penstock._drivers.calls import call_as
+from penstock._drivers.calls import capture
 from penstock._engine.process import drain_engine, use_from_now_on
 from penstock._logs.prints import log_prints_from_now_on
 from penstock._logs.run_log import extra_of
@@ -39,6 +38,7 @@ from penstock._remote.pipes.messages import (
 )
 from penstock._rules.current import current_run
 from penstock._rules.flow_run import FlowRun
+from penstock._rules.run import Identity
 from penstock._rules.task_run import TaskRun
 from penstock.flows import Flow
 from penstock.tasks import Task
@@ -106,7 +106,7 @@ class _Bench:
             return encode_refusal(error)
         if place.says_when_it_begins:
             self._line.send(BEGUN)
-        outcome = call_as(run, partial(place.function, *job.args, **job.kwargs))
+        outcome = capture(run, place.function, job.args, job.kwargs)
         _join_nested(run)
         return encode_outcome(outcome)
 
@@ -125,29 +125,35 @@ class _Place:
         self.says_when_it_begins = setting.says_when_it_begins
         if setting.logs_prints:
             log_prints_from_now_on()
-        definition = setting.definition
-        self._task = task = Task[..., Any](
-            self.function, name=definition.name, log_prints=setting.logs_prints
+        definition = self._definition = setting.definition
+        self._task = Task[..., Any](
+            self.function,
+            name=definition.name,
+            description=definition.description,
+            version=definition.version,
+            tags=definition.tags,
+            log_prints=setting.logs_prints,
         )
-        task.definition, task.tags = definition, frozenset(definition.tags)
         self._flow_run = None if setting.flow is None else _flow_run_of(setting.flow)
 
     def run_of(self, job: Job) -> TaskRun:
         """The run as its code sees it; it is not driven or recorded here."""
-        run = TaskRun(self._task, self._flow_run, job.args, job.kwargs)
-        run.run_id, run.history = job.run_id, job.history
-        run.rename(job.name)
-        return run
+        identity = Identity(job.run_id, job.name, self._definition, job.history)
+        return TaskRun.restored(self._task, self._flow_run, job.args, job.kwargs, identity)
 
 
 def _flow_run_of(facts: FlowFacts) -> FlowRun:
     outer = None if facts.outer is None else _flow_run_of(facts.outer)
-    flow = Flow[[], None](_no_code, name=facts.definition.name)
-    flow.definition, flow.tags = facts.definition, frozenset(facts.definition.tags)
-    run = FlowRun(flow, outer, (), {})
-    run.run_id, run.history = facts.run_id, facts.history
-    run.rename(facts.name)
-    return run
+    definition = facts.definition
+    flow = Flow[[], None](
+        _no_code,
+        name=definition.name,
+        description=definition.description,
+        version=definition.version,
+        tags=definition.tags,
+    )
+    identity = Identity(facts.run_id, facts.name, definition, facts.history)
+    return FlowRun.restored(flow, outer, (), {}, identity)
 
 
 def _no_code() -> None:
@@ -160,10 +166,10 @@ def _join_nested(run: TaskRun) -> None:
     if flow_run is None:
         drain_engine()
         return
-    while nested := [member for member in flow_run.unfinished_members() if member is not run]:
+    while nested := flow_run.members.unfinished():
         for member in nested:
             member.wait()
-    flow_run.members = []
+    flow_run.members.clear()
 
 
 # The process

@@ -42,6 +42,7 @@ from penstock._rules.admission import admit
 from penstock._rules.current import current_run, current_tags
 from penstock._rules.flow_run import FlowRun
 from penstock._rules.sketches import Sketch
+from penstock.context import FlowRunView
 from penstock.hooks import Hook
 from penstock.pictures import Picture
 from penstock.retries import RetryDelays, RetryOn
@@ -64,7 +65,7 @@ Q = ParamSpec("Q")
 R = TypeVar("R")
 S = TypeVar("S")
 Instance = TypeVar("Instance")
-FlowHook: TypeAlias = Callable[[Any, FlowRun, State[Any]], object]
+FlowHook: TypeAlias = Callable[[Any, FlowRunView, State[Any]], object]
 """A sync or async function of (flow, flow_run, state)."""
 
 
@@ -383,7 +384,7 @@ def cancel_flow_run(flow_run_id: UUID | str) -> bool:
     something submitted goes on with a `RunCancelled`.
 
     Args:
-        flow_run_id: as in `FlowRun.id`, `TaskFuture.run_id` or the history.
+        flow_run_id: as in `FlowRunView.id`, `TaskFuture.run_id` or the history.
 
     Returns:
         False: no such run is on in this process.

@@ -40,7 +40,7 @@ from penstock._rules.current import current_run, current_tags
 from penstock._rules.task_run import TaskRun
 from penstock.cache_policies import CacheKey, CachePolicy
 from penstock.caching import CacheExplanation, CacheKeyFunction, task_input_hash
-from penstock.context import TaskRunContext
+from penstock.context import TaskRunView
 from penstock.exceptions import ConfigurationError, UsageError
 from penstock.retries import RetryDelays, RetryOn, exponential_backoff
 from penstock.serializers import Serializer
@@ -64,9 +64,9 @@ Q = ParamSpec("Q")
 R = TypeVar("R")
 S = TypeVar("S")
 Instance = TypeVar("Instance")
-RetryConditionFunction: TypeAlias = Callable[[Any, TaskRun, State[Any]], bool]
+RetryConditionFunction: TypeAlias = Callable[[Any, TaskRunView, State[Any]], bool]
 """A function of (task, task_run, state) that says whether a failed run is tried again."""
-TaskHook: TypeAlias = Callable[[Any, TaskRun, State[Any]], object]
+TaskHook: TypeAlias = Callable[[Any, TaskRunView, State[Any]], object]
 """A sync or async function of (task, task_run, state)."""
 
 
@@ -143,7 +143,7 @@ class _TaskBase(Verbs[P, R]):
 
     def cache_key_of(self, run: TaskRun) -> CacheKey | None:
         """What the cache policy says of a run."""
-        return self.cache_policy.compute_key(TaskRunContext(run), run.parameters)
+        return self.cache_policy.compute_key(run, run.parameters)
 
     def _explain(self, args: Sequence[Any], kwargs: dict[str, Any]) -> CacheExplanation:
         """See `penstock.caching.explain`.

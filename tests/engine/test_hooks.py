@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from penstock import flow, get_run_logger, history, task
-from penstock._rules.run import Run
+from penstock.context import RunView
 from penstock.states import State
 from tests.conftest import RunLoop
 
@@ -24,11 +24,11 @@ class Told:
         self.calls: list[str] = []
         self.threads: list[threading.Thread] = []
 
-    def sync(self, options: Any, _run: Run, state: State[Any]) -> None:
+    def sync(self, options: Any, _run: RunView, state: State[Any]) -> None:
         self.calls.append(f"sync {options.name} {state.name}")
         self.threads.append(threading.current_thread())
 
-    async def asynchronous(self, options: Any, _run: Run, state: State[Any]) -> None:
+    async def asynchronous(self, options: Any, _run: RunView, state: State[Any]) -> None:
         await anyio.sleep(0.001)
         self.calls.append(f"async {options.name} {state.name}")
         self.threads.append(threading.current_thread())
@@ -225,7 +225,7 @@ def test_a_hook_is_code_of_its_run_and_what_it_submits_is_joined() -> None:
 def test_what_happened_before_the_hooks_is_in_the_history() -> None:
     seen: list[str] = []
 
-    def looks(_task: object, run: Run, _state: State[Any]) -> None:
+    def looks(_task: object, run: RunView, _state: State[Any]) -> None:
         seen.append(history.task_runs(task="works")[0].state.name)
 
     @task(on_running=[looks], on_completion=[looks])

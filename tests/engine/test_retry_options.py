@@ -8,18 +8,18 @@ from typing import Any
 import pytest
 
 from penstock import exponential_backoff, flow, history, task
-from penstock.context import TaskRun
+from penstock.context import TaskRunView
 from penstock.states import State
 from tests.conftest import RunLoop
 
 pytestmark = pytest.mark.usefixtures("engine")
 
 
-def is_worth_it(_task: object, run: TaskRun, state: State[Any]) -> bool:
+def is_worth_it(_task: object, run: TaskRunView, state: State[Any]) -> bool:
     return run.run_count < 2 and isinstance(state.result(raise_on_failure=False), ValueError)
 
 
-def breaks(_task: object, _run: TaskRun, _state: State[Any]) -> bool:
+def breaks(_task: object, _run: TaskRunView, _state: State[Any]) -> bool:
     raise KeyError("condition")
 
 

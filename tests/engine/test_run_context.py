@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextvars
 import threading
-from datetime import UTC, datetime
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from typing import Any, cast
 from uuid import UUID
 
 import anyio
@@ -21,7 +22,7 @@ from penstock import (
     runtime,
     task,
 )
-from penstock.context import FlowRun, TaskRun
+from penstock.context import FlowRunView, TaskRunView
 from penstock.exceptions import MissingContextError, UsageError
 from penstock.states import State
 from tests.conftest import RunLoop
@@ -167,12 +168,12 @@ def test_names_conditions_keys_and_hooks_see_the_run() -> None:
         seen["key"] = runtime.task_run.id
         return str(runtime.task_run.id)
 
-    def condition(_task: Any, _run: TaskRun, _state: State[Any]) -> bool:
+    def condition(_task: Any, _run: TaskRunView, _state: State[Any]) -> bool:
         seen[f"condition {runtime.task_run.run_count}"] = runtime.task_run.id
         return True
 
-    def hook(_task: Any, run: TaskRun, state: State[Any]) -> None:
-        assert task_context().task_run is run
+    def hook(_task: Any, run: TaskRunView, state: State[Any]) -> None:
+        assert task_context().task_run == run
         assert runtime.task_run.parameters == {"x": 5}
         seen[f"{state.name} {runtime.task_run.run_count}"] = runtime.task_run.id
 
@@ -202,9 +203,9 @@ def test_names_conditions_keys_and_hooks_see_the_run() -> None:
 def test_async_hooks_see_the_run(run_loop: RunLoop) -> None:
     seen: list[UUID | None] = []
 
-    async def hook(_flow: Any, run: FlowRun, _state: State[Any]) -> None:
+    async def hook(_flow: Any, run: FlowRunView, _state: State[Any]) -> None:
         await anyio.sleep(0.001)
-        assert flow_context().flow_run is run
+        assert flow_context().flow_run == run
         seen.append(runtime.flow_run.id)
 
     @flow(on_completion=[hook])
@@ -221,9 +222,9 @@ def test_async_hooks_see_the_run(run_loop: RunLoop) -> None:
 
 def test_hooks_know_the_attempts_of_a_run_that_is_stored_already() -> None:
     """What a run lets go of once it is stored, it keeps where its hooks may ask for it."""
-    told: list[tuple[int, datetime]] = []
+    told: list[tuple[int, datetime | None]] = []
 
-    def hook(_task: Any, run: TaskRun, _state: State[Any]) -> None:
+    def hook(_task: Any, run: TaskRunView, _state: State[Any]) -> None:
         history.task_runs(limit=1)  # after which all that was recorded is stored
         told.append((run.run_count, run.start_time))
 
@@ -263,6 +264,87 @@ def test_code_that_goes_on_after_its_run_knows_the_run_and_no_arguments() -> Non
     run_id = leaves_behind(5)
     assert copies[0].run(lambda: (runtime.flow_run.id, runtime.flow_run.parameters)) == (run_id, {})
     assert copies[0].run(lambda: flow_context().flow.name) == "leaves-behind"
+
+
+def test_what_is_kept_of_a_run_stays_as_it_was() -> None:
+    contexts: list[TaskRunContext] = []
+    told: list[TaskRunView] = []
+
+    def hook(_task: Any, run: TaskRunView, _state: State[Any]) -> None:
+        told.append(run)
+
+    @task(retries=1, on_running=[hook], on_completion=[hook], tags=["a"], version="2")
+    def works(x: int, y: int = 2) -> int:
+        contexts.append(task_context())
+        if len(contexts) < 2:
+            raise ValueError("not yet")
+        return x + y
+
+    @flow
+    def calls() -> int:
+        return works(5)
+
+    assert calls() == 7
+    history.task_runs(limit=1)  # after which all is stored, and let go of
+    first, second = (context.task_run for context in contexts)
+    running, completed = told
+    assert (first.state_name, first.run_count, second.state_name) == ("Running", 1, "Retrying")
+    assert first.parameters == completed.parameters == contexts[0].parameters == {"x": 5, "y": 2}
+    assert running == first
+    assert len({running, first, second, completed}) == 3
+    assert (completed.run_count, completed.state.result(), first.end_time) == (2, 7, None)
+    record = history.task_runs(task="works")[0]
+    assert completed.id == record.id
+    assert completed.start_time == record.states[1].timestamp == contexts[1].start_time
+    assert completed.end_time == record.state.timestamp
+    assert completed.expected_start_time == record.created_at
+    took = [after.timestamp - at.timestamp for at, after in pairwise(record.states)]
+    assert abs(completed.total_run_time - (took[1] + took[3])) < timedelta(milliseconds=1)
+    assert (completed.task_name, completed.task_version) == ("works", "2")
+    assert completed.task_key == works.task_key
+    assert completed.flow_run_id == record.flow_run_id
+    assert completed.parent_task_run_id is None
+    assert repr(completed) == f"<TaskRunView {completed.name!r}: Completed, run_count=2>"
+
+
+def test_a_view_has_nothing_that_changes_its_run() -> None:
+    contexts: list[TaskRunContext] = []
+
+    @task
+    def works() -> None:
+        contexts.append(task_context())
+
+    works()
+    view: Any = contexts[0].task_run
+    assert not {"end", "cancel", "enter", "driver", "options"} & set(dir(view))
+    with pytest.raises(AttributeError):
+        view.name = "other"
+    with pytest.raises(AttributeError):
+        cast("Any", contexts[0]).task_run = view
+
+
+def test_the_view_of_a_subflow_names_the_runs_around_it() -> None:
+    told: list[FlowRunView] = []
+
+    @flow(version="v3")
+    def inner() -> None:
+        told.append(flow_context().flow_run)
+
+    @task
+    def calls_inner() -> UUID | None:
+        inner()
+        return runtime.task_run.id
+
+    @flow
+    def outer() -> tuple[UUID | None, UUID | None]:
+        inner()
+        return runtime.flow_run.id, calls_inner()
+
+    own, in_task = outer()
+    by_flow, by_task = told
+    assert by_flow.parent_flow_run_id == by_task.parent_flow_run_id == own
+    assert (by_flow.parent_task_run_id, by_task.parent_task_run_id) == (None, in_task)
+    assert (by_flow.flow_name, by_flow.flow_version) == ("inner", "v3")
 
 
 def test_code_with_a_timeout_on_a_thread_of_its_own_sees_the_run() -> None:

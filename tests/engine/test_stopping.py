@@ -14,6 +14,7 @@ import pytest
 from penstock import TaskFuture, cancel_flow_run, flow, history, task, wait_async
 from penstock._rules.current import current_run
 from penstock._rules.flow_run import FlowRun
+from penstock.context import FlowRunView
 from penstock.exceptions import ConfigurationError, RunCancelled
 from penstock.states import State
 from tests.conftest import RunLoop
@@ -252,7 +253,7 @@ def test_the_hooks_of_a_cancelled_flow_are_called_and_may_submit(probe: Probe) -
     def tidy() -> None:
         done.append("tidied")
 
-    def clean(_flow: Any, _run: FlowRun, state: State[Any]) -> None:
+    def clean(_flow: Any, _run: FlowRunView, state: State[Any]) -> None:
         done.append(state.name)
         tidy.submit()
 
@@ -278,7 +279,7 @@ def test_the_hooks_of_a_flow_that_was_cancelled_while_it_waited_may_submit(
     def tidy() -> None:
         done.append("tidied")
 
-    def clean(_flow: Any, _run: FlowRun, _state: State[Any]) -> None:
+    def clean(_flow: Any, _run: FlowRunView, _state: State[Any]) -> None:
         tidy.submit()
 
     @flow(retries=1, retry_delay_seconds=3600, on_cancellation=[clean])

@@ -9,7 +9,8 @@ import anyio
 import pytest
 
 from penstock import Flow, Task, TaskRunContext, flow, history, tags, task
-from penstock.context import TaskRun
+from penstock._rules.task_run import TaskRun
+from penstock.context import TaskRunView
 from penstock.exceptions import ConfigurationError
 from penstock.states import State
 from tests.conftest import RunLoop
@@ -113,7 +114,7 @@ def test_a_run_knows_its_tags_and_so_do_its_hooks_and_its_cache_key() -> None:
     def key(context: TaskRunContext, _parameters: dict[str, Any]) -> None:
         seen.append(sorted(context.task_run.tags))
 
-    def hook(_task: object, run: TaskRun, _state: State[Any]) -> None:
+    def hook(_task: object, run: TaskRunView, _state: State[Any]) -> None:
         seen.append(sorted(run.tags))
 
     told = Task[[], None](lambda: None, name="told", cache_key_fn=key, on_completion=[hook])

@@ -9,7 +9,7 @@ import pytest
 from penstock import Flow, Task
 from penstock._rules.effects import DeadlinePassed, Error, Interrupted, Outcome, Value
 from penstock._rules.flow_run import FlowRun
-from penstock._rules.run import Run
+from penstock._rules.views import RunView
 from penstock.states import Cancelled, Completed, State
 from tests.rules.play import (
     BAD_CODE,
@@ -28,14 +28,13 @@ class Told:
     """Hooks of all kinds, and what they were told."""
 
     def __init__(self) -> None:
-        self.calls: list[tuple[str, object, Run, State[Any]]] = []
+        self.calls: list[tuple[str, object, RunView, State[Any]]] = []
         ends = ["running", "completion", "failure", "cancellation", "crashed"]
         self.of_flows: dict[str, Any] = {f"on_{end}": [self._hook(end)] for end in ends}
         self.of_tasks: dict[str, Any] = {f"on_{end}": [self._hook(end)] for end in ends[:3]}
 
     def _hook(self, end: str) -> Any:
-        def hook(options: object, run: Run, state: State[Any]) -> None:
-            assert run.recorded == len(run.history), "the state is on record"
+        def hook(options: object, run: RunView, state: State[Any]) -> None:
             self.calls.append((end, options, run, state))
 
         return hook
@@ -77,7 +76,10 @@ def test_a_hook_is_given_the_task_the_run_and_the_state() -> None:
     played = Stage().play(run, invoke=[Value(5)])
     (_, first, of, running), (_, second, of_too, completed) = told.calls
     assert first is second is made
-    assert of is of_too is run
+    assert of.id == of_too.id == run.id
+    assert (of.state_name, of_too.state_name) == ("Running", "Completed")
+    assert of_too == run.view()
+    assert of_too != of
     assert (running.name, completed.name, completed.result()) == ("Running", "Completed", 5)
     assert played.steps == [
         *("Pending", "acquire", "Running", "hook", "invoke", "Completed", "hook"),

@@ -16,6 +16,7 @@ from penstock._rules.effects import DeadlinePassed, Error, Interrupted, Outcome,
 from penstock._rules.flow_run import FlowRun
 from penstock._rules.run import Run
 from penstock._rules.task_run import TaskRun
+from penstock._rules.views import TaskRunView
 from penstock.exceptions import ConfigurationError
 from penstock.retries import exponential_backoff
 from penstock.states import Cancelled, Crashed, Failed, Running, State
@@ -259,19 +260,19 @@ def test_a_run_is_tried_again_after_what_retry_on_names_alone(
     assert played.state.is_failed()
 
 
-def agrees(_task: object, _run: TaskRun, _state: State[Any]) -> bool:
+def agrees(_task: object, _run: TaskRunView, _state: State[Any]) -> bool:
     return True
 
 
-def never_asked(_task: object, _run: TaskRun, _state: State[Any]) -> bool:
+def never_asked(_task: object, _run: TaskRunView, _state: State[Any]) -> bool:
     pytest.fail("asked")
 
 
 def test_a_condition_is_asked_with_the_state_that_the_run_would_end_in() -> None:
-    asked: list[tuple[object, Run, State[Any], list[str]]] = []
+    asked: list[tuple[object, TaskRunView, State[Any]]] = []
 
-    def condition(task: object, run: TaskRun, state: State[Any]) -> bool:
-        asked.append((task, run, state, names(run)))
+    def condition(task: object, run: TaskRunView, state: State[Any]) -> bool:
+        asked.append((task, run, state))
         return len(asked) < 2
 
     made = Task[..., Any](work, retries=5, retry_delay_seconds=3, retry_condition_fn=condition)
@@ -282,8 +283,8 @@ def test_a_condition_is_asked_with_the_state_that_the_run_would_end_in() -> None
         *("AwaitingRetry", "sleep 3", "acquire", "Retrying", "invoke", "acquire", "invoke"),
         "Failed",
     ]
-    task, given_run, state, before = asked[0]
-    assert (task, given_run, before) == (made, run, ["Pending", "Running"])
+    task, given_run, state = asked[0]
+    assert (task, given_run.id, given_run.state_name) == (made, run.id, "Running")
     assert str(state) == "Failed('Task run encountered an exception.')"
     assert state.result(raise_on_failure=False) is BAD_CODE
     assert state.task_run_id == run.id
@@ -292,7 +293,7 @@ def test_a_condition_is_asked_with_the_state_that_the_run_would_end_in() -> None
 def test_a_condition_sees_timeouts_and_states_made_by_hand() -> None:
     seen: list[str] = []
 
-    def condition(_task: object, _run: TaskRun, state: State[Any]) -> bool:
+    def condition(_task: object, _run: TaskRunView, state: State[Any]) -> bool:
         seen.append(str(state))
         return True
 

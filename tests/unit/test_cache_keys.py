@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock import Task, TaskRunContext
+from penstock import Task
 from penstock._caching.canonical import canonical_form
 from penstock._caching.function_forms import source_of
 from penstock._caching.keys import (
@@ -328,7 +328,7 @@ def test_hashes_are_the_same_in_every_process() -> None:
 
 def key_of(task: Task[..., Any], *args: object, **kwargs: Any) -> str:
     run = task_run(task, *args, **kwargs)
-    return task_input_hash(TaskRunContext(run), run.parameters)
+    return task_input_hash(run.context(), run.parameters)
 
 
 def add(a: object, b: object = 2, *rest: object, **others: object) -> object:

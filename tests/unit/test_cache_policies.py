@@ -58,7 +58,7 @@ def key_of(
 ) -> object:
     """The key of a run of a task with this policy."""
     run = task_run(Task[..., Any](fn, cache_policy=policy), *args, parent=parent, **kwargs)
-    key = policy.compute_key(TaskRunContext(run), run.parameters)
+    key = policy.compute_key(run, run.parameters)
     return key and key.text
 
 

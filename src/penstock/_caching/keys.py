@@ -33,6 +33,51 @@ class CacheKey(msgspec.Struct, frozen=True):
     parts: Callable[[], dict[str, bytes]] = dict
 
 
+class KeyedTask(Protocol):
+    """What enters the keys of a task's runs."""
+
+    @property
+    def fn(self) -> Callable[..., Any]:
+        """Its function."""
+        ...
+
+    @property
+    def task_key(self) -> str:
+        """Which function it is."""
+        ...
+
+
+class KeyedFlowRun(Protocol):
+    """The flow run around a task run, as a cache policy sees it."""
+
+    run_id: bytes
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The arguments by name, defaults included."""
+        ...
+
+
+class KeyedRun(Protocol):
+    """A live task run, as a cache policy sees it."""
+
+    run_id: bytes
+
+    @property
+    def options(self) -> KeyedTask:
+        """The task."""
+        ...
+
+    @property
+    def flow_run(self) -> KeyedFlowRun | None:
+        """The flow run that it belongs to."""
+        ...
+
+    def context(self) -> TaskRunContext:
+        """What the user's key functions are given of it."""
+        ...
+
+
 class CacheKeyFunction(Protocol):
     """Computes the key of a task run; None: the run is not cached.
 
@@ -58,15 +103,16 @@ def task_input_hash(context: TaskRunContext, parameters: dict[str, Any]) -> str:
         UnhashableParameter: an argument has no canonical form; the task then runs uncached and a
             warning names the parameter.
     """
-    return hash_of_forms(task_input_forms(context, parameters))
-
-
-def task_input_forms(context: TaskRunContext, parameters: dict[str, Any]) -> list[bytes]:
-    """The forms that `task_input_hash` hashes: the task's, then those of names and arguments."""
     task = context.task
-    function = task.fn
+    return hash_of_forms(task_input_forms(task.fn, task.task_key, parameters))
+
+
+def task_input_forms(
+    function: Callable[..., object], task_key: str, parameters: Mapping[str, Any]
+) -> list[bytes]:
+    """The forms that `task_input_hash` hashes: the task's, then those of names and arguments."""
     forms = forms_of_parameters(inputs_of(function, parameters))
-    forms.insert(0, form_of_function(task.task_key, function))
+    forms.insert(0, form_of_function(task_key, function))
     return forms
 
 

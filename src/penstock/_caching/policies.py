@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from typing_extensions import override
 
@@ -21,6 +21,7 @@ from penstock._caching.canonical import hash_of_forms, name_form
 from penstock._caching.keys import (
     CacheKey,
     CacheKeyFunction,
+    KeyedRun,
     task_input_forms,
     task_input_hash,
 )
@@ -38,9 +39,6 @@ from penstock._caching.policy_parts import (
 from penstock._model import checks
 from penstock._model.codecs import storable_text
 from penstock.exceptions import ConfigurationError
-
-if TYPE_CHECKING:
-    from penstock.context import TaskRunContext
 
 
 class CachePolicy:
@@ -101,7 +99,7 @@ class CachePolicy:
         inputs = _inputs_in(self._parts)
         return frozenset() if inputs is None else inputs.left_out
 
-    def compute_key(self, context: TaskRunContext, parameters: Parameters) -> CacheKey | None:
+    def compute_key(self, run: KeyedRun, parameters: Parameters) -> CacheKey | None:
         """The key of a run with these arguments; None: it is not cached.
 
         Raises:
@@ -109,24 +107,24 @@ class CachePolicy:
             Exception: what a key function raised.
         """
         try:
-            forms = [part.forms(context, parameters) for part in self._parts]
+            forms = [part.forms(run, parameters) for part in self._parts]
         except Uncached:
             return None
         if forms.count(None) == len(forms):
             return None
-        work = [self._begin, name_form(context.task.task_key)]
+        work = [self._begin, name_form(run.options.task_key)]
         for of_part in forms:
             work += (b"-",) if of_part is None else (b"%d|" % len(of_part), *of_part)
-        return CacheKey(hash_of_forms(work), partial(self._named_parts, context, parameters, forms))
+        return CacheKey(hash_of_forms(work), partial(self._named_parts, run, parameters, forms))
 
     def _named_parts(
-        self, context: TaskRunContext, parameters: Parameters, forms: Iterable[Forms | None]
+        self, run: KeyedRun, parameters: Parameters, forms: Iterable[Forms | None]
     ) -> dict[str, bytes]:
         parts: dict[str, bytes] = {}
         try:
             for part, of_part in zip(self._parts, forms, strict=True):
                 if of_part is not None:
-                    parts.update(part.named(context, parameters, of_part))
+                    parts.update(part.named(run, parameters, of_part))
         except Exception:  # the code cannot be walked any more
             return {}
         return parts
@@ -165,12 +163,12 @@ class CacheKeyFnPolicy(CachePolicy):
         super().__init__([KeyFunction(cache_key_fn)])
 
     @override
-    def compute_key(self, context: TaskRunContext, parameters: Parameters) -> CacheKey | None:
+    def compute_key(self, run: KeyedRun, parameters: Parameters) -> CacheKey | None:
         if self._function is task_input_hash:
-            forms = task_input_forms(context, parameters)
-            parts = partial(self._named_parts, context, parameters, [forms])
+            forms = task_input_forms(run.options.fn, run.options.task_key, parameters)
+            parts = partial(self._named_parts, run, parameters, [forms])
             return CacheKey(hash_of_forms(forms), parts)
-        key = self._function(context, parameters)
+        key = self._function(run.context(), parameters)
         return None if key is None else CacheKey(storable_text(str(key)))
 
 

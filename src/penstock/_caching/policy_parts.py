@@ -11,6 +11,7 @@ from typing_extensions import override
 from penstock._caching.canonical import canonical_form
 from penstock._caching.keys import (
     CacheKeyFunction,
+    KeyedRun,
     forms_of_parameters,
     inputs_of,
     task_input_forms,
@@ -19,7 +20,6 @@ from penstock._caching.keys import (
 
 if TYPE_CHECKING:
     from penstock._caching.reached_code.reached import ReachedCode
-    from penstock.context import TaskRunContext
 
 
 class Uncached(Exception):
@@ -39,7 +39,7 @@ class Part(msgspec.Struct, frozen=True):
 
     tag: ClassVar[str]
 
-    def forms(self, context: TaskRunContext, parameters: Parameters, /) -> Forms | None:
+    def forms(self, run: KeyedRun, parameters: Parameters, /) -> Forms | None:
         """What enters the key; None: this run has no such thing.
 
         Raises:
@@ -48,7 +48,7 @@ class Part(msgspec.Struct, frozen=True):
         raise NotImplementedError
 
     def named(
-        self, context: TaskRunContext, parameters: Parameters, forms: Forms, /
+        self, run: KeyedRun, parameters: Parameters, forms: Forms, /
     ) -> Iterable[tuple[str, bytes]]:
         """The same by name, for people."""
         raise NotImplementedError
@@ -61,14 +61,14 @@ class Inputs(Part, frozen=True):
     left_out: frozenset[str] = frozenset()
 
     @override
-    def forms(self, context: TaskRunContext, parameters: Parameters, /) -> Forms:
-        return forms_of_parameters(self._counted(context.task.fn, parameters))
+    def forms(self, run: KeyedRun, parameters: Parameters, /) -> Forms:
+        return forms_of_parameters(self._counted(run.options.fn, parameters))
 
     @override
     def named(
-        self, context: TaskRunContext, parameters: Parameters, forms: Forms, /
+        self, run: KeyedRun, parameters: Parameters, forms: Forms, /
     ) -> Iterable[tuple[str, bytes]]:
-        return _named_arguments(self._counted(context.task.fn, parameters), forms)
+        return _named_arguments(self._counted(run.options.fn, parameters), forms)
 
     def _counted(
         self, function: Callable[..., object], parameters: Mapping[str, object]
@@ -113,14 +113,14 @@ class TaskSource(Part, frozen=True):
     tag: ClassVar[str] = "TASK_SOURCE"
 
     @override
-    def forms(self, context: TaskRunContext, _parameters: Parameters, /) -> Forms:
-        return (_reached_code(context.task.fn).digest,)
+    def forms(self, run: KeyedRun, _parameters: Parameters, /) -> Forms:
+        return (_reached_code(run.options.fn).digest,)
 
     @override
     def named(
-        self, context: TaskRunContext, _parameters: Parameters, _forms: Forms, /
+        self, run: KeyedRun, _parameters: Parameters, _forms: Forms, /
     ) -> Iterable[tuple[str, bytes]]:
-        return _reached_code(context.task.fn).parts.items()
+        return _reached_code(run.options.fn).parts.items()
 
     def __repr__(self) -> str:
         return self.tag
@@ -132,15 +132,15 @@ class FlowParameters(Part, frozen=True):
     tag: ClassVar[str] = "FLOW_PARAMETERS"
 
     @override
-    def forms(self, context: TaskRunContext, _parameters: Parameters, /) -> Forms | None:
-        flow_run = context.task_run.flow_run
+    def forms(self, run: KeyedRun, _parameters: Parameters, /) -> Forms | None:
+        flow_run = run.flow_run
         return None if flow_run is None else forms_of_parameters(flow_run.parameters)
 
     @override
     def named(
-        self, context: TaskRunContext, _parameters: Parameters, forms: Forms, /
+        self, run: KeyedRun, _parameters: Parameters, forms: Forms, /
     ) -> Iterable[tuple[str, bytes]]:
-        flow_run = context.task_run.flow_run
+        flow_run = run.flow_run
         names = () if flow_run is None else sorted(flow_run.parameters)
         return zip((f"flow parameter {name}" for name in names), forms[1::2], strict=True)
 
@@ -154,15 +154,14 @@ class RunId(Part, frozen=True):
     tag: ClassVar[str] = "RUN_ID"
 
     @override
-    def forms(self, context: TaskRunContext, _parameters: Parameters, /) -> Forms:
-        run = context.task_run
+    def forms(self, run: KeyedRun, _parameters: Parameters, /) -> Forms:
         return (run.run_id if run.flow_run is None else run.flow_run.run_id,)
 
     @override
     def named(
-        self, context: TaskRunContext, _parameters: Parameters, forms: Forms, /
+        self, run: KeyedRun, _parameters: Parameters, forms: Forms, /
     ) -> Iterable[tuple[str, bytes]]:
-        return [("task run" if context.task_run.flow_run is None else "flow run", forms[0])]
+        return [("task run" if run.flow_run is None else "flow run", forms[0])]
 
     def __repr__(self) -> str:
         return self.tag
@@ -175,21 +174,23 @@ class KeyFunction(Part, frozen=True):
     function: CacheKeyFunction
 
     @override
-    def forms(self, context: TaskRunContext, parameters: Parameters, /) -> Forms:
+    def forms(self, run: KeyedRun, parameters: Parameters, /) -> Forms:
         if self.function is task_input_hash:
-            return task_input_forms(context, parameters)
-        key = self.function(context, dict(parameters))  # a copy, as the function may change it
+            return task_input_forms(run.options.fn, run.options.task_key, parameters)
+        key = self.function(
+            run.context(), dict(parameters)
+        )  # a copy, as the function may change it
         if key is None:
             raise Uncached
         return (canonical_form(str(key)),)
 
     @override
     def named(
-        self, context: TaskRunContext, parameters: Parameters, forms: Forms, /
+        self, run: KeyedRun, parameters: Parameters, forms: Forms, /
     ) -> Iterable[tuple[str, bytes]]:
         if self.function is not task_input_hash:
             return [(f"what {self._name} returned", forms[0])]
-        task = context.task
+        task = run.options
         arguments = _named_arguments(inputs_of(task.fn, parameters), forms[1:])
         return [(f"code of {task.task_key}", forms[0]), *arguments]
 

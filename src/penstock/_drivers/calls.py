@@ -44,11 +44,16 @@ def capture(
         current_run.reset(token)
 
 
-async def capture_async(run: Run, call: Callable[[], Awaitable[object]]) -> Outcome:
+async def capture_async(
+    run: Run,
+    call: Callable[..., Awaitable[object]],
+    args: Sequence[Any] = (),
+    kwargs: Keywords = NO_KEYWORDS,
+) -> Outcome:
     """Call async code of the user's and await it here, as code of the run; what came of it."""
     token = current_run.set(run)  # type: ignore[arg-type]  # there are two kinds of run
     try:
-        outcome: Outcome = Value(await call())
+        outcome: Outcome = Value(await call(*args, **kwargs))
     except GeneratorExit:  # the coroutine is thrown away, wherever that happens
         raise
     except Exception as error:

@@ -157,14 +157,14 @@ class ParkedRun:
         match effect:
             case Invoke():
                 return self._call(effect, steps)
+            case WaitFor() if all(latch.is_set() for latch in effect.latches):
+                return DONE
             case Evaluate() | Convert() if on_worker:
                 return self._call(effect, steps)
             case CallHook() if on_worker:
                 return self._call_hook(effect)
             case LookUp() | Claim() | AcquireSlots() | ReleaseSlots():
                 return answer_at_once(effect, self.run, self._engine)
-            case WaitFor() if all(latch.is_set() for latch in effect.latches):
-                return DONE
             case CallHook() | CancelMembers() | Commit():
                 self._wait_shielded(effect, steps)
             case AcquireWorker() | Evaluate() | Convert() | WaitFor() | Sleep() | Join():

@@ -26,6 +26,10 @@ class RunLogger(logging.LoggerAdapter[logging.Logger]):
         kwargs["extra"] = {**(self.extra or {}), **(kwargs.get("extra") or {})}
         return msg, kwargs
 
+    def getChild(self, suffix: str) -> RunLogger:  # noqa: N802  # named as by `logging.Logger`
+        """A logger of the same run, with `suffix` at the end of its name."""
+        return RunLogger(self.logger.getChild(suffix), self.extra)
+
 
 def logger_of(run: Run) -> RunLogger:
     """The logger of a live run."""

@@ -17,8 +17,9 @@ def admit(run: Run, passes: bool = False) -> None:
     """
     parent, flow_run = run.parent, run.flow_run
     if parent is not None:
-        if parent.is_set():
+        if parent._set:
             parent.refuse_calls_after_end()
         if flow_run is not None:
             flow_run.admit(run, passes)
-    run.take_number()
+    if run.earlier is None:
+        run.take_number()

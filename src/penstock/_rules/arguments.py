@@ -23,8 +23,11 @@ if TYPE_CHECKING:
 T = TypeVar("T", covariant=True)
 Upstream: TypeAlias = "Handle | State[object]"
 
-_LEAVES = frozenset({type(None), bool, int, float, complex, str, bytes, bytearray, range})
+LEAVES = frozenset({type(None), bool, int, float, complex, str, bytes, bytearray, range})
+"""Plain data: no future is in it, and nothing of it is the user's code."""
 _SEQUENCES = frozenset({list, tuple, set, frozenset})
+_GLANCE = 64
+"""So many items are looked at in less than it takes to ask for a worker."""
 
 
 class Handle:
@@ -64,7 +67,7 @@ def upstreams_in(args: Sequence[object], kwargs: Mapping[str, object]) -> Sequen
     Raises:
         ParameterError: an `unmapped` value is among them.
     """
-    if _LEAVES.issuperset(map(type, args)) and (not kwargs or all_leaves(kwargs.values())):
+    if LEAVES.issuperset(map(type, args)) and (not kwargs or all_leaves(kwargs.values())):
         return ()
     found: list[Upstream] = []
     seen: set[int] = set()
@@ -75,24 +78,33 @@ def upstreams_in(args: Sequence[object], kwargs: Mapping[str, object]) -> Sequen
 
 def all_leaves(values: Iterable[object]) -> bool:
     """Whether none of the values can hold a future; the fast way out for plain data."""
-    return _LEAVES.issuperset(map(type, values))
+    return LEAVES.issuperset(map(type, values))
+
+
+def is_plain(value: object) -> bool:
+    """Whether it is known at a glance that nothing of the value is the user's code."""
+    kind = type(value)
+    if kind in LEAVES:
+        return True
+    if kind in _SEQUENCES:
+        items = cast("Collection[object]", value)
+        return len(items) <= _GLANCE and all_leaves(items)
+    if kind is dict:
+        mapping = cast("dict[object, object]", value)
+        return len(mapping) <= _GLANCE and all_leaves(mapping) and all_leaves(mapping.values())
+    return False
 
 
 def only_futures_and_leaves(values: Iterable[object]) -> bool:
     """Whether each is plain data, or a future that stands for a value as it is."""
     return all(
-        type(value) in _LEAVES or (isinstance(value, Handle) and not value.may_fail)
+        type(value) in LEAVES or (isinstance(value, Handle) and not value.may_fail)
         for value in values
     )
 
 
-def is_leaf(value: object) -> bool:
-    """Whether it is plain data, of which nothing calls a method of the user's."""
-    return type(value) in _LEAVES
-
-
 def _collect(value: object, found: list[Upstream], seen: set[int]) -> None:
-    if type(value) in _LEAVES or id(value) in seen:
+    if type(value) in LEAVES or id(value) in seen:
         return
     seen.add(id(value))
     if isinstance(value, Handle | State):
@@ -147,7 +159,7 @@ class _Replacement:
         self._done: dict[int, object] = {}
 
     def of(self, value: object) -> object:
-        if type(value) in _LEAVES:
+        if type(value) in LEAVES:
             return value
         if isinstance(value, Handle | State):
             return self._by(cast("Upstream", value))

@@ -87,21 +87,15 @@ def _one_attempt(run: Run, rules: Rulebook) -> Steps[Ending]:
         outcome = yield from _flow_code_steps(run, rules)
     else:
         outcome = yield INVOKE
-    if type(outcome) is Value:
-        ending = yield from _value_steps(run, outcome.value)
-    else:
-        ending = yield from failure_steps(run, outcome)
-    return (yield from described_steps(ending))
-
-
-def _value_steps(run: Run, value: object) -> Steps[Ending]:
-    """What came of a value, once the runs have ended that decide."""
-    deciders = deciders_of(run, value)
+    if type(outcome) is not Value:
+        return (yield from failure_steps(run, outcome))
+    deciders = deciders_of(run, outcome.value)
     if deciders:
         waited = yield WaitFor([decider for decider in deciders if isinstance(decider, Run)])
         if type(waited) is Interrupted:
             return (yield from failure_steps(run, waited))
-    return ending_of_value(run, value, deciders)
+    ending = ending_of_value(run, outcome.value, deciders)
+    return ending if ending.error is None else (yield from described_steps(ending))
 
 
 def _flow_code_steps(run: FlowRun, rules: Rulebook) -> Steps[Outcome]:
@@ -145,7 +139,7 @@ def _condition_steps(run: Run, rules: Rulebook, ending: Ending) -> Steps[Outcome
     )
     outcome: Outcome = yield ACQUIRE_WORKER
     if type(outcome) is not Interrupted:
-        outcome = yield Evaluate(lambda: bool(condition(run.options, run, state)))
+        outcome = yield Evaluate(lambda: bool(condition(run.options, run.view(), state)))
     if type(outcome) is Error:
         rules.report(run, "retry_condition_fn raised, so there is no retry", outcome.exception)
         return REFUSED

@@ -8,7 +8,7 @@ Whether an effect may be answered by `Interrupted` is said by its base class and
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from typing import Any, Final, TypeAlias, final
+from typing import Any, ClassVar, Final, TypeAlias, final
 
 import msgspec
 from typing_extensions import TypeVar
@@ -21,6 +21,8 @@ from penstock._waiting.latch import Latch
 class Interruptible(msgspec.Struct, frozen=True):
     """The end of the run may come first, as may Ctrl-C: answered by `Interrupted` then."""
 
+    is_interruptible: ClassVar[bool] = True
+
 
 class Shielded(Interruptible, frozen=True):
     """Done even where the run has been cancelled; what interrupts it comes from inside of it."""
@@ -28,6 +30,8 @@ class Shielded(Interruptible, frozen=True):
 
 class Uninterruptible(msgspec.Struct, frozen=True):
     """Never answered by `Interrupted`."""
+
+    is_interruptible: ClassVar[bool] = False
 
 
 # The effects

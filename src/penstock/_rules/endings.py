@@ -13,7 +13,7 @@ import msgspec
 from penstock._model.payloads import encode_result
 from penstock._model.serializers import Serializer, name_of
 from penstock._model.tracebacks import format_error, format_without_cause
-from penstock._rules.arguments import Handle, all_leaves, is_leaf
+from penstock._rules.arguments import Handle, all_leaves, is_plain
 from penstock._rules.effects import (
     Convert,
     DeadlinePassed,
@@ -125,7 +125,8 @@ def failure_steps(run: Run, outcome: Outcome) -> Steps[Ending]:
     kind = "Flow" if isinstance(run, FlowRun) else "Task"
     if type(outcome) is DeadlinePassed:
         message = f"{kind} run exceeded timeout of {run.options.timeout_seconds} seconds"
-        return Ending(Event.TIME_OUT, message, error=RunTimedOut(message))
+        late = RunTimedOut(message)
+        return Ending(Event.TIME_OUT, message, error=late, traceback=format_without_cause(late))
     if type(outcome) is Error:
         error = outcome.exception
         texts = yield from text_steps(error)
@@ -261,21 +262,22 @@ def crash_steps(run: Run, rules: Rulebook, error: Exception) -> Steps[bool]:
 
 def end_steps(run: Run, rules: Rulebook, ending: Ending) -> Steps:
     """Let a run end; what the store keeps of its result, or of its error, is made before."""
-    refused: str | Interrupted | None = None
+    details = NO_DETAILS
     if ending.event is Event.FINISH:
         refused = yield from _encode_steps(run, rules, ending)
         if type(refused) is Interrupted:
             ending = yield from interruption_steps(refused)
-    ending = yield from described_steps(ending)
+        elif refused is not None or run.cache_row is not None:
+            details = _details_of_result(run, refused, rules)
+    if ending.event is not Event.FINISH:
+        run.cache_row = None
+        if ending.error is not None:
+            ending = yield from described_steps(ending)
+            details = StateDetails(traceback=ending.traceback)
     now = rules.now()
-    if ending.event is Event.FINISH:
-        details = _details_of_result(run, cast("str | None", refused), now, rules)
-    else:
-        run.cache_row = run.payload = None
-        details = NO_DETAILS if ending.error is None else StateDetails(traceback=ending.traceback)
     run.value, run.error = ending.value, ending.error
     name = None if ending.by_hand is None else ending.by_hand.name
-    child_states = tuple(map(_state_of, ending.deciders))
+    child_states = tuple(map(_state_of, ending.deciders)) if ending.deciders else ()
     run.enter(ending.event, now, ending.message, details, name, child_states)
     if isinstance(run, TaskRun) and run.slots is not None:
         yield RELEASE_SLOTS
@@ -287,9 +289,9 @@ def _state_of(decider: Decider) -> State[Any]:
     return decider.state if isinstance(decider, Run) else decider
 
 
-def _details_of_result(run: Run, refused: str | None, now: float, rules: Rulebook) -> StateDetails:
+def _details_of_result(run: Run, refused: str | None, rules: Rulebook) -> StateDetails:
     """Under which key the result can be found, or why it cannot be stored."""
-    cache_row = run.cache_row
+    cache_row, now = run.cache_row, rules.now()
     if refused is not None:
         run.cache_row = None
         if cache_row is not None:
@@ -317,7 +319,7 @@ def _encode_steps(run: Run, rules: Rulebook, ending: Ending) -> Steps[str | Inte
     if ending.deciders and ending.value is not None and ending.by_hand is None:
         return "it consists of futures"
     value, serializer = ending.value, run.serializer()
-    if serializer is None and is_leaf(value):  # nothing of it is the user's code
+    if serializer is None and is_plain(value):
         run.payload = encode_result(value)
         return None
     outcome = yield Convert(partial(_encoded, value, serializer))

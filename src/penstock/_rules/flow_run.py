@@ -15,8 +15,9 @@ from penstock._rules.current import current_attempt
 from penstock._rules.effects import Error, Interrupted
 from penstock._rules.members import Members
 from penstock._rules.options import FlowOptions
-from penstock._rules.run import Arguments, Parent, Run, attempts_in
+from penstock._rules.run import Arguments, Parent, Run
 from penstock._rules.stopping import Stopping
+from penstock._rules.views import FlowRunContext, FlowRunView, attempts_in
 from penstock.exceptions import RunCancelled, RunFailed
 from penstock.states import StateType
 
@@ -131,7 +132,7 @@ class FlowRun(Run[FlowOptions]):
         if self.attempt and self._is_left_behind():  # only now, while this was taken in
             members.remove((run,))
             raise self._cannot_join()
-        run.earlier = earlier = members.take_earlier(run)
+        earlier = members.take_earlier(run) if members.earlier else None
         if earlier is not None:
             run.take_over(earlier)
 
@@ -239,7 +240,7 @@ class FlowRun(Run[FlowOptions]):
         """Have these from now on, and remember, for a retry, what the call gave."""
         if self._may_run_again:
             self._inputs = self.parameters
-        self.take_arguments(arguments)
+        self.args, self.kwargs = arguments.args, arguments.kwargs
 
     def validate(self) -> None:
         """Hold the arguments against the annotations, and take them as coerced."""
@@ -250,7 +251,23 @@ class FlowRun(Run[FlowOptions]):
     def inputs(self) -> dict[str, Any]:
         return self.parameters if self._inputs is None else self._inputs
 
-    # As states and the store see it
+    # As others see it
+
+    @override
+    def view(self) -> FlowRunView:
+        definition, flow_run = self.definition, self.flow_run
+        return FlowRunView(
+            **self._seen(),
+            flow_name=definition.name,
+            flow_version=definition.version,
+            parent_flow_run_id=None if flow_run is None else flow_run.id,
+            parent_task_run_id=self.parent_task_run_id,
+        )
+
+    def context(self) -> FlowRunContext:
+        """What its code is given of it."""
+        flow: Any = self.options  # only flows make flow runs
+        return FlowRunContext(flow, self.view())
 
     @property
     @override

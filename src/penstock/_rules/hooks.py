@@ -78,7 +78,7 @@ def hook_steps(run: Run, rules: Rulebook) -> Steps[Outcome]:
     """Call the hooks that are told of the present state."""
     hooks, state = run.options.hooks, run.state
     for hook in () if hooks is None else hooks.of_state(state.type):
-        outcome = yield CallHook(partial(hook, run.options, run, state))
+        outcome = yield CallHook(partial(hook, run.options, run.view(), state))
         if type(outcome) is Interrupted:
             return outcome
         if type(outcome) is Error:

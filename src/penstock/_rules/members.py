@@ -38,17 +38,18 @@ class Members:
     one step of the interpreter, and what is admitted after that step had not been when it read.
 
     Attributes:
+        earlier: those of attempts before that nobody has taken the position of.
         passed: what is known of those that it has let go of; None: it has let go of none.
         watched: those of which one that fails lets the flow run fail.
     """
 
-    __slots__ = ("_earlier", "_kept", "_last_submitted", "_lock", "_passing", "passed", "watched")
+    __slots__ = ("_kept", "_last_submitted", "_lock", "_passing", "earlier", "passed", "watched")
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._kept: list[Run] = []
         self._passing: dict[Run, None] = {}
-        self._earlier: dict[Position, Run] = {}
+        self.earlier: dict[Position, Run] = {}
         self._last_submitted: dict[bytes, Run] = {}
         self.passed: Passed | None = None
         self.watched: set[Run] = set()
@@ -100,7 +101,7 @@ class Members:
     def clear(self) -> None:
         """The flow run has ended, and will not run again."""
         with self._lock:
-            self._kept, self._passing, self._earlier, self._last_submitted = [], {}, {}, {}
+            self._kept, self._passing, self.earlier, self._last_submitted = [], {}, {}, {}
 
     # The queue of a sequential task runner
 
@@ -116,20 +117,19 @@ class Members:
     def begin_again(self) -> None:
         """Make way for the members of another attempt, which may stand for those of this one."""
         with self._lock:
-            self._earlier |= self._by_position()
+            self.earlier |= self._by_position()
             self._kept, self._last_submitted = [], {}
 
     def come_after(self, before: Members) -> None:
         """Stand for the members of a flow run in whose place this one is."""
         with before._lock:
-            self._earlier = before._earlier | before._by_position()
+            self.earlier = before.earlier | before._by_position()
 
     def take_earlier(self, run: Run) -> Run | None:
         """The run that was at this position in an attempt before; it is given once."""
-        if not self._earlier or run.parent is None:
-            return None
+        assert run.parent is not None, "a member was called by some code"
         position = (run.parent.run_id, run.definition.id, run.ordinal)
-        return self._earlier.pop(position, None)  # in one step: of two threads, one gets it
+        return self.earlier.pop(position, None)  # in one step: of two threads, one gets it
 
     def _by_position(self) -> dict[Position, Run]:
         return {

@@ -29,6 +29,7 @@ from penstock._rules.arguments import (
 )
 from penstock._rules.options import Options
 from penstock._rules.transitions import NO_DETAILS, Event, advance
+from penstock._rules.views import RunView, attempts_in
 from penstock._waiting.latch import Latch
 from penstock.states import TYPES, State, StateDetails, StateType, Transition
 
@@ -212,7 +213,8 @@ class Run(Latch, Generic[Options]):
         """Have a number among the runs of its task, where it has one for its name."""
 
     def take_over(self, earlier: Run) -> None:
-        """Go on as the run that stood in this place when the flow ran before."""
+        """Go on as the run that stood at its position when the flow ran before."""
+        self.earlier = earlier
         self.run_id = earlier.run_id
         self.history = earlier.history
         self.recorded = len(self.history)
@@ -282,6 +284,30 @@ class Run(Latch, Generic[Options]):
             if transition.type is StateType.RUNNING:
                 return datetime.fromtimestamp(transition.timestamp, UTC)
         return id_time(self.run_id)
+
+    def view(self) -> RunView:
+        """The run as it is now, for the user's code."""
+        raise NotImplementedError
+
+    def _seen(self) -> dict[str, Any]:
+        """What views of both kinds of run have."""
+        at = id_time(self.run_id)
+        history = self.history or (Transition(StateType.PENDING, "Pending", None, at.timestamp()),)
+        return {
+            "id": self.id,
+            "name": self.name,
+            "state": self.state if self.history else self._state_at(history[0]),
+            "tags": self.tags,
+            "parameters": self.parameters,
+            "expected_start_time": at,
+            "_history": history,
+        }
+
+    @property
+    def parent_task_run_id(self) -> UUID | None:
+        """The task run whose code called it; None: no task's code did."""
+        parent = self.parent
+        return None if parent is None or parent is self.flow_run else parent.id
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -441,10 +467,6 @@ class Run(Latch, Generic[Options]):
     def upstream_runs(self) -> list[Run]:
         """The upstreams that are runs of this process."""
         return [u._run for u in self.upstreams if isinstance(u, Handle)]
-
-
-def attempts_in(history: Sequence[Transition]) -> int:
-    return [transition.type for transition in history].count(StateType.RUNNING)
 
 
 def _value_of(upstream: Upstream) -> object:

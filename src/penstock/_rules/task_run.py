@@ -11,7 +11,8 @@ from penstock._model.codecs import encode_history
 from penstock._model.definition import Definition
 from penstock._model.rows import TaskRow
 from penstock._rules.options import TaskOptions
-from penstock._rules.run import Parent, Run, attempts_in
+from penstock._rules.run import Parent, Run
+from penstock._rules.views import TaskRunContext, TaskRunView, attempts_in
 from penstock.exceptions import RunCancelled, StoreError
 from penstock.states import StateType
 
@@ -54,8 +55,7 @@ class TaskRun(Run[TaskOptions]):
 
     @override
     def take_number(self) -> None:
-        if self.earlier is None:
-            self.number = self.options.next_number()
+        self.number = self.options.next_number()
 
     @override
     def take_over(self, earlier: Run) -> None:
@@ -73,6 +73,23 @@ class TaskRun(Run[TaskOptions]):
     def name(self) -> str:
         """Such as `hello_task-e97fb216-0`."""
         return self.given_name or task_run_name(self.definition, self.number)
+
+    @override
+    def view(self) -> TaskRunView:
+        definition, flow_run = self.definition, self.flow_run
+        return TaskRunView(
+            **self._seen(),
+            task_name=definition.name,
+            task_key=self.options.task_key,
+            task_version=definition.version,
+            flow_run_id=None if flow_run is None else flow_run.id,
+            parent_task_run_id=self.parent_task_run_id,
+        )
+
+    def context(self) -> TaskRunContext:
+        """What its code is given of it."""
+        task: Any = self.options  # only tasks make task runs
+        return TaskRunContext(task, self.view())
 
     @property
     @override

@@ -266,8 +266,7 @@ class FlowRun(Run[FlowOptions]):
 
     def context(self) -> FlowRunContext:
         """What its code is given of it."""
-        flow: Any = self.options  # only flows make flow runs
-        return FlowRunContext(flow, self.view())
+        return FlowRunContext(self.view(), self.options)
 
     @property
     @override

@@ -88,8 +88,7 @@ class TaskRun(Run[TaskOptions]):
 
     def context(self) -> TaskRunContext:
         """What its code is given of it."""
-        task: Any = self.options  # only tasks make task runs
-        return TaskRunContext(task, self.view())
+        return TaskRunContext(self.view(), self.options)
 
     @property
     @override

@@ -154,12 +154,16 @@ class FlowRunContext(msgspec.Struct, frozen=True):
     """A flow run, as its own code sees it.
 
     Attributes:
-        flow: the flow that runs.
         flow_run: the run, as it was when the context was asked for.
     """
 
-    flow: Flow[..., Any] | AsyncFlow[..., Any]
     flow_run: FlowRunView
+    _flow: Any
+
+    @property
+    def flow(self) -> Flow[..., Any] | AsyncFlow[..., Any]:
+        """The flow that runs."""
+        return self._flow  # type: ignore[no-any-return]  # only flows make flow runs
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -176,12 +180,16 @@ class TaskRunContext(msgspec.Struct, frozen=True):
     """A task run, as its own code sees it, and as a cache key function does.
 
     Attributes:
-        task: the task that runs.
         task_run: the run, as it was when the context was asked for.
     """
 
-    task: Task[..., Any] | AsyncTask[..., Any]
     task_run: TaskRunView
+    _task: Any
+
+    @property
+    def task(self) -> Task[..., Any] | AsyncTask[..., Any]:
+        """The task that runs."""
+        return self._task  # type: ignore[no-any-return]  # only tasks make task runs
 
     @property
     def parameters(self) -> dict[str, Any]:

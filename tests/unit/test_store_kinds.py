@@ -69,8 +69,12 @@ class Toy(MemoryStore):
     """A further kind of store."""
 
 
+def names_a_toy(rest: str) -> bool:
+    return rest.startswith("//")
+
+
 def test_a_further_kind_is_one_more_entry(monkeypatch: pytest.MonkeyPatch) -> None:
-    toy = StoreKind("'toy://NAME'", lambda rest: rest.startswith("//"), f"{__name__}:open_toy")
+    toy = StoreKind("'toy://NAME'", names_a_toy, f"{__name__}:open_toy")
     monkeypatch.setattr(store_kinds, "STORE_KINDS", {**STORE_KINDS, "toy": toy})
 
     @flow

@@ -215,7 +215,11 @@ def test_a_runner_without_workers_is_refused() -> None:
             "0",
             r"MAX_WORKERS must be an integer of at least 1, not 0",
         ),
-        ("PENSTOCK_TASK_RUNNER_MAX_WORKERS", "many", r"MAX_WORKERS is 'many'"),
+        (
+            "PENSTOCK_TASK_RUNNER_MAX_WORKERS",
+            "many",
+            r"MAX_WORKERS must be an integer of at least 1, not 'many'",
+        ),
         ("PENSTOCK_DATABSE_URL", "x", r"There is no setting PENSTOCK_DATABSE_URL; there are"),
     ],
 )

@@ -173,13 +173,19 @@ def test_another_home_has_places_of_its_own_unless_they_are_given() -> None:
             {"task_runner_max_workers": 0},
             "PENSTOCK_TASK_RUNNER_MAX_WORKERS must be an integer of at least 1, not 0",
         ),
-        ({"task_runner_max_workers": True}, "PENSTOCK_TASK_RUNNER_MAX_WORKERS is True"),
-        ({"task_runner_max_workers": None}, "PENSTOCK_TASK_RUNNER_MAX_WORKERS is None"),
-        ({"logging_level": 10}, "PENSTOCK_LOGGING_LEVEL is 10"),
+        (
+            {"task_runner_max_workers": True},
+            "PENSTOCK_TASK_RUNNER_MAX_WORKERS must be an integer of at least 1, not True",
+        ),
+        (
+            {"task_runner_max_workers": None},
+            "PENSTOCK_TASK_RUNNER_MAX_WORKERS must be an integer of at least 1, not None",
+        ),
+        ({"logging_level": 10}, "PENSTOCK_LOGGING_LEVEL must be a string, not 10"),
         ({"logging_level": "LOUD"}, "PENSTOCK_LOGGING_LEVEL must be one of"),
-        ({"home": None}, "PENSTOCK_HOME is None"),
-        ({"local_storage_path": 3}, "PENSTOCK_LOCAL_STORAGE_PATH is 3"),
-        ({"database_url": "mysql://"}, "PENSTOCK_DATABASE_URL is 'mysql://'"),
+        ({"home": None}, "PENSTOCK_HOME must be a path, not None"),
+        ({"local_storage_path": 3}, "PENSTOCK_LOCAL_STORAGE_PATH must be a path, not 3"),
+        ({"database_url": "mysql://"}, "PENSTOCK_DATABASE_URL must be 'sqlite:///PATH'"),
     ],
 )
 def test_unknown_and_impossible_changes_are_refused(changes: Any, what: str) -> None:

@@ -55,8 +55,8 @@ def test_an_error_names_all_kinds(url: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         kind_of(url)
     assert str(caught.value) == (
-        f"PENSTOCK_DATABASE_URL is {url!r}; it must be 'sqlite:///PATH' "
-        "(four slashes for an absolute path) or 'memory:'."
+        "PENSTOCK_DATABASE_URL must be 'sqlite:///PATH' (four slashes for an absolute path) or "
+        f"'memory:', not {url!r}."
     )
 
 

@@ -9,7 +9,7 @@ import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, TypedDict, get_args
+from typing import Any, Literal, TypedDict, get_args
 
 import msgspec
 
@@ -124,17 +124,24 @@ def _given(environ: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in given.items() if value or name not in _PATHS}
 
 
+_REQUIREMENTS: Mapping[Any, str] = {
+    Path: "a path",
+    str: "a string",
+    int: "an integer of at least 1",
+}
+"""What the settings of a type must be, but for those that list their choices."""
+
+
 def _converted(name: str, value: object) -> object:
     type_ = _TYPES[name]
     try:
         if type_ is Path and isinstance(value, str | Path):
             return Path(value).expanduser()
         return msgspec.convert(value, type_, strict=not isinstance(value, str))
-    except (msgspec.ValidationError, TypeError) as error:
-        variable, choices = f"{PREFIX}{name.upper()}", get_args(type_)
-        if choices:
-            checks.one_of(value, choices, variable, "")
-        raise ConfigurationError(f"{variable} is {value!r}: {error}.") from None
+    except (msgspec.ValidationError, TypeError):
+        choices = ", ".join(map(repr, get_args(type_)))
+        requirement = f"one of {choices}" if choices else _REQUIREMENTS[type_]
+        raise checks.refusal(value, f"{PREFIX}{name.upper()}", "", requirement) from None
 
 
 def _check(settings: Settings) -> None:

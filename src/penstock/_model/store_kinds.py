@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
-from penstock.exceptions import ConfigurationError
+from penstock._model import checks
 
 
 class StoreKind(NamedTuple):
@@ -48,13 +48,13 @@ def kind_of(url: str) -> StoreKind:
     """The kind of store that a URL asks for.
 
     Raises:
-        ConfigurationError: there is none.
+        ConfigurationError: there is no such kind.
     """
     scheme, rest = split_url(url)
     kind = STORE_KINDS.get(scheme)
     if kind is None or not kind.takes(rest):
         forms = " or ".join(kind.form for kind in STORE_KINDS.values())
-        raise ConfigurationError(f"PENSTOCK_DATABASE_URL is {url!r}; it must be {forms}.")
+        raise checks.refusal(url, "PENSTOCK_DATABASE_URL", "", forms)
     return kind
 
 

@@ -20,7 +20,7 @@ from typing import (
 )
 from uuid import UUID
 
-from typing_extensions import TypeVar
+from typing_extensions import TypeVar, override
 
 from penstock._calls.decorated import CommonOptions
 from penstock._calls.functions import (
@@ -153,10 +153,10 @@ class _FlowBase(Verbs[P, R]):
             current_run.reset(token)
         run.result()
 
+    @override
     def _new_run(
         self, args: Sequence[Any], kwargs: dict[str, Any], *, passes: bool = False
     ) -> FlowRun:
-        """See `Verbs`."""
         first = self._awaited_by(kwargs)
         self._signature.check(args, kwargs)
         run = FlowRun(self, current_run.get(), args, kwargs, current_tags.get())

@@ -21,7 +21,7 @@ from typing import (
 )
 
 from msgspec import UNSET
-from typing_extensions import TypeVar
+from typing_extensions import TypeVar, override
 
 from penstock._caching.policies import policy_of_options
 from penstock._caching.policy_parts import name_of_self
@@ -146,7 +146,7 @@ class _TaskBase(Verbs[P, R]):
         return self.cache_policy.compute_key(run, run.parameters)
 
     def _explain(self, args: Sequence[Any], kwargs: dict[str, Any]) -> CacheExplanation:
-        """See `penstock.caching.explain`.
+        """What `penstock.caching.explain` says of a call; no run of it is admitted.
 
         Raises:
             UsageError: an argument is a future that has not ended.
@@ -175,10 +175,10 @@ class _TaskBase(Verbs[P, R]):
 
     # What the verbs have in common
 
+    @override
     def _new_run(
         self, args: Sequence[Any], kwargs: dict[str, Any], *, passes: bool = False
     ) -> TaskRun:
-        """See `Verbs`."""
         first = self._awaited_by(kwargs)
         self._signature.check(args, kwargs)
         run = TaskRun(self, current_run.get(), args, kwargs, current_tags.get())

@@ -11,7 +11,7 @@ from penstock._model.codecs import encode_history, encode_parameters
 from penstock._model.definition import Definition, RunKind, make_definition
 from penstock._model.ids import id_bound, new_id
 from penstock._model.payloads import encode_result
-from penstock._model.rows import CacheRow, FlowRow, TaskRow
+from penstock._model.rows import CacheRow, FlowRow, Source, TaskRow
 from penstock._stores.large_results import FolderOfResults
 from penstock._stores.port import Store
 from penstock._stores.sqlite.store import SqliteStore
@@ -40,14 +40,12 @@ def id_at(moment: datetime) -> bytes:
     return id_bound(moment)[:6] + new_id()[6:]
 
 
-class HandRun:
+class HandRun(Source):
     """What flow runs and task runs played by hand have in common.
 
     Attributes:
         settled: how often the store has said that all of it is stored.
     """
-
-    definition: Definition
 
     def __init__(self, definition: Definition, run_id: bytes | None = None) -> None:
         self.definition = definition

@@ -6,7 +6,7 @@ thread of the run spends no time on it.
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from penstock._model.definition import Definition
 
@@ -65,28 +65,33 @@ class CacheRow(NamedTuple):
     parts: bytes | None = None
 
 
-class Source(Protocol):
-    """A live run, as a store sees it."""
+class Source:
+    """A live run, as a store sees it.
 
+    Attributes:
+        run_id: the id of the run.
+        definition: the flow or task.
+        payload: the result as bytes, once there is one.
+        cache_row: the entry of the cache that the run has made; None: it has made none.
+    """
+
+    __slots__ = ()
     run_id: bytes
+    definition: Definition
     payload: bytes | None
     cache_row: CacheRow | None
 
-    @property
-    def definition(self) -> Definition:
-        """The flow or task."""
-        ...
-
     def row(self, length: int, payload: bytes | None) -> Row:
         """The run as it was after its first `length` states, its result being `payload`."""
-        ...
+        raise NotImplementedError
 
     def is_final(self, length: int) -> bool:
         """Whether the run had ended after its first `length` states."""
-        ...
+        raise NotImplementedError
 
     def settle(self) -> None:
         """Release what only the store needed, as the run has ended and is stored."""
+        raise NotImplementedError
 
 
 class CacheHit(NamedTuple):

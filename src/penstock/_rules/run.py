@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, Protocol, Sel
 from uuid import UUID
 
 import msgspec
+from typing_extensions import override
 
 from penstock._model.definition import Definition, with_tags
 from penstock._model.ids import id_time, new_id
 from penstock._model.records import state_of
-from penstock._model.rows import CacheRow, Row
+from penstock._model.rows import CacheRow, Source
 from penstock._model.serializers import Serializer
 from penstock._rules.arguments import (
     Handle,
@@ -83,7 +84,7 @@ class Identity(msgspec.Struct, frozen=True):
     history: tuple[Transition, ...]
 
 
-class Run(Latch, Generic[Options]):
+class Run(Latch, Source, Generic[Options]):
     """What flow runs and task runs have in common.
 
     To make one changes nothing else. It takes part in its flow run, and has its position there,
@@ -229,10 +230,6 @@ class Run(Latch, Generic[Options]):
 
     def rename(self, name: str) -> None:
         """Have the name that the user has given."""
-        raise NotImplementedError
-
-    def row(self, length: int, payload: bytes | None) -> Row:
-        """See `Source`."""
         raise NotImplementedError
 
     @property
@@ -406,8 +403,8 @@ class Run(Latch, Generic[Options]):
         finally:
             self.set()
 
+    @override
     def settle(self) -> None:
-        """See `Source`."""
         self.payload = None
         self.upstreams = ()
         flow_run = self.flow_run
@@ -437,8 +434,8 @@ class Run(Latch, Generic[Options]):
         """The call of the user's function, which keeps its arguments when the run has ended."""
         return partial(self.options.fn, *self.args, **self.kwargs)
 
+    @override
     def is_final(self, length: int) -> bool:
-        """See `Source`."""
         return self.history[length - 1].is_final
 
     @property

@@ -177,7 +177,7 @@ def deciders_of(run: Run, value: object) -> Sequence[Decider]:
 def _items_of(value: Collection[object]) -> list[object]:
     """What is in it, without calling the `__iter__` of a subclass of the user's."""
     bases: tuple[type[Any], ...] = (list, tuple, set, frozenset)
-    base = next(base for base in bases if isinstance(value, base))
+    base = cast("Any", next(base for base in bases if isinstance(value, base)))
     return list(base.__iter__(value))
 
 

@@ -750,7 +750,7 @@ def test_a_script_that_used_workers_ends_at_once(script: Script) -> None:
         def step(index):
             time.sleep(0.02)
 
-        @task(timeout_within=5)
+        @task(timeout_seconds=5)
         def in_time(index):
             pass
 

@@ -611,7 +611,7 @@ def test_workers_that_are_idle_for_long_end(
         ({"max_workers": 0}, "max_workers must be an integer of at least 1, not 0"),
         ({"memory_limit_bytes": 1.5}, "memory_limit_bytes must be an integer of at least 1"),
         ({"max_tasks_per_worker": True}, "max_tasks_per_worker must be an integer of at least 1"),
-        ({"start_method": "thread"}, "start_method must be one of spawn, forkserver, fork"),
+        ({"start_method": "thread"}, "start_method must be one of 'spawn', 'forkserver', 'fork'"),
     ],
 )
 def test_impossible_arguments_are_refused(arguments: dict[str, Any], words: str) -> None:

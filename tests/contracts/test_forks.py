@@ -13,6 +13,8 @@ from penstock._engine.process import AFTER_FORK_IN_CHILD
 from tests.contracts.scripts import Script
 from tests.test_architecture import LAYERS, PACKAGE, folder_of
 
+has_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system")
+
 
 @pytest.fixture
 def script(tmp_path: Path) -> Iterator[Script]:
@@ -96,7 +98,44 @@ IN_CHILD = """
 """
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system")
+IN_BETWEEN = """
+    import os, sys
+    from penstock import flow, task, temporary_settings
+
+    @task
+    def step(name):
+        return name
+
+    @flow
+    def works(name):
+        return step.submit(name).result()
+
+    works("before")
+    step.submit("beside")
+    with temporary_settings(durability="strict"):
+        works("inside")
+        child = os.fork()
+        if child == 0:
+            works("child inside")
+    if child == 0:
+        works("child after")
+        sys.exit(7)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    works("after")
+"""
+
+
+@has_fork
+def test_a_child_that_is_forked_under_other_settings_leaves_both_engines(script: Script) -> None:
+    """Of the two that are open, none is paused by half, and none is taken up by the child."""
+    done = script.run(IN_BETWEEN)
+    done.check()
+    assert sorted(map(str, script.completed("step"))) == sorted(
+        ["before", "beside", "inside", "child inside", "child after", "after"]
+    )
+
+
+@has_fork
 def test_a_child_has_nothing_that_its_parents_threads_hold(script: Script) -> None:
     """Nor does it wait for the lock that another thread holds in the moment of the fork."""
     done = script.run(IN_CHILD)

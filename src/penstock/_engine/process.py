@@ -43,41 +43,57 @@ class Process:
         self.engine: Engine | None = None
         self.settings: Settings | None = None
         self.lock = threading.RLock()  # a signal handler may ask while this thread makes it
+        self._open: list[Engine] = []  # the present one is the last, and stands in for the others
+
+    def make_engine(self, settings: Settings, clock: Clock | None = None) -> Engine:
+        """Make an engine, under the lock, and use it from now on."""
+        self.engine = Engine(settings, clock)
+        self._open.append(self.engine)
+        return self.engine
 
     def own_engine(self) -> Engine:
         """The present engine; made, where there is none."""
         with self.lock:
-            if self.engine is None:
-                refuse_unguarded_script()
-                self.engine = Engine(self.settings or load_settings())
-                _close_at_the_end_of_a_worker_process()
-            return self.engine
+            if self.engine is not None:
+                return self.engine
+            refuse_unguarded_script()
+            engine = self.make_engine(self.settings or load_settings())
+            _close_at_the_end_of_a_worker_process()
+            return engine
 
     def replace(self, engine: Engine, after: Engine | None) -> None:
-        """Close an engine that is still in use, and use another one from there on."""
+        """Close an engine that is still in use, and use another one from there on.
+
+        In a child that was forked meanwhile, both are the parent's, and nothing is done.
+        """
+        if engine.is_inherited:
+            return
         try:
             engine.drain()
         finally:
             with self.lock:
                 self.engine = after
+                # `shutdown` may have closed it before, inside of the block that ends here.
+                self._open = [one for one in self._open if one is not engine]
             engine.close()
 
     def before_fork(self) -> None:
-        """Let nobody make an engine, and let the present one close what cannot be forked."""
+        """Let nobody make an engine, and let those that are open close what cannot be forked."""
         self.lock.acquire()
-        if self.engine is not None:
-            self.engine.pause()
+        for engine in self._open:
+            engine.pause()
 
     def after_fork_in_parent(self) -> None:
         """Go on."""
-        if self.engine is not None:
-            self.engine.resume()
+        for engine in self._open:
+            engine.resume()
         self.lock.release()
 
     def after_fork_in_child(self) -> None:
         """Have no engine, and a lock that no thread of the parent holds."""
-        if self.engine is not None:
-            self.engine.leave_to_parent()
+        for engine in self._open:
+            engine.leave_to_parent()
+        self._open = []
         self.engine = None
         self.lock = threading.RLock()
 
@@ -186,8 +202,7 @@ def use_settings(settings: Settings, clock: Clock | None = None) -> Generator[En
             "engine of a test, before you call the flow."
         )
     with _process.lock:
-        before, _process.engine = _process.engine, Engine(settings, clock)
-        mine = _process.engine
+        before, mine = _process.engine, _process.make_engine(settings, clock)
     try:
         yield mine
     finally:

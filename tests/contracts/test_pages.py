@@ -19,7 +19,8 @@ from penstock._stores.memory import MemoryStore
 from penstock._stores.port import Query, Store
 from penstock._stores.sqlite import schema
 from penstock._stores.sqlite import store as sqlite
-from penstock._stores.sqlite.pages import FLOW_RUNS, SUBFLOW_RUNS, TASK_RUNS, Table, read_page
+from penstock._stores.sqlite.pages import FLOW_RUNS, SUBFLOW_RUNS, TASK_RUNS, Table, page
+from penstock._stores.sqlite.statements import Statement, take
 from penstock._stores.sqlite.store import SqliteStore
 from penstock.states import TYPES, StateType, Transition
 from tests.benchmarks import filling, scale
@@ -150,6 +151,20 @@ def test_one_run_is_found_by_its_id_where_it_meets_the_other_conditions(
             assert found == [one.row.id for one in memory.task_runs(query)]
 
 
+def test_the_steps_of_a_page_need_rows_and_no_database() -> None:
+    """Its definitions are asked for, and the rows of those walks that they make."""
+    steps = page(TASK_RUNS, Query(name="red", tag="warm", limit=2))
+    assert next(steps) == Statement(
+        "SELECT id, tags FROM definition WHERE kind = ? AND name = ?", ["task", "red"]
+    )
+    sql, values = steps.send([(1, '["warm"]'), (2, '["cold"]'), (3, '["warm", "all"]')])
+    assert sql.count("UNION ALL") == 1
+    assert values == [1, 3, 2]
+    with pytest.raises(StopIteration) as end:
+        steps.send([(b"a", "older"), (b"c", "newest"), (b"b", "in between")])
+    assert end.value.value == [(b"c", "newest"), (b"b", "in between")]
+
+
 def test_a_name_with_more_versions_than_one_statement_merges(sqlite_store: SqliteStore) -> None:
     """Each run is of a version of its own, and each third one failed."""
     runs = [
@@ -235,7 +250,7 @@ def instructions(path: Path, table: Table, query: Query) -> int:
 
     with closing(schema.connect_to_read(path)) as connection:
         connection.set_progress_handler(count_on, 10)
-        read_page(connection, table, query)
+        take(connection, page(table, query))
     return next(tens) * 10
 
 
@@ -269,7 +284,7 @@ def plans(path: Path, table: Table, query: Query) -> list[str]:
     traced: list[str] = []
     with closing(schema.connect_to_read(path)) as connection:
         connection.set_trace_callback(traced.append)
-        read_page(connection, table, query)
+        take(connection, page(table, query))
         connection.set_trace_callback(None)
         return [step for sql in traced for step in plan_of(connection, sql)]
 

@@ -26,6 +26,7 @@ __all__ = [
     "Limit",
     "Pruned",
     "Query",
+    "RunSource",
     "SlotClaim",
     "SlotStore",
     "Store",
@@ -186,7 +187,27 @@ class SlotStore(ABC):
         """
 
 
-class Store(ABC):
+class RunSource(ABC):
+    """Where runs are read: a store, or a file at one moment."""
+
+    @abstractmethod
+    def flow_runs(self, query: Query) -> Sequence[FoundFlowRun]:
+        """The flow runs that a query asks for, newest first."""
+
+    @abstractmethod
+    def task_runs(self, query: Query) -> Sequence[FoundTaskRun]:
+        """The task runs that a query asks for, newest first."""
+
+    @abstractmethod
+    def subflow_runs(self, flow_run_id: bytes) -> Sequence[FoundFlowRun]:
+        """All flow runs called by this one or by its task runs, oldest first."""
+
+    @abstractmethod
+    def payload_of(self, run_id: bytes) -> bytes | None:
+        """The stored result of a task run; None: there is none."""
+
+
+class Store(RunSource):
     """Keeps runs; every method may be called from any thread."""
 
     @property
@@ -229,22 +250,6 @@ class Store(ABC):
 
         Expired ones are among them.
         """
-
-    @abstractmethod
-    def flow_runs(self, query: Query) -> Sequence[FoundFlowRun]:
-        """The flow runs that a query asks for, newest first."""
-
-    @abstractmethod
-    def task_runs(self, query: Query) -> Sequence[FoundTaskRun]:
-        """The task runs that a query asks for, newest first."""
-
-    @abstractmethod
-    def subflow_runs(self, flow_run_id: bytes) -> Sequence[FoundFlowRun]:
-        """All flow runs called by this one or by its task runs, oldest first."""
-
-    @abstractmethod
-    def payload_of(self, run_id: bytes) -> bytes | None:
-        """The stored result of a task run; None: there is none."""
 
     @abstractmethod
     def load(self, reference: FileReference) -> bytes:

@@ -9,14 +9,14 @@ product.
 Two conditions are held against each run on the way, as no index that all runs write to has their
 state. One is that for `COMPLETED` or `Completed`, which nearly all runs meet. The other is that for
 a name, a tag or a flow run where a state is asked for that runs are in on their way: few are.
+
+All of it is steps: which walks there are is asked of the database first, then their rows.
 """
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Collection, Iterator, Sequence
-from itertools import islice
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -24,6 +24,7 @@ from penstock._model.definition import RunKind
 from penstock._model.ids import id_bound
 from penstock._stores.port import Query
 from penstock._stores.sqlite.schema import UNUSUAL, UNUSUAL_END
+from penstock._stores.sqlite.statements import Row, Statement, Steps
 from penstock.states import StateType
 
 
@@ -45,8 +46,6 @@ class Table(NamedTuple):
 
 FLOW_RUNS: Final = Table("flow_run", RunKind.FLOW, "flow", "parent")
 TASK_RUNS: Final = Table("task_run", RunKind.TASK, "task", "flow_run")
-
-Row: TypeAlias = tuple[Any, ...]
 
 SUBFLOW_RUNS: Final = """
 SELECT r.*, d.* FROM (
@@ -84,18 +83,13 @@ class Walk(NamedTuple):
     conditions: Sequence[Condition]
 
 
-class Statement(NamedTuple):
-    """A SELECT with its values."""
-
-    sql: str
-    values: Sequence[object]
-
-
-def read_page(connection: sqlite3.Connection, table: Table, query: Query) -> list[Row]:
+def page(table: Table, query: Query) -> Steps[list[Row]]:
     """The rows of a page, each followed by that of its definition, newest first."""
+    walks, bounds = (yield from _walks(table, query)), list(_bounds(query))
     rows: list[Row] = []
-    for sql, values in page_statements(connection, table, query):
-        rows += connection.execute(sql, values)
+    for start in range(0, len(walks), _WALKS_A_STATEMENT):
+        group = walks[start : start + _WALKS_A_STATEMENT]
+        rows += yield _rows_of(table, [_select(table, walk, bounds) for walk in group], query.limit)
     rows.sort(key=_id_of, reverse=True)
     return rows[: query.limit]
 
@@ -103,18 +97,6 @@ def read_page(connection: sqlite3.Connection, table: Table, query: Query) -> lis
 def _id_of(row: Row) -> bytes:
     run_id: bytes = row[0]
     return run_id
-
-
-def page_statements(
-    connection: sqlite3.Connection, table: Table, query: Query
-) -> Iterator[Statement]:
-    """What reads a page: one statement, or several where there are very many walks."""
-    walks, bounds = _walks(connection, table, query), list(_bounds(query))
-    while group := list(islice(walks, _WALKS_A_STATEMENT)):
-        selects = [_select(table, walk, bounds) for walk in group]
-        values = [value for select in selects for value in select.values]
-        sql = _rows_of(table, [select.sql for select in selects])
-        yield Statement(sql, [*values, query.limit])
 
 
 def _select(table: Table, walk: Walk, bounds: Sequence[Condition]) -> Statement:
@@ -125,29 +107,32 @@ def _select(table: Table, walk: Walk, bounds: Sequence[Condition]) -> Statement:
     return Statement(f"SELECT id FROM {table.name} {index} WHERE {where}", values)  # noqa: S608  # texts of this module
 
 
-def _rows_of(table: Table, walks: Sequence[str]) -> str:
+def _rows_of(table: Table, walks: Sequence[Statement], limit: int) -> Statement:
     # The joins are CROSS, as SQLite keeps their order then; and it merges the walks in step.
-    return (
+    sql = (
         "SELECT r.*, d.* "  # noqa: S608  # texts of this module
-        f"FROM ({' UNION ALL '.join(walks)} ORDER BY id DESC LIMIT ?) w "
+        f"FROM ({' UNION ALL '.join(walk.sql for walk in walks)} ORDER BY id DESC LIMIT ?) w "
         f"CROSS JOIN {table.name} r ON r.id = w.id "
         f"CROSS JOIN definition d ON d.id = r.{table.definition}_id"
     )
+    return Statement(sql, [*(value for walk in walks for value in walk.values), limit])
 
 
 # The walks
 
 
-def _walks(connection: sqlite3.Connection, table: Table, query: Query) -> Iterator[Walk]:
+def _walks(table: Table, query: Query) -> Steps[list[Walk]]:
     """Those that give all runs of a page between them, and none of them twice."""
-    owner, definitions = _owner(table, query), _definitions(connection, table, query)
+    owner, definitions = _owner(table, query), (yield from _definitions(table, query))
     if query.states and _USUAL.isdisjoint(query.states):
-        for state in _matching_states(connection, table, query):
-            yield from _walks_of_state(table, state, owner, definitions)
-        return
+        states = yield from _matching_states(table, query)
+        by_state = [_walks_of_state(table, state, owner, definitions) for state in states]
+        return [walk for walks in by_state for walk in walks]
     index = _index(table, owner, definitions)
-    for definition in _each_of(table, definitions):
-        yield Walk(index, [*owner, *definition, *_state_filter(query)])
+    return [
+        Walk(index, [*owner, *definition, *_state_filter(query)])
+        for definition in _each_of(table, definitions)
+    ]
 
 
 def _walks_of_state(
@@ -200,24 +185,22 @@ def _owner(table: Table, query: Query) -> Sequence[Condition]:
     return () if owner_id is None else (Condition(f"{table.owner}_id = ?", (owner_id,)),)
 
 
-def _definitions(
-    connection: sqlite3.Connection, table: Table, query: Query
-) -> Collection[int] | None:
+def _definitions(table: Table, query: Query) -> Steps[Collection[int] | None]:
     """The definitions whose runs may be on the page; None: all."""
     owner = _owner(table, query)
-    used = set(_used_definitions(connection, table, owner)) if owner else None
+    used = (yield from _used_definitions(table, owner)) if owner else None
     if query.name is None and query.tag is None:
         return used
-    wanted = _wanted_definitions(connection, table, query)
+    wanted = yield from _wanted_definitions(table, query)
     return wanted if used is None else wanted & used
 
 
-def _wanted_definitions(connection: sqlite3.Connection, table: Table, query: Query) -> set[int]:
+def _wanted_definitions(table: Table, query: Query) -> Steps[set[int]]:
     """Those with the name and the tag; a run has the tags of its definition."""
     sql, values = "SELECT id, tags FROM definition WHERE kind = ?", [table.kind.value]
     if query.name is not None:
         sql, values = f"{sql} AND name = ?", [*values, query.name]
-    definitions = connection.execute(sql, values)
+    definitions = yield Statement(sql, values)
     return {
         id_
         for id_, tags in definitions
@@ -225,9 +208,7 @@ def _wanted_definitions(connection: sqlite3.Connection, table: Table, query: Que
     }
 
 
-def _used_definitions(
-    connection: sqlite3.Connection, table: Table, owner: Sequence[Condition]
-) -> Iterator[int]:
+def _used_definitions(table: Table, owner: Sequence[Condition]) -> Steps[set[int]]:
     """Those of the runs that belong to this one."""
     column = f"{table.definition}_id"
     ((has_owner, owner_id),) = owner
@@ -235,35 +216,29 @@ def _used_definitions(
         f"SELECT {column} FROM {table.name} INDEXED BY {table.name}_by_{table.owner} "  # noqa: S608  # texts of this module
         f"WHERE {has_owner} AND {column} > ? ORDER BY {column} LIMIT 1"
     )
-    for (id_,) in _each(connection, sql, owner_id, (-1,)):
-        yield id_
+    rows = yield from _each(sql, owner_id, (-1,))
+    return {id_ for (id_,) in rows}
 
 
-def _matching_states(
-    connection: sqlite3.Connection, table: Table, query: Query
-) -> Iterator[_State]:
+def _matching_states(table: Table, query: Query) -> Steps[list[_State]]:
     """The states other than Completed that runs are in, and that are asked for."""
     sql = (
         f"SELECT state_name FROM {table.name} INDEXED BY {table.name}_by_state "  # noqa: S608  # texts of this module
         f"WHERE {UNUSUAL} AND state_type = ? AND state_name > ? ORDER BY state_name LIMIT 1"
     )
+    found: list[_State] = []
     for type_ in StateType:
-        for (name,) in _each(connection, sql, (type_.value,), ("",)):
-            if type_ in query.states or name in query.states:
-                yield _State(type_.value, name)
+        names = yield from _each(sql, (type_.value,), ("",))
+        found += [_State(type_.value, name) for (name,) in names]
+    return [state for state in found if state.type in query.states or state.name in query.states]
 
 
-def _each(
-    connection: sqlite3.Connection, sql: str, fixed: Sequence[object], least: Row
-) -> Iterator[Row]:
+def _each(sql: str, fixed: Sequence[object], least: Row) -> Steps[list[Row]]:
     """What is next in an index, again and again: a search for each value, however often it is."""
-    last = least
-    while True:
-        found: Row | None = connection.execute(sql, (*fixed, *last)).fetchone()
-        if found is None:
-            return
-        yield found
-        last = found
+    found: list[Row] = []
+    while following := (yield Statement(sql, (*fixed, *(found[-1] if found else least)))):
+        found += following
+    return found
 
 
 # What holds for every walk

@@ -14,15 +14,13 @@ from datetime import datetime
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-import msgspec
 from typing_extensions import override
 
-from penstock._model.definition import Definition, RunKind
 from penstock._model.ids import id_bound
 from penstock._model.payloads import FileReference
-from penstock._model.rows import CacheRow, FlowRow, Source, TaskRow
+from penstock._model.rows import CacheRow, Source
 from penstock._model.settings import Settings
 from penstock._stores.large_results import FolderOfResults, LargeResults
 from penstock._stores.memory import MemoryStore
@@ -35,10 +33,11 @@ from penstock._stores.port import (
     Store,
 )
 from penstock._stores.recent import LEASE_SECONDS, FreshResults, RecentResults
-from penstock._stores.sqlite.pages import FLOW_RUNS, SUBFLOW_RUNS, TASK_RUNS, Table, read_page
+from penstock._stores.sqlite import reading
 from penstock._stores.sqlite.pruning import Pruning
 from penstock._stores.sqlite.schema import connect, connect_to_read, prepare_file
 from penstock._stores.sqlite.slots import SqliteSlots
+from penstock._stores.sqlite.statements import Steps, take
 from penstock._stores.sqlite.target import SqliteTarget
 from penstock._stores.writing.batches import Batch
 from penstock._stores.writing.writer import Writer
@@ -49,6 +48,7 @@ from penstock.exceptions import StoreError
 _PRUNING_PAUSE_SECONDS: Final = 0.005
 """How long others can get at the file between two slices; they try each 0.1 s at least."""
 _LAST_ID: Final = b"\xff" * 16
+T = TypeVar("T")
 
 
 class SqliteStore(Store):
@@ -160,27 +160,23 @@ class SqliteStore(Store):
 
     @override
     def flow_runs(self, query: Query) -> Sequence[FoundFlowRun]:
-        return [_found_flow_run(row) for row in self._read_page(FLOW_RUNS, query)]
+        return self._take(self._pages, reading.flow_runs(query))
 
     @override
     def task_runs(self, query: Query) -> Sequence[FoundTaskRun]:
-        return [_found_task_run(row) for row in self._read_page(TASK_RUNS, query)]
-
-    def _read_page(self, table: Table, query: Query) -> Sequence[tuple[Any, ...]]:
-        with self._readable(), self._pages.snapshot() as connection:
-            return read_page(connection, table, query)
+        return self._take(self._pages, reading.task_runs(query))
 
     @override
     def subflow_runs(self, flow_run_id: bytes) -> Sequence[FoundFlowRun]:
-        rows = self._read(self._pages, SUBFLOW_RUNS, (flow_run_id, flow_run_id))
-        return [_found_flow_run(row) for row in rows]
+        return self._take(self._pages, reading.subflow_runs(flow_run_id))
 
     @override
     def payload_of(self, run_id: bytes) -> bytes | None:
-        for (payload,) in self._read(self._points, _PAYLOAD, (run_id,)):
-            found: bytes | None = payload
-            return found
-        return None
+        return self._take(self._points, reading.payload_of(run_id))
+
+    def _take(self, reader: _Reader, steps: Steps[T]) -> T:
+        with self._readable(), reader.snapshot() as connection:
+            return take(connection, steps)
 
     @override
     def load(self, reference: FileReference) -> bytes:
@@ -320,9 +316,6 @@ class _transaction:  # noqa: N801  # used like a function
             self._connection.close()
 
 
-_FLOW_COLUMNS = len(FlowRow._fields)
-_TASK_COLUMNS = len(TaskRow._fields)
-_PAYLOAD = "SELECT result FROM task_run WHERE id = ?"
 _LOOK_UP = """
 SELECT c.run_id, t.result, c.expires_at, (SELECT number FROM cache_changes WHERE id = 1)
 FROM cache c JOIN task_run t ON t.id = c.run_id
@@ -334,17 +327,3 @@ _ENTRIES_OF = """
 SELECT key, run_id, created_at, expires_at, task, parts FROM cache INDEXED BY cache_by_task
 WHERE task = ? ORDER BY created_at DESC LIMIT ?
 """
-
-
-def _found_flow_run(row: Sequence[Any]) -> FoundFlowRun:
-    return FoundFlowRun(FlowRow(*row[:_FLOW_COLUMNS]), _definition(row[_FLOW_COLUMNS:]))
-
-
-def _found_task_run(row: Sequence[Any]) -> FoundTaskRun:
-    return FoundTaskRun(TaskRow(*row[:_TASK_COLUMNS]), _definition(row[_TASK_COLUMNS:]))
-
-
-def _definition(columns: Sequence[Any]) -> Definition:
-    id_, kind, name, key, version, description, tags = columns
-    stored_tags = msgspec.json.decode(tags, type=list[str])
-    return Definition(id_, RunKind(kind), name, key, version, description, tuple(stored_tags))

@@ -21,6 +21,7 @@
     ├── StoreError                the environment: disk, file, another process
     │   ├── NotADatabase              the file is something else
     │   ├── SchemaTooNew              a newer Penstock wrote the file
+    │   ├── SchemaTooOld              an older Penstock wrote the file that is only to be read
     │   └── ResultUnavailable         the value was never stored, is gone, or cannot be read
     └── InternalError             this library
         └── IllegalTransition         a state that cannot follow the current one
@@ -48,6 +49,7 @@ __all__ = [
     "RunTimedOut",
     "RunUnfinished",
     "SchemaTooNew",
+    "SchemaTooOld",
     "StoreError",
     "TimeStoodStill",
     "UnknownLimit",
@@ -140,6 +142,10 @@ class NotADatabase(StoreError):
 
 class SchemaTooNew(StoreError):
     """The database was written by a newer version of Penstock."""
+
+
+class SchemaTooOld(StoreError):
+    """The database was written by an older version of Penstock, and has to be migrated first."""
 
 
 class ResultUnavailable(StoreError):

@@ -1,7 +1,9 @@
 """The history of all runs, read from the database.
 
-All functions first wait until what this process has recorded is on disk, so that they see it.
-They are plain functions, for sync code; a page takes milliseconds.
+The functions read what the engine of this process records: they first wait until it is on disk, so
+that they see all of it. They are for sync code, where a page takes milliseconds; those that end in
+`_async` do the same in async code, while the event loop goes on. `open` and `open_async` read any
+file, of another process or machine, too, and start no engine.
 
 Examples:
     The failed runs of a flow since yesterday::
@@ -12,133 +14,97 @@ Examples:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Final, TypeAlias, cast
+from functools import partial
+from pathlib import Path
+from typing import Final, TypeVar
 from uuid import UUID
 
-import msgspec
+import anyio.to_thread
+from typing_extensions import Unpack
 
 from penstock._engine.engine import Engine
-from penstock._engine.process import engine_of_process
-from penstock._model.codecs import decode_parameters
-from penstock._model.hints import nearest
-from penstock._model.ids import id_time, to_uuid
+from penstock._engine.process import engine_of_process, settings_of_process
+from penstock._model.checks import datetime_or_none, refusal
 from penstock._model.publishing import publish
-from penstock._model.records import FlowRunRecord, TaskRunRecord, states_of
-from penstock._rules.task_run import task_run_name
-from penstock._stores.port import FoundFlowRun, FoundTaskRun, Pruned, Query
+from penstock._model.records import FlowRunRecord, Graph, TaskRunRecord
+from penstock._model.store_kinds import STORE_KINDS, split_url
+from penstock._stores.large_results import FolderOfResults
+from penstock._stores.port import Pruned
+from penstock._stores.reading.conditions import FlowRunConditions, States, TaskRunConditions
+from penstock._stores.reading.readers import AsyncReader, Reader, RunFile
+from penstock._stores.reading.reads import Reads
+from penstock._waiting.latch import Latch, expected
 from penstock.exceptions import ConfigurationError
-from penstock.pictures import Node, Picture
-from penstock.states import TYPES, StateType
+from penstock.pictures import Picture
 
 __all__ = [
+    "AsyncReader",
+    "FlowRunConditions",
     "FlowRunRecord",
     "Graph",
     "Pruned",
+    "Reader",
     "States",
+    "TaskRunConditions",
     "TaskRunRecord",
     "clear",
+    "clear_async",
     "clear_cache",
+    "clear_cache_async",
     "flow_run",
+    "flow_run_async",
     "flow_runs",
+    "flow_runs_async",
     "graph",
+    "graph_async",
+    "open",
+    "open_async",
     "picture",
+    "picture_async",
     "prune",
+    "prune_async",
     "task_run",
+    "task_run_async",
     "task_runs",
+    "task_runs_async",
 ]
 
-States: TypeAlias = StateType | str | Iterable[StateType | str] | None
-"""A state type, the name of a state, or several of them; None: any."""
-_Find: TypeAlias = Callable[[Query], Collection[object]]
-_KNOWN_STATES: Final = frozenset({*StateType, *TYPES})
+T = TypeVar("T")
+_STORAGE: Final = "storage"
+"""The folder of large results, where nobody has said another one; it is beside the database."""
 
 
-class Graph(msgspec.Struct, frozen=True):
-    """A flow run with all that it ran, and what each run waited for.
-
-    Attributes:
-        flow_run: the run.
-        task_runs: its task runs, in the order of their submission.
-        subflow_runs: the flow runs that it called.
-        edges: (upstream, downstream) ids of task runs.
-    """
-
-    flow_run: FlowRunRecord
-    task_runs: tuple[TaskRunRecord, ...]
-    subflow_runs: tuple[FlowRunRecord, ...]
-    edges: tuple[tuple[UUID, UUID], ...]
+# Reading what the engine of this process records
 
 
-def flow_runs(
-    *,
-    flow: str | None = None,
-    state: States = None,
-    tag: str | None = None,
-    since: datetime | None = None,
-    until: datetime | None = None,
-    parent: UUID | None = None,
-    before: FlowRunRecord | UUID | None = None,
-    limit: int = 100,
-) -> list[FlowRunRecord]:
+def flow_runs(**conditions: Unpack[FlowRunConditions]) -> list[FlowRunRecord]:
     """The flow runs that meet all the conditions, newest first.
 
     Args:
-        flow: the flow's name.
-        state: a state type (`"FAILED"`), a state name (`"TimedOut"`), or several. A name in
-            capitals, or much like a known one, has to be known or that of some run.
-        tag: one of the flow's tags.
-        since: submitted then or later; a time without a zone is a local one.
-        until: submitted before.
-        parent: subflow runs called by this run.
-        before: older than this run: the last of a page gives the next page.
-        limit: how many at most.
+        conditions: those of `FlowRunConditions`, as keywords.
 
     Raises:
-        ConfigurationError: there is no such state, the limit is below 1, or an argument is of
+        ConfigurationError: there is no such state, the limit is below 1, or a condition is of
             another type.
+        ParameterError: there is no such condition.
     """
-    engine = _flushed()
-    name = _text(flow, "flow")
-    query = _query(engine.store.flow_runs, name, state, tag, since, until, before, limit)
-    query = msgspec.structs.replace(query, parent_id=_bytes_of(parent, "parent"))
-    return [_flow_record(found, engine) for found in engine.store.flow_runs(query)]
+    return _reads().flow_runs(**conditions)
 
 
-def task_runs(
-    *,
-    task: str | None = None,
-    flow_run: FlowRunRecord | UUID | None = None,
-    state: States = None,
-    tag: str | None = None,
-    since: datetime | None = None,
-    until: datetime | None = None,
-    before: TaskRunRecord | UUID | None = None,
-    limit: int = 100,
-) -> list[TaskRunRecord]:
+def task_runs(**conditions: Unpack[TaskRunConditions]) -> list[TaskRunRecord]:
     """The task runs that meet all the conditions, newest first.
 
     Args:
-        task: the task's name.
-        flow_run: the flow run that they belong to.
-        state: a state type (`"FAILED"`), a state name (`"Cached"`), or several. A name in
-            capitals, or much like a known one, has to be known or that of some run.
-        tag: one of the task's tags.
-        since: submitted then or later; a time without a zone is a local one.
-        until: submitted before.
-        before: older than this run: the last of a page gives the next page.
-        limit: how many at most.
+        conditions: those of `TaskRunConditions`, as keywords.
 
     Raises:
-        ConfigurationError: there is no such state, the limit is below 1, or an argument is of
+        ConfigurationError: there is no such state, the limit is below 1, or a condition is of
             another type.
+        ParameterError: there is no such condition.
     """
-    engine = _flushed()
-    name = _text(task, "task")
-    query = _query(engine.store.task_runs, name, state, tag, since, until, before, limit)
-    query = msgspec.structs.replace(query, flow_run_id=_bytes_of(flow_run, "flow_run"))
-    return [_task_record(found, engine) for found in engine.store.task_runs(query)]
+    return _reads().task_runs(**conditions)
 
 
 def flow_run(run_id: UUID | str) -> FlowRunRecord | None:
@@ -147,9 +113,7 @@ def flow_run(run_id: UUID | str) -> FlowRunRecord | None:
     Raises:
         ConfigurationError: the id is no UUID.
     """
-    engine = _flushed()
-    found = engine.store.flow_runs(Query(run_id=_parsed(run_id).bytes, limit=1))
-    return _flow_record(found[0], engine) if found else None
+    return _reads().flow_run(run_id)
 
 
 def task_run(run_id: UUID | str) -> TaskRunRecord | None:
@@ -158,9 +122,7 @@ def task_run(run_id: UUID | str) -> TaskRunRecord | None:
     Raises:
         ConfigurationError: the id is no UUID.
     """
-    engine = _flushed()
-    found = engine.store.task_runs(Query(run_id=_parsed(run_id).bytes, limit=1))
-    return _task_record(found[0], engine) if found else None
+    return _reads().task_run(run_id)
 
 
 def graph(run: FlowRunRecord | UUID | str) -> Graph | None:
@@ -172,15 +134,7 @@ def graph(run: FlowRunRecord | UUID | str) -> Graph | None:
     Raises:
         ConfigurationError: the id is no UUID.
     """
-    record = run if isinstance(run, FlowRunRecord) else flow_run(run)
-    if record is None:
-        return None
-    tasks = _all_task_runs(record)
-    edges = tuple((upstream, t.id) for t in tasks for upstream in t.upstream_ids)
-    engine = _flushed()
-    found = engine.store.subflow_runs(record.id.bytes)
-    subflows = tuple(_flow_record(one, engine) for one in found)
-    return Graph(record, tuple(tasks), subflows, edges)
+    return _reads().graph(run)
 
 
 def picture(run: FlowRunRecord | UUID | str) -> Picture | None:
@@ -188,41 +142,40 @@ def picture(run: FlowRunRecord | UUID | str) -> Picture | None:
 
     An edge is a future that a task run was given; what was given as a value leaves no trace.
     """
-    found = graph(run)
-    if found is None:
-        return None
-    nodes: list[Node] = []
-    numbers: dict[UUID, int] = {}
-    edges = _draw(found, None, nodes, numbers)
-    drawn = [(numbers[a], numbers[b]) for a, b in edges if a in numbers and b in numbers]
-    return Picture(found.flow_run.flow, nodes, sorted(drawn))
+    return _reads().picture(run)
 
 
-def _draw(
-    shown: Graph, inside: int | None, nodes: list[Node], numbers: dict[UUID, int]
-) -> list[tuple[UUID, UUID]]:
-    """Add the runs of a graph, in the order of their submission, and give its edges."""
-    edges = [*shown.edges]
-    runs: list[TaskRunRecord | FlowRunRecord] = [*shown.task_runs, *shown.subflow_runs]
-    for run in sorted(runs, key=lambda run: run.id):
-        number = numbers[run.id] = len(nodes)
-        if isinstance(run, TaskRunRecord):
-            nodes.append(Node(run.task, inside, state=run.state.name))
-            continue
-        nodes.append(Node(run.flow, inside, is_flow=True, state=run.state.name))
-        inner = graph(run)
-        if inner is not None:
-            edges += _draw(inner, number, nodes, numbers)
-    return edges
+async def flow_runs_async(**conditions: Unpack[FlowRunConditions]) -> list[FlowRunRecord]:
+    """The same as `flow_runs`, while the event loop goes on."""
+    return await _in_thread(lambda: flow_runs(**conditions))
 
 
-def _all_task_runs(run: FlowRunRecord) -> list[TaskRunRecord]:
-    found: list[TaskRunRecord] = []
-    page = task_runs(flow_run=run, limit=10_000)
-    while page:
-        found += page
-        page = task_runs(flow_run=run, before=page[-1], limit=10_000)
-    return found[::-1]
+async def task_runs_async(**conditions: Unpack[TaskRunConditions]) -> list[TaskRunRecord]:
+    """The same as `task_runs`, while the event loop goes on."""
+    return await _in_thread(lambda: task_runs(**conditions))
+
+
+async def flow_run_async(run_id: UUID | str) -> FlowRunRecord | None:
+    """The same as `flow_run`, while the event loop goes on."""
+    return await _in_thread(partial(flow_run, run_id))
+
+
+async def task_run_async(run_id: UUID | str) -> TaskRunRecord | None:
+    """The same as `task_run`, while the event loop goes on."""
+    return await _in_thread(partial(task_run, run_id))
+
+
+async def graph_async(run: FlowRunRecord | UUID | str) -> Graph | None:
+    """The same as `graph`, while the event loop goes on."""
+    return await _in_thread(partial(graph, run))
+
+
+async def picture_async(run: FlowRunRecord | UUID | str) -> Picture | None:
+    """The same as `picture`, while the event loop goes on."""
+    return await _in_thread(partial(picture, run))
+
+
+# Deleting
 
 
 def prune(
@@ -244,10 +197,8 @@ def prune(
     if (older_than is None) == (until is None):
         raise ConfigurationError("prune() takes either older_than or until.")
     if older_than is not None and not isinstance(older_than, timedelta):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers may have no types
-        raise ConfigurationError(
-            f"older_than must be a timedelta, not {older_than!r}; until takes a datetime."
-        )
-    until = _time(until, "until")
+        raise refusal(older_than, "older_than", "prune()", "a timedelta (until takes a datetime)")
+    until = datetime_or_none(until, "until", "prune()")
     engine = _flushed()
     if older_than is not None:
         until = datetime.fromtimestamp(engine.clock.now(), UTC) - older_than
@@ -275,6 +226,30 @@ def clear_cache(key: str | None = None) -> int:
     return _flushed().store.clear_cache(key)
 
 
+async def prune_async(
+    *, older_than: timedelta | None = None, until: datetime | None = None, keep_cache: bool = True
+) -> Pruned:
+    """The same as `prune`, while the event loop goes on; cancelled, it deletes to the end."""
+    return await _in_thread(
+        partial(prune, older_than=older_than, until=until, keep_cache=keep_cache)
+    )
+
+
+async def clear_async() -> Pruned:
+    """The same as `clear`, while the event loop goes on; cancelled, it deletes to the end."""
+    return await _in_thread(clear)
+
+
+async def clear_cache_async(key: str | None = None) -> int:
+    """The same as `clear_cache`, while the event loop goes on."""
+    return await _in_thread(partial(clear_cache, key))
+
+
+def _reads() -> Reads:
+    engine = _flushed()
+    return Reads(engine.store, engine.results)
+
+
 def _flushed() -> Engine:
     engine = engine_of_process()
     engine.commit().wait()
@@ -282,144 +257,81 @@ def _flushed() -> Engine:
     return engine
 
 
-def _query(
-    find: _Find,
-    name: str | None,
-    state: States,
-    tag: str | None,
-    since: datetime | None,
-    until: datetime | None,
-    before: FlowRunRecord | TaskRunRecord | UUID | None,
-    limit: int,
-) -> Query:
-    return Query(
-        name=name,
-        states=_state_names(state, find),
-        tag=_text(tag, "tag"),
-        since=_time(since, "since"),
-        until=_time(until, "until"),
-        before=_bytes_of(before, "before"),
-        limit=_count(limit),
-    )
+async def _in_thread(call: Callable[[], T]) -> T:
+    """Call it in a thread of anyio's; an awaiting task that is cancelled leaves it there."""
+    ended = expected(Latch())  # no fake clock goes on before it has
+
+    def call_and_tell() -> T:
+        try:
+            return call()
+        finally:
+            ended.set()
+
+    return await anyio.to_thread.run_sync(call_and_tell, abandon_on_cancel=True)
 
 
-def _state_names(state: States, find: _Find) -> tuple[str, ...]:
-    if state is None:
-        return ()
-    names = _texts(state)
-    for name in names:
-        if name not in _KNOWN_STATES and _is_misspelt(name, find):
-            raise ConfigurationError(
-                f"state: there is no state {name!r}{_meant(name)}; types are "
-                f"{', '.join(StateType)}, names are {', '.join(TYPES)}, and those made by hand."
-            )
-    return names
+# Reading any file
 
 
-def _texts(state: object) -> tuple[str, ...]:
-    if isinstance(state, str):
-        return (str(state),)
-    states = list(cast("Iterable[object]", state)) if isinstance(state, Iterable) else [state]
-    for one in states:
-        if not isinstance(one, str):
-            raise ConfigurationError(f"state must be a state type or a name, not {one!r}.")
-    return tuple(map(str, states))
+def open(  # noqa: A001  # it is called as history.open, as gzip's and tarfile's are
+    path: str | Path | None = None, *, storage: str | Path | None = None
+) -> Reader:
+    """A reader of the runs in a file, of this process or of any other, for sync code.
+
+    It makes, migrates and locks nothing, and starts no engine and no thread. It reads what is in
+    the file: what this process has just recorded may come a few milliseconds later.
+
+    Args:
+        path: the database; None: the one of the settings.
+        storage: the folder of large results; None: the one of the settings where the database is,
+            too, and else `storage` beside the database.
+
+    Raises:
+        ConfigurationError: the settings or `path` name no file.
+        NotADatabase: the file is something else.
+        SchemaTooNew: a newer Penstock wrote it.
+        SchemaTooOld: an older one did, and it has to be migrated before it can be read.
+        StoreError: there is no such file, or it cannot be read.
+    """
+    return Reader(_file(path, storage))
 
 
-def _is_misspelt(name: str, find: _Find) -> bool:
-    """Whether it looks like a type or a known name, and no run has it, made by hand."""
-    looks_known = not name or name.isupper() or bool(_meant(name))
-    return looks_known and not find(Query(states=(name,), limit=1))
+def open_async(path: str | Path | None = None, *, storage: str | Path | None = None) -> AsyncReader:
+    """The same as `open`, for async code: `async with history.open_async() as reader`.
+
+    What cannot be read is refused on entering. aiosqlite reads in a thread of its own. It does not
+    know trio: there an asyncio loop in another thread serves the reader until that is closed.
+    """
+    return AsyncReader(_file(path, storage))
 
 
-def _meant(name: str) -> str:
-    both = (*TYPES, *StateType) if name.isupper() else (*StateType, *TYPES)
-    known = {one.casefold(): one for one in both}
-    near = nearest(name.casefold(), known, 0.8)
-    return f" (did you mean {known[near]}?)" if near else ""
+def _file(path: object, storage: object) -> RunFile:
+    from penstock._stores.sqlite.file import SqliteFile  # few import sqlite3 for this
+
+    settings = settings_of_process()
+    configured = settings.database_path()
+    chosen = configured if path is None else _path_of(path, "path")
+    if chosen is None:
+        raise ConfigurationError(
+            f"PENSTOCK_DATABASE_URL is {settings.database_url!r}: the runs are in no file that could "
+            "be opened. Those in memory are read in their process, by penstock.history.flow_runs() "
+            "and the other functions."
+        )
+    if storage is not None:
+        folder = _path_of(storage, "storage")
+    elif configured is not None and chosen.absolute() == configured.absolute():
+        folder = settings.local_storage_path
+    else:
+        folder = chosen.absolute().parent / _STORAGE
+    return SqliteFile(chosen, FolderOfResults(folder))
 
 
-def _count(limit: object) -> int:
-    if not isinstance(limit, int) or limit < 1:
-        raise ConfigurationError(f"limit must be a whole number, at least 1, not {limit!r}.")
-    return limit
-
-
-def _text(given: object, argument: str) -> str | None:
-    if given is not None and not isinstance(given, str):
-        raise ConfigurationError(f"{argument} must be a name, as a text, not {given!r}.")
-    return given
-
-
-def _time(given: object, argument: str) -> datetime | None:
-    if given is not None and not isinstance(given, datetime):
-        raise ConfigurationError(f"{argument} must be a datetime, not {given!r}.")
-    return given
-
-
-def _bytes_of(run: object, argument: str) -> bytes | None:
-    if run is None:
-        return None
-    if not isinstance(run, FlowRunRecord | TaskRunRecord | UUID):
-        raise ConfigurationError(f"{argument} must be a run of the history or a UUID, not {run!r}.")
-    return run.bytes if isinstance(run, UUID) else run.id.bytes
-
-
-def _parsed(run_id: UUID | str) -> UUID:
-    try:
-        return run_id if isinstance(run_id, UUID) else UUID(run_id)
-    except (ValueError, TypeError, AttributeError):
-        raise ConfigurationError(f"run_id must be a UUID, not {run_id!r}.") from None
-
-
-class _Stored:
-    """A result that is read when somebody asks for it."""
-
-    def __init__(self, payload: bytes, engine: Engine) -> None:
-        self._payload = payload
-        self._engine = engine
-
-    def load(self) -> object:
-        """The value; raises `ResultUnavailable`."""
-        return self._engine.cache.decode(self._payload)
-
-
-def _stored(payload: bytes | None, engine: Engine) -> _Stored | None:
-    return None if payload is None else _Stored(payload, engine)
-
-
-def _flow_record(found: FoundFlowRun, engine: Engine) -> FlowRunRecord:
-    row, definition = found
-    return FlowRunRecord(
-        id=to_uuid(row.id),
-        name=row.name,
-        flow=definition.name,
-        version=definition.version,
-        parent_run_id=to_uuid(row.parent_id) if row.parent_id else None,
-        parameters=decode_parameters(row.parameters),
-        tags=frozenset(definition.tags),
-        run_count=row.run_count,
-        created_at=id_time(row.id),
-        states=states_of(row.history, _stored(row.result, engine), None, row.id),
-    )
-
-
-def _task_record(found: FoundTaskRun, engine: Engine) -> TaskRunRecord:
-    row, definition = found
-    upstreams = row.upstreams or b""
-    return TaskRunRecord(
-        id=to_uuid(row.id),
-        name=row.name or task_run_name(definition, row.number),
-        task=definition.name,
-        version=definition.version,
-        flow_run_id=to_uuid(row.flow_run_id) if row.flow_run_id else None,
-        parent_run_id=to_uuid(row.parent_id) if row.parent_id else None,
-        tags=frozenset(definition.tags),
-        run_count=row.run_count,
-        upstream_ids=tuple(to_uuid(upstreams[i : i + 16]) for i in range(0, len(upstreams), 16)),
-        created_at=id_time(row.id),
-        states=states_of(row.history, _stored(row.result, engine), row.id, row.flow_run_id),
-    )
+def _path_of(given: object, argument: str) -> Path:
+    if not isinstance(given, str | Path):
+        raise refusal(given, argument, "open()", "a path")
+    if ":" in str(given) and split_url(str(given))[0] in STORE_KINDS:
+        raise refusal(given, argument, "open()", "the path of a file, and no URL")
+    return Path(given).expanduser()
 
 
 publish(__name__, __all__)

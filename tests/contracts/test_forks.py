@@ -39,6 +39,7 @@ def test_lower_layers_are_set_right_before_those_that_use_them() -> None:
         "penstock._model.ids",
         "penstock._waiting.latch",
         "penstock._waiting.threads",
+        "penstock._stores.reading.forks",
         "penstock._engine.process",
     ]
     heights = list(chain.from_iterable(LAYERS))

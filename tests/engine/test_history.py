@@ -118,14 +118,16 @@ def test_one_run_is_found_by_its_id() -> None:
     assert run.state.result() == 1
     assert history.flow_run(run.id) is None
     assert history.task_run("00000000-0000-0000-0000-000000000000") is None
-    with pytest.raises(ConfigurationError, match="must be a UUID, not 'x'"):
+    with pytest.raises(ConfigurationError, match="must be a UUID, or its text, not 'x'"):
         history.task_run("x")
 
 
 def test_conditions_that_cannot_be_meant_are_refused() -> None:
-    with pytest.raises(ConfigurationError, match="there is no state 'failed'"):
+    with pytest.raises(ConfigurationError, match=r"task_runs\(\): there is no state 'failed'"):
         history.task_runs(state="failed")
-    with pytest.raises(ConfigurationError, match="limit must be a whole number, at least 1"):
+    with pytest.raises(
+        ConfigurationError, match=r"flow_runs\(\): limit must be an integer of at least 1, not 0\."
+    ):
         history.flow_runs(limit=0)
     with pytest.raises(ConfigurationError, match="either older_than or until"):
         history.prune()
@@ -134,21 +136,33 @@ def test_conditions_that_cannot_be_meant_are_refused() -> None:
 @pytest.mark.parametrize(
     ("find", "given", "message"),
     [
-        (history.task_runs, {"task": one}, "task must be a name, as a text, not <Task 'one'>"),
-        (history.flow_runs, {"flow": 5}, "flow must be a name"),
-        (history.task_runs, {"tag": 5}, "tag must be a name"),
-        (history.task_runs, {"state": 5}, "state must be a state type or a name, not 5"),
+        (
+            history.task_runs,
+            {"task": one},
+            r"task_runs\(\): task must be a string, not <Task 'one'>",
+        ),
+        (history.flow_runs, {"flow": 5}, r"flow_runs\(\): flow must be a string"),
+        (history.task_runs, {"tag": 5}, "tag must be a string"),
+        (
+            history.task_runs,
+            {"state": 5},
+            r"state must be a state type, or the name of a state, not 5",
+        ),
         (history.flow_runs, {"state": ["FAILED", 5]}, "state must be .*, not 5"),
         (history.task_runs, {"since": "2024"}, "since must be a datetime, not '2024'"),
         (history.flow_runs, {"until": 5}, "until must be a datetime"),
-        (history.task_runs, {"before": "x"}, "before must be a run of the history or a UUID"),
+        (history.task_runs, {"before": "x"}, "before must be a run of the history, or a UUID"),
         (history.task_runs, {"flow_run": "x"}, "flow_run must be a run"),
         (history.flow_runs, {"parent": "x"}, "parent must be a run"),
-        (history.flow_runs, {"limit": "5"}, "limit must be a whole number"),
-        (history.prune, {"older_than": 30}, "older_than must be a timedelta, not 30; until takes"),
+        (history.flow_runs, {"limit": "5"}, "limit must be an integer of at least 1, not '5'"),
+        (
+            history.prune,
+            {"older_than": 30},
+            r"prune\(\): older_than must be a timedelta \(until takes a datetime\), not 30",
+        ),
         (history.prune, {"older_than": datetime.now(UTC)}, "older_than must be a timedelta"),
         (history.prune, {"until": "2024"}, "until must be a datetime"),
-        (history.graph, {"run": 5}, "run_id must be a UUID, not 5"),
+        (history.graph, {"run": 5}, r"graph\(\): run_id must be a UUID, or its text, not 5"),
     ],
 )
 def test_a_condition_of_another_type_is_refused_by_name(

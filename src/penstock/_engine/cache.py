@@ -11,11 +11,11 @@ from typing import Any
 from penstock._caching.explanations import ENTRIES_COMPARED, CacheExplanation, number_of_task
 from penstock._caching.keys import CacheKey
 from penstock._logs.run_log import RunLog
-from penstock._model.payloads import any_type, decode_result, referenced_run
 from penstock._model.rows import CacheHit
 from penstock._rules.run import Run
 from penstock._rules.task_run import TaskRun
 from penstock._stores.port import Store
+from penstock._stores.reading.results import Results
 from penstock._waiting.latch import Latch
 from penstock.exceptions import ResultUnavailable, StoreError
 
@@ -24,13 +24,17 @@ class Cache:
     """Results by their keys.
 
     Args:
-        store: where the results are.
+        store: where the entries are.
+        results: decodes what they stand for.
         now: the time, in seconds since 1970, at which entries expire.
         log: is told of results that cannot be read, and why keys found none.
     """
 
-    def __init__(self, store: Store, now: Callable[[], float], log: RunLog) -> None:
+    def __init__(
+        self, store: Store, results: Results, now: Callable[[], float], log: RunLog
+    ) -> None:
         self._store = store
+        self._results = results
         self._now = now
         self._log = log
         self._owners: dict[str, TaskRun] = {}
@@ -48,24 +52,11 @@ class Cache:
         if found is None:
             return None
         try:
-            return CacheHit(found.run_id, self.decode(found.payload, returned), found.expires_at)
+            value = self._results.decode(found.payload, returned)
+            return CacheHit(found.run_id, value, found.expires_at)
         except ResultUnavailable as error:
             self._log.unreadable(key, error)
             return None
-
-    def decode(self, payload: bytes, returned: Callable[[], Any] = any_type) -> object:
-        """The value in a payload, which may refer to that of another run.
-
-        Raises:
-            ResultUnavailable: it cannot be read, or is no longer there.
-        """
-        source = referenced_run(payload)
-        if source is not None:
-            found = self._store.payload_of(source)
-            if found is None:
-                raise ResultUnavailable("The run that made the cached result is no longer stored.")
-            payload = found
-        return decode_result(payload, self._store.load, returned)
 
     # The runs that compute
 

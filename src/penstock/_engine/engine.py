@@ -24,6 +24,7 @@ from penstock._rules.run import Run
 from penstock._rules.task_run import TaskRun
 from penstock._stores.opening import open_store
 from penstock._stores.port import Store
+from penstock._stores.reading.results import Results
 from penstock._waiting.clock import Clock, RealClock
 from penstock._waiting.latch import Latch
 from penstock._waiting.loops import LoopThread
@@ -54,6 +55,7 @@ class Engine:
             the user's code.
         clock: the time that it lives in.
         store: where runs are kept.
+        results: decodes what the store holds of results.
         cache: results by their keys, and the runs that compute them.
         slots: gets slots of limits from the store.
         threads: workers for what must not wait for one.
@@ -79,7 +81,8 @@ class Engine:
         self.host = LoopThread("penstock-engine")
         self.clock: Clock = clock or RealClock(self.host)
         self.store: Store = self._new_store()
-        self.cache = Cache(self.store, self.clock.now, self.log)
+        self.results = Results(self.store.load, self.store.payload_of)
+        self.cache = Cache(self.store, self.results, self.clock.now, self.log)
         self.slots = SlotBroker(self.store.slots, self.clock.now, self.clock.call_later)
         if self.store.slots.limits():
             self.slots.start()

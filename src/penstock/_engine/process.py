@@ -21,6 +21,7 @@ from penstock._model.ids import restart_ids
 from penstock._model.settings import Settings, load_settings
 from penstock._remote.pipes.guard import refuse_unguarded_script
 from penstock._rules.current import current_run
+from penstock._stores.reading.forks import pause_looks, resume_looks
 from penstock._waiting.clock import Clock
 from penstock._waiting.latch import begin_anew_in_forked_child
 from penstock._waiting.threads import forget_abandoned_threads
@@ -57,9 +58,13 @@ class Process:
             if self.engine is not None:
                 return self.engine
             refuse_unguarded_script()
-            engine = self.make_engine(self.settings or load_settings())
+            engine = self.make_engine(self.settings_of_next())
             _close_at_the_end_of_a_worker_process()
             return engine
+
+    def settings_of_next(self) -> Settings:
+        """What the next engine would be made from."""
+        return self.settings or load_settings()
 
     def replace(self, engine: Engine, after: Engine | None) -> None:
         """Close an engine that is still in use, and use another one from there on.
@@ -80,6 +85,7 @@ class Process:
     def before_fork(self) -> None:
         """Let nobody make an engine, and let those that are open close what cannot be forked."""
         self.lock.acquire()
+        pause_looks()
         for engine in self._open:
             engine.pause()
 
@@ -87,6 +93,7 @@ class Process:
         """Go on."""
         for engine in self._open:
             engine.resume()
+        resume_looks()
         self.lock.release()
 
     def after_fork_in_child(self) -> None:
@@ -107,6 +114,7 @@ AFTER_FORK_IN_CHILD: Final[Sequence[Callable[[], None]]] = (
     restart_ids,
     begin_anew_in_forked_child,
     forget_abandoned_threads,
+    resume_looks,
     _process.after_fork_in_child,
 )
 """What is set right in a forked child, from the lowest layer up: each may use those before it.
@@ -152,6 +160,16 @@ def engine_of_process() -> Engine:
 def present_engine() -> Engine | None:
     """The engine of this process, where there is one already."""
     return _process.engine
+
+
+def settings_of_process() -> Settings:
+    """The settings of the present engine, or those from which one would be made.
+
+    Raises:
+        ConfigurationError: a setting has an impossible value.
+    """
+    engine = _process.engine
+    return _process.settings_of_next() if engine is None else engine.settings
 
 
 class _StandIn:

@@ -91,6 +91,22 @@ class TaskRunRecord(msgspec.Struct, frozen=True, kw_only=True):
         return self.states[-1]
 
 
+class Graph(msgspec.Struct, frozen=True):
+    """A flow run with all that it ran, and what each run waited for.
+
+    Attributes:
+        flow_run: the run.
+        task_runs: its task runs, in the order of their submission.
+        subflow_runs: the flow runs that it called.
+        edges: (upstream, downstream) ids of task runs.
+    """
+
+    flow_run: FlowRunRecord
+    task_runs: tuple[TaskRunRecord, ...]
+    subflow_runs: tuple[FlowRunRecord, ...]
+    edges: tuple[tuple[UUID, UUID], ...]
+
+
 def state_of(
     transition: Transition,
     task_run: bytes | None,

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from penstock._model.rows import CacheRow, FlowRow, TaskRow
 from penstock.exceptions import NotADatabase, SchemaTooNew, StoreError
@@ -159,6 +159,8 @@ CREATE TABLE waiting_line (
 
 MIGRATIONS: Final = (_VERSION_1, _VERSION_2 + _COUNTS_OF_CHANGES, _LIMITS)
 """One script a version; a file of version n has seen the first n."""
+READABLE_FROM: Final = 2
+"""The first version whose tables and indexes are those that reads need."""
 
 DEFINITION_COLUMNS: Final = ("id", "kind", "name", "key", "version", "description", "tags")
 _CHANGING = ("name", "state_type", "state_name", "run_count", "history", "result")
@@ -284,23 +286,49 @@ def _statements_of(script: str) -> Iterator[str]:
             statement = ""
 
 
-def _version(connection: sqlite3.Connection, path: Path) -> int:
+class Header(NamedTuple):
+    """What a database says of itself.
+
+    Attributes:
+        application_id: whose it is.
+        version: of its schema; 0: it has none yet.
+        tables: how many tables and indexes it has.
+    """
+
+    application_id: int
+    version: int
+    tables: int
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether another application made it."""
+        return bool(self.tables) and self.application_id != APPLICATION_ID
+
+
+def header_of(connection: sqlite3.Connection) -> Header:
+    """What the database says of itself; raises `sqlite3.Error`."""
     # In one statement, as another process may be making the tables.
-    application_id, version, tables = connection.execute(
-        "SELECT (SELECT application_id FROM pragma_application_id), "
-        "(SELECT user_version FROM pragma_user_version), (SELECT count(*) FROM sqlite_master)"
-    ).fetchone()
-    if tables and application_id != APPLICATION_ID:
+    return Header(
+        *connection.execute(
+            "SELECT (SELECT application_id FROM pragma_application_id), "
+            "(SELECT user_version FROM pragma_user_version), (SELECT count(*) FROM sqlite_master)"
+        ).fetchone()
+    )
+
+
+def _version(connection: sqlite3.Connection, path: Path) -> int:
+    header = header_of(connection)
+    if header.is_foreign:
         raise NotADatabase(
             f"{path} is a SQLite database of another application. Set PENSTOCK_DATABASE_URL to "
             "another file."
         )
-    if version > len(MIGRATIONS):
+    if header.version > len(MIGRATIONS):
         raise SchemaTooNew(
-            f"{path} has schema version {version}; this Penstock knows versions up to "
+            f"{path} has schema version {header.version}; this Penstock knows versions up to "
             f"{len(MIGRATIONS)}. Upgrade Penstock, or set PENSTOCK_DATABASE_URL to another file."
         )
-    return int(version)
+    return header.version
 
 
 def _refusal(path: Path, error: sqlite3.Error) -> StoreError:

@@ -335,6 +335,23 @@ def test_what_is_no_history_is_refused_by_its_path_and_left_alone(
     assert seen(path.parent) == before
 
 
+@pytest.mark.usefixtures("engine")
+def test_a_copy_that_sqlite_has_made_of_a_file_in_use_is_read(
+    settings: Settings, read: Read, tmp_path: Path
+) -> None:
+    """Such a copy has no write-ahead log, and another journal."""
+    child(1)
+    history.flow_runs()
+    path, copy = settings.database_path(), tmp_path / "copy" / "runs.db"
+    assert path is not None
+    copy.parent.mkdir()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("VACUUM INTO ?", (str(copy),))
+    before = seen(copy.parent)
+    assert [run.flow for run in read(copy, "flow_runs")] == ["child"]
+    assert seen(copy.parent) == before
+
+
 def test_a_file_of_the_version_before_is_read_as_it_is(path: Path, read: Read) -> None:
     with closing(sqlite3.connect(path)) as connection:
         for table in ("concurrency_limit", "taken_slots", "waiting_line"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -16,6 +17,7 @@ import pytest
 from penstock import flow, history, task
 from penstock._engine.engine import Engine
 from penstock._engine.process import get_engine, present_engine
+from penstock._stores.port import Query
 from penstock._stores.reading import reads
 from penstock._stores.reading.conversion import flow_record, task_record
 from penstock.cache_policies import INPUTS
@@ -146,6 +148,39 @@ def test_the_loop_goes_on_while_they_read(
 
     assert run_loop(read) not in reading_threads
     assert reading_threads and all(waited)
+
+
+def test_other_threads_have_their_turn_while_records_are_made(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No thread is interrupted in the time of this test, and the store reads nothing."""
+    sums(1)
+    history.flow_runs()
+    found = [*engine.store.task_runs(Query())] * 1000
+    begun, is_over = threading.Event(), False
+    turns: list[int] = []
+
+    monkeypatch.setattr(engine.store, "task_runs", lambda _query: found)
+
+    def take_turns() -> None:
+        begun.set()
+        while not is_over:
+            turns.append(1)
+            time.sleep(0.0001)
+
+    other = threading.Thread(target=take_turns)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(60)
+    try:
+        other.start()
+        begun.wait()
+        before = len(turns)
+        assert len(reads.Reads(engine.store, engine.results).task_runs()) == 2000
+        assert len(turns) > before + 2
+    finally:
+        is_over = True
+        sys.setswitchinterval(interval)
+        other.join()
 
 
 def test_a_cancelled_call_ends_at_once(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
 from uuid import UUID
 
 from typing_extensions import Unpack
@@ -19,7 +22,22 @@ from penstock._stores.reading.conversion import flow_record, task_record
 from penstock._stores.reading.results import Results
 from penstock.pictures import Node, Picture
 
+T = TypeVar("T")
 _AT_ONCE = 10_000
+_RECORDS_A_TURN = 16
+"""Made in 0.2 ms, so that the loop of an async caller goes on soon."""
+
+
+def _in_turns(found: Iterable[T]) -> Iterator[T]:
+    """The same, but other threads have their turn now and then.
+
+    Nothing else gives the GIL up while records are made, and a loop that waits for it would get it
+    after 5 ms. Where no thread waits this costs a tenth of a microsecond.
+    """
+    for number, one in enumerate(found, 1):
+        yield one
+        if number % _RECORDS_A_TURN == 0:
+            time.sleep(0)
 
 
 class Reads:
@@ -98,10 +116,12 @@ class Reads:
         return found[0] if found else None
 
     def _flow_runs(self, query: Query) -> list[FlowRunRecord]:
-        return [flow_record(found, self._results) for found in self._source.flow_runs(query)]
+        found = _in_turns(self._source.flow_runs(query))
+        return [flow_record(one, self._results) for one in found]
 
     def _task_runs(self, query: Query) -> list[TaskRunRecord]:
-        return [task_record(found, self._results) for found in self._source.task_runs(query)]
+        found = _in_turns(self._source.task_runs(query))
+        return [task_record(one, self._results) for one in found]
 
     def _all_task_runs(self, flow_run_id: bytes) -> list[TaskRunRecord]:
         """Those of a flow run, in the order of their submission."""

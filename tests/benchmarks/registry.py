@@ -16,6 +16,7 @@ from tests.benchmarks.logs import InfoLogging
 from tests.benchmarks.memory import EagerFutures
 from tests.benchmarks.parallel import Processes, Threads
 from tests.benchmarks.pools import ProcessPool
+from tests.benchmarks.reading import LoopReads
 from tests.benchmarks.samples import Side
 from tests.benchmarks.scale import OldPages, Pruning
 from tests.benchmarks.sleeps import LoopSleeps, ThreadSleeps
@@ -47,6 +48,7 @@ _ALL: Final[tuple[Case, ...]] = (
     Threads(),
     Processes(),
     ProcessPool(),
+    LoopReads(),
     OldPages(),
     Pruning(),
 )

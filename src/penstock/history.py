@@ -313,7 +313,7 @@ def _file(path: object, storage: object) -> RunFile:
     chosen = configured if path is None else _path_of(path, "path")
     if chosen is None:
         raise ConfigurationError(
-            f"PENSTOCK_DATABASE_URL is {settings.database_url!r}: the runs are in no file that could "
+            f"PENSTOCK_DATABASE_URL is {settings.database_url!r}: the runs are in no file that can "
             "be opened. Those in memory are read in their process, by penstock.history.flow_runs() "
             "and the other functions."
         )

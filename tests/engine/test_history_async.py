@@ -17,7 +17,7 @@ import pytest
 from penstock import flow, history, task
 from penstock._engine.engine import Engine
 from penstock._engine.process import get_engine, present_engine
-from penstock._stores.port import Query
+from penstock._stores.port import FoundTaskRun, Query
 from penstock._stores.reading import reads
 from penstock._stores.reading.conversion import flow_record, task_record
 from penstock.cache_policies import INPUTS
@@ -160,7 +160,10 @@ def test_other_threads_have_their_turn_while_records_are_made(
     begun, is_over = threading.Event(), False
     turns: list[int] = []
 
-    monkeypatch.setattr(engine.store, "task_runs", lambda _query: found)
+    def given(_query: Query) -> list[FoundTaskRun]:
+        return found
+
+    monkeypatch.setattr(engine.store, "task_runs", given)
 
     def take_turns() -> None:
         begun.set()

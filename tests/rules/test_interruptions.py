@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typing_extensions import override
 
 from penstock import AsyncTask, Flow, Task
 from penstock._rules.effects import (
@@ -31,7 +32,7 @@ from penstock._rules.effects import (
     Value,
     WaitFor,
 )
-from penstock._rules.run import Run
+from penstock._rules.run import Driver, Run
 from penstock._rules.task_run import TaskRun
 from penstock._rules.transitions import TRANSITIONS
 from penstock.exceptions import RunCancelled, RunCrashed
@@ -190,11 +191,15 @@ def test_all_that_comes_between_an_interruption_and_the_end_is_the_join_of_a_flo
     assert SCENES[scene](Stage(), Interrupted()).steps == ["Pending", *steps, "Cancelled"]
 
 
-class Canceller:
+class Canceller(Driver):
     """Drives nothing, and can be told to stop."""
 
-    def __init__(self, cancel: Callable[[], None]) -> None:
-        self.cancel = cancel
+    def __init__(self, act: Callable[[], None]) -> None:
+        self._act = act
+
+    @override
+    def cancel(self) -> None:
+        self._act()
 
 
 @pytest.mark.parametrize("invoke", [DeadlinePassed(), Interrupted()])

@@ -6,17 +6,18 @@ from collections.abc import Callable
 from typing import cast
 
 import anyio
+from typing_extensions import override
 
 from penstock._drivers.bookkeeping import end_by
 from penstock._drivers.in_loop import drive_async
 from penstock._engine.engine import Engine
 from penstock._rules.flow_run import FlowRun
-from penstock._rules.run import Run
+from penstock._rules.run import Driver, Run
 from penstock._waiting.loops import LoopPort, context_for
 from penstock.exceptions import RunCancelled
 
 
-class LoopRun:
+class LoopRun(Driver):
     """Drives a run in a task of its own of the loop behind a port.
 
     One object for what could be five closures: they would be most of what a submit allocates.
@@ -68,8 +69,8 @@ class LoopRun:
         if self._is_cancelled and not isinstance(run, FlowRun):  # by another thread, a moment ago
             cancel()
 
+    @override
     def cancel(self) -> None:
-        """See `Driver`."""
         if self._is_cancelled:  # twice, and the code's own cleaning up would be cancelled
             return
         self._is_cancelled = True

@@ -7,6 +7,8 @@ from contextvars import Context
 from functools import partial
 from typing import Any, TypeAlias, assert_never
 
+from typing_extensions import override
+
 from penstock._drivers.bookkeeping import answer_at_once, end_by, record_unless_in_loop, steps_of
 from penstock._drivers.calls import call_hook, call_in_time, capture_of_attempt, run_in
 from penstock._engine.engine import Engine
@@ -34,7 +36,7 @@ from penstock._rules.effects import (
 )
 from penstock._rules.flow_run import FlowRun
 from penstock._rules.lifecycle import missing_upstream
-from penstock._rules.run import Run
+from penstock._rules.run import Driver, Run
 from penstock._rules.task_run import TaskRun
 from penstock._waiting.latch import when_all
 from penstock._waiting.loops import context_for
@@ -46,7 +48,7 @@ _NOTHING: Suspended = []
 _NOT_STARTED: Suspended = []
 
 
-class ParkedRun:
+class ParkedRun(Driver):
     """Drives a run of sync code piece by piece, on whatever thread brings it further.
 
     The rules are held by at most one thread, without a lock. Each time that the run waits, its
@@ -101,8 +103,9 @@ class ParkedRun:
         else:
             self._begin(on_worker=False)
 
+    @override
     def cancel(self) -> None:
-        """See `Driver`: the run ends now, whatever its code does."""
+        """End the run now, whatever its code does."""
         self._wanted_end = True
         remote = self._workers.remote
         if remote is not None and isinstance(self.run, TaskRun):

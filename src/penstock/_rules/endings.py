@@ -36,6 +36,7 @@ from penstock.states import State, StateDetails, StateType, is_state
 
 Decider: TypeAlias = Run | State[Any]
 """What takes part in the decision about a final state."""
+_CONTAINERS: tuple[Any, ...] = (list, tuple, set, frozenset)
 _PLAIN = frozenset({type(None), int, float, str, bytes, bool, dict})
 
 
@@ -176,8 +177,7 @@ def deciders_of(run: Run, value: object) -> Sequence[Decider]:
 
 def _items_of(value: Collection[object]) -> list[object]:
     """What is in it, without calling the `__iter__` of a subclass of the user's."""
-    bases: tuple[type[Any], ...] = (list, tuple, set, frozenset)
-    base = cast("Any", next(base for base in bases if isinstance(value, base)))
+    base = next(base for base in _CONTAINERS if isinstance(value, base))
     return list(base.__iter__(value))
 
 

@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, Protocol, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, Self, TypeAlias
 from uuid import UUID
 
 import msgspec
@@ -47,11 +47,14 @@ _LET_GO: Mapping[str, Any] = {}
 """The arguments of a run that has ended."""
 
 
-class Driver(Protocol):
+class Driver:
     """What drives a run that goes on beside the code that asked for it."""
+
+    __slots__ = ()
 
     def cancel(self) -> None:
         """End the run soon, unless it has ended; from any thread."""
+        raise NotImplementedError
 
 
 class Arguments(NamedTuple):

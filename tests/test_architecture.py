@@ -47,11 +47,11 @@ LAYERS: Layers = (
     ("_calls",),
     ("_drivers",),
     ("_engine",),
-    ("task_runners",),
-    ("_remote",),
     ("_stores",),
     ("_logs",),
     ("_rules",),
+    ("task_runners",),
+    ("_remote",),
     ("_waiting",),
     ("_caching",),
     ("hooks", "retries", "serializers"),
@@ -175,12 +175,8 @@ def test_imports_point_down() -> None:
 EXPLAINED: Mapping[str, str] = {
     "caching imports tasks": "`explain` is typed by the task that it takes",
     "_caching.keys imports context": "key functions of the user's are given a context",
-    "_rules.flow_run imports task_runners": "a flow run has its runner",
-    "_rules.options imports task_runners": "as above",
     "_rules.views imports flows": "a context has the flow",
     "_rules.views imports tasks": "a context has the task",
-    "_waiting.lanes imports task_runners": "lanes may have what calls functions elsewhere",
-    "_waiting.workers imports task_runners": "as above",
 }
 """The imports of type checkers that point up, and why."""
 

@@ -7,20 +7,16 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, cast, get_args, runtime_checkable
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Literal, TypeAlias, cast, get_args
 
 import msgspec
+from typing_extensions import override
 
 from penstock._model import checks
 from penstock._model.publishing import publish
-from penstock._model.settings import Settings
-from penstock._rules.effects import Outcome
-from penstock._rules.task_run import TaskRun
-from penstock._waiting.lanes import Lanes
-from penstock._waiting.loops import LoopThread
+from penstock._remote.executor import Executor
 from penstock._waiting.threads import AbandonedThread, abandoned_threads
-from penstock._waiting.workers import Workers
 from penstock.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
@@ -30,11 +26,9 @@ __all__ = [
     "AbandonedThread",
     "ConcurrentTaskRunner",
     "ProcessTaskRunner",
-    "RemoteCalls",
     "SequentialTaskRunner",
     "StartMethod",
     "TaskRunner",
-    "Workers",
     "abandoned_threads",
 ]
 
@@ -42,45 +36,43 @@ StartMethod: TypeAlias = Literal["spawn", "forkserver", "fork"]
 """How multiprocessing starts a process."""
 
 
-class RemoteCalls(Protocol):
-    """Calls the functions of runs outside of this process."""
+class TaskRunner:
+    """Says where submitted tasks run.
 
-    def call(self, run: TaskRun, settings: Settings, is_wanted: Callable[[], bool]) -> Outcome:
-        """Call the run's function with its arguments, within its time; in a worker's thread.
+    A runner is data: runners that are equal share their workers, so a frozen `msgspec.Struct` or
+    dataclass that has this as a base serves best.
+    """
 
-        Whoever wants the call no more first lets `is_wanted` give False, and then calls `stop`.
-        """
-        ...
-
-    def stop(self, run: TaskRun) -> None:
-        """End a call that is wanted no more, if there is one; from any thread."""
-        ...
-
-    def close(self) -> None:
-        """End all that is left of it; no call comes after this."""
-        ...
-
-
-@runtime_checkable
-class TaskRunner(Protocol):
-    """Says where submitted tasks run; equal ones share their workers."""
+    __slots__ = ()
 
     @property
     def name(self) -> str:
-        """As the logs call it."""
-        ...
+        """As the logs call it: the name of its class."""
+        return type(self).__name__
 
     @property
     def is_sequential(self) -> bool:
-        """Whether a task starts only after the one submitted before it has ended."""
-        ...
+        """Whether a task starts only after the one that the same parent submitted before."""
+        return False
 
-    def start_workers(self, host: LoopThread, default_max_workers: int) -> Workers:
-        """Make the workers, hosted by the engine's loop."""
-        ...
+    @property
+    def max_threads(self) -> int | None:
+        """How many threads of this process run its code at most; None: as the settings say (40)."""
+        return None
+
+    def start_executor(self, environment: Mapping[str, str], /) -> Executor | None:  # noqa: ARG002  # for those that override this
+        """What calls the functions of tasks outside of this process; None: its threads call them.
+
+        It is asked for once, before the first task. How it is asked to run something is not public
+        yet: `ProcessTaskRunner` alone has one.
+
+        Args:
+            environment: the settings of the engine, as the environment variables `PENSTOCK_*`.
+        """
+        return None
 
 
-class ConcurrentTaskRunner(msgspec.Struct, frozen=True):
+class ConcurrentTaskRunner(TaskRunner, msgspec.Struct, frozen=True):
     """Runs tasks side by side: sync ones on anyio's worker threads, async ones on the loop.
 
     Args:
@@ -93,42 +85,24 @@ class ConcurrentTaskRunner(msgspec.Struct, frozen=True):
         checks.integer_or_none(self.max_workers, "max_workers", "ConcurrentTaskRunner", at_least=1)
 
     @property
-    def name(self) -> str:
-        """As the logs call it."""
-        return type(self).__name__
-
-    @property
-    def is_sequential(self) -> bool:
-        """It is not."""
-        return False
-
-    def start_workers(self, host: LoopThread, default_max_workers: int) -> Workers:
-        """See `TaskRunner`."""
-        return Lanes(host, self.max_workers or default_max_workers)
+    @override
+    def max_threads(self) -> int | None:
+        return self.max_workers
 
 
-class SequentialTaskRunner(msgspec.Struct, frozen=True):
+class SequentialTaskRunner(TaskRunner, msgspec.Struct, frozen=True):
     """Runs tasks one after another, in the order of their submission.
 
     The tasks that a task submits are a sequence of their own, beside that of their parent.
     """
 
     @property
-    def name(self) -> str:
-        """As the logs call it."""
-        return type(self).__name__
-
-    @property
+    @override
     def is_sequential(self) -> bool:
-        """It is."""
         return True
 
-    def start_workers(self, host: LoopThread, default_max_workers: int) -> Workers:
-        """See `TaskRunner`. Each parent has one task at work; different ones do not wait."""
-        return Lanes(host, default_max_workers)
 
-
-class ProcessTaskRunner(msgspec.Struct, frozen=True):
+class ProcessTaskRunner(TaskRunner, msgspec.Struct, frozen=True):
     """Runs sync tasks in processes of their own, where they can be killed; async ones in the loop.
 
     The function, its arguments and its result go from process to process, so they have to be
@@ -170,25 +144,25 @@ class ProcessTaskRunner(msgspec.Struct, frozen=True):
             )
 
     @property
-    def name(self) -> str:
-        """As the logs call it."""
-        return type(self).__name__
+    @override
+    def max_threads(self) -> int:
+        return self.max_workers or _usable_cpus()
 
-    @property
-    def is_sequential(self) -> bool:
-        """It is not."""
-        return False
-
-    def start_workers(self, host: LoopThread, default_max_workers: int) -> Workers:  # noqa: ARG002  # that is a number of threads
-        """See `TaskRunner`. Processes are started when there are tasks for them."""
+    @override
+    def start_executor(self, environment: Mapping[str, str], /) -> Executor:
         import multiprocessing
 
         from penstock._remote.pipes.pool import ProcessPool
 
         # Whatever the method, a context has the same attributes.
         context = cast("SpawnContext", multiprocessing.get_context(self.start_method))
-        pool = ProcessPool(host, context, self.memory_limit_bytes, self.max_tasks_per_worker)
-        return Lanes(host, self.max_workers or _usable_cpus(), pool)
+        return ProcessPool(
+            context,
+            environment,
+            self.max_workers or _usable_cpus(),
+            self.memory_limit_bytes,
+            self.max_tasks_per_worker,
+        )
 
 
 def _usable_cpus() -> int:

@@ -125,12 +125,6 @@ def test_workers_say_how_many_may_be_at_work(host: LoopThread) -> None:
     assert FreeThreads().limit is None
 
 
-def test_workers_that_call_nothing_elsewhere_can_be_closed(workers: Workers) -> None:
-    workers.close()
-    workers.close()
-    assert workers.remote is None
-
-
 # Lanes
 
 

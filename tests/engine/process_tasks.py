@@ -145,6 +145,36 @@ def hold_the_pipe_and_die(folder: Path) -> None:
 
 
 @task
+def wait_if_first(folder: Path, number: int) -> int:
+    """The first one waits for the gate, and each leaves a mark; twice it would raise."""
+    (folder / f"{number} has begun").touch(exist_ok=False)
+    if number == 0:
+        until_there(folder / "open")
+    return os.getpid()
+
+
+@task
+def die_if_first(folder: Path, number: int) -> int:
+    """The first one ends its process, and each leaves a mark; twice it would raise."""
+    (folder / f"{number} has begun").touch(exist_ok=False)
+    if number == 0:
+        os._exit(3)
+    return number
+
+
+@task
+def sleep_a_little(number: int) -> int:
+    time.sleep(0.2)
+    return number
+
+
+@task
+def log_number(number: int) -> int:
+    logging.getLogger("application").warning("number %d", number)
+    return number
+
+
+@task
 def pass_gate(folder: Path, name: str) -> str:
     (folder / f"{name} is here").touch()
     until_there(folder / "open")

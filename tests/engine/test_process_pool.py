@@ -20,6 +20,8 @@ import pytest
 from penstock import TaskFuture, flow, history, task
 from penstock._engine.engine import Engine
 from penstock._engine.process import get_engine, shutdown, use_settings
+from penstock._remote.pipes import schedule
+from penstock._remote.pipes.pool import ProcessPool
 from penstock.exceptions import (
     ConfigurationError,
     NotTransferable,
@@ -30,6 +32,9 @@ from penstock.exceptions import (
 from penstock.settings import load_settings
 from penstock.states import State, StateType
 from penstock.task_runners import ConcurrentTaskRunner, ProcessTaskRunner
+from penstock.testing import FakeClock
+from penstock.testing import engine as engine_of_a_test
+from penstock.waiting import wait_async
 from tests.conftest import RunLoop
 from tests.engine import process_tasks as tasks
 from tests.engine.process_tasks import RUNNER, is_alive, until_there
@@ -61,6 +66,15 @@ def ended(future: TaskFuture[Any]) -> State[Any]:
     return future.state
 
 
+def pool_of(runner: ProcessTaskRunner) -> ProcessPool:
+    """The pool of the engine that there is."""
+    engine = get_engine()
+    engine.workers_of(runner)
+    executor = engine.executor_of(runner)
+    assert isinstance(executor, ProcessPool)
+    return executor
+
+
 def pid_in(folder: Path) -> int:
     until_there(folder / "pid")
     return int((folder / "pid").read_text())
@@ -85,8 +99,7 @@ def test_tasks_run_in_other_processes_which_are_used_again() -> None:
 
 def test_nothing_is_started_before_there_is_a_task() -> None:
     assert in_flow(lambda: [square(2), os.getpid()]) == [4, os.getpid()]
-    workers = get_engine().workers_of(RUNNER)
-    assert getattr(workers.remote, "_idle", None) == []
+    assert pool_of(RUNNER).worker_pids == []
 
 
 square = tasks.square
@@ -175,6 +188,163 @@ def test_many_runs_among_which_some_kill_their_process() -> None:
 
     names = in_flow(body, ProcessTaskRunner(max_workers=3))
     assert names == ["Failed" if number % 7 == 3 else "Completed" for number in range(40)]
+
+
+# Short jobs travel together
+
+
+def made_quick(kind: Any, folder: Path) -> None:
+    """Let the pool know that the tasks are quick."""
+    kind.map([folder] * 20, range(1000, 1020)).result()
+
+
+def test_a_death_fails_one_of_those_that_travelled_together(tmp_path: Path) -> None:
+    """And none begins twice."""
+
+    def body() -> list[str]:
+        made_quick(tasks.die_if_first, tmp_path)
+        futures = [tasks.die_if_first.submit(tmp_path, number) for number in range(200)]
+        return [ended(future).name for future in futures]
+
+    names = in_flow(body)
+    assert names == ["Failed", *["Completed"] * 199]
+
+
+def test_those_behind_one_that_hangs_go_to_another_worker(tmp_path: Path) -> None:
+    def body() -> tuple[int, list[int]]:
+        made_quick(tasks.wait_if_first, tmp_path)
+        futures = [tasks.wait_if_first.submit(tmp_path, number) for number in range(100)]
+        pids = [future.result(PATIENCE_SECONDS) for future in futures[1:]]
+        (tmp_path / "open").touch()
+        return futures[0].result(PATIENCE_SECONDS), pids
+
+    first, others = in_flow(body)
+    assert first not in others[-10:]
+
+
+def test_cancelling_one_that_hangs_leaves_those_behind_it_alone(tmp_path: Path) -> None:
+    """With one worker, which is killed for it."""
+
+    def body() -> list[str]:
+        made_quick(tasks.wait_if_first, tmp_path)
+        futures = [tasks.wait_if_first.submit(tmp_path, number) for number in range(50)]
+        until_there(tmp_path / "0 has begun")
+        futures[0].cancel()
+        return [ended(future).name for future in futures]
+
+    names = in_flow(body, ProcessTaskRunner(max_workers=1))
+    assert names == ["Cancelled", *["Completed"] * 49]
+
+
+def test_what_a_task_logs_is_handled_before_it_has_ended(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def body() -> list[int]:
+        missing: list[int] = []
+        for number in range(30):
+            tasks.log_number.submit(number).result()
+            if f"number {number}" not in caplog.messages:
+                missing.append(number)
+        return missing
+
+    assert in_flow(body) == []
+
+
+def test_a_run_is_running_when_its_job_goes_out(tmp_path: Path) -> None:
+    """And not while it waits for its turn."""
+
+    def body() -> list[str]:
+        futures = [tasks.pass_gate.submit(tmp_path, str(number)) for number in range(10)]
+        until_there(tmp_path / "0 is here")
+        names = [future.state.name for future in futures]
+        (tmp_path / "open").touch()
+        return names
+
+    names = in_flow(body, ProcessTaskRunner(max_workers=1))
+    assert names == ["Running", *["Pending"] * 9]
+
+
+def test_many_flows_of_both_kinds_share_the_workers_while_some_die(run_loop: RunLoop) -> None:
+    """A death fails at most one run, and everything ends.
+
+    Two deaths: three workers in a row that die before they are ready are told to the user.
+    """
+    died: set[int] = set()
+
+    def kill_some(stop: threading.Event) -> None:
+        while not stop.wait(0.2):
+            pids = {*pool_of(RUNNER).worker_pids} - died
+            for pid in pids:
+                if pid is not None and len(died) < 2:
+                    died.add(pid)
+                    os.kill(pid, signal.SIGKILL)
+                    break
+
+    @flow(task_runner=RUNNER)
+    async def squares(first: int) -> list[str]:
+        futures = [square.submit(number) for number in range(first, first + 300)]
+        for future in futures[::10]:
+            future.cancel()
+        await wait_async(futures)
+        return [future.state.name for future in futures]
+
+    async def main() -> list[str]:
+        names: list[str] = []
+
+        async def run(first: int) -> None:
+            names.extend(await squares(first))
+
+        async with anyio.create_task_group() as group:
+            for first in range(0, 1200, 300):
+                group.start_soon(run, first)
+        return names
+
+    in_flow(lambda: square.map(range(4)).result())
+    stop = threading.Event()
+    killer = threading.Thread(target=kill_some, args=(stop,))
+    killer.start()
+    try:
+        names = run_loop(main)
+    finally:
+        stop.set()
+        killer.join()
+    assert len(names) == 1200
+    assert names.count("Cancelled") <= 120
+    assert names.count("Completed") >= 1200 - 120 - len(died)
+
+
+def test_closing_in_the_middle_ends_all_runs() -> None:
+    """As cancelled; and no process is left."""
+
+    @flow(task_runner=RUNNER)
+    def squares() -> list[str]:
+        futures = [square.submit(number) for number in range(500)]
+        futures[0].wait()
+        pool = pool_of(RUNNER)
+        pids = pool.worker_pids
+        pool.close()
+        for pid in pids:
+            assert pid is not None
+            assert not is_alive(pid)
+        return [ended(future).name for future in futures]
+
+    names = squares()
+    assert names[0] == "Completed"
+    assert set(names) == {"Completed", "Cancelled"}
+
+
+def test_a_fake_clock_waits_for_what_runs_elsewhere() -> None:
+    """Time does not jump to the limit of a flow whose task is at a worker."""
+
+    @flow(task_runner=RUNNER, timeout_seconds=3600)
+    def slow() -> int:
+        futures = [tasks.sleep_a_little.submit(number) for number in range(4)]
+        return sum(future.result() for future in futures)
+
+    clock = FakeClock(patience_seconds=30)
+    with engine_of_a_test(clock):
+        assert slow() == 6
+        assert clock.elapsed_seconds == 0
 
 
 # What the engine keeps doing
@@ -543,12 +713,8 @@ def test_copies_of_a_task_keep_their_options_apart_in_one_worker(
 
 
 def test_what_a_worker_logs_between_its_tasks_is_heard(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    from penstock._remote.pipes import pool
-
-    monkeypatch.setattr(pool, "_TEND_SECONDS", 0.02)
-
     def body() -> None:
         tasks.log_later.submit().wait()
         ends_at = time.monotonic() + PATIENCE_SECONDS
@@ -562,9 +728,7 @@ def test_what_a_worker_logs_between_its_tasks_is_heard(
 def test_a_worker_that_takes_long_to_start_is_told_of(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from penstock._remote.pipes import worker
-
-    monkeypatch.setattr(worker, "_SLOW_START_SECONDS", 0)
+    monkeypatch.setattr(schedule, "_SLOW_START_SECONDS", 0)
     assert in_flow(lambda: square.submit(3).result()) == 9
     assert "A worker process is not ready after 0 seconds" in caplog.text
 
@@ -590,13 +754,8 @@ def test_workers_end_with_the_engine() -> None:
         assert not is_alive(pid)
 
 
-def test_workers_that_are_idle_for_long_end(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from penstock._remote.pipes import pool
-
-    monkeypatch.setattr(pool, "_IDLE_SECONDS", 0.05)
-    monkeypatch.setattr(pool, "_TEND_SECONDS", 0.02)
+def test_workers_that_are_idle_for_long_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schedule, "_IDLE_SECONDS", 0.05)
     first = in_flow(lambda: tasks.pid_of_worker.submit().result())
     until_gone(first)
     assert in_flow(lambda: tasks.pid_of_worker.submit().result()) != first
@@ -633,5 +792,7 @@ def test_what_the_platform_has_not_is_refused(
 
 def test_by_default_there_are_as_many_workers_as_cpus(engine: Engine) -> None:
     workers = engine.workers_of(ProcessTaskRunner())
-    assert getattr(workers, "limit", None) == len(os.sched_getaffinity(0))
-    assert engine.workers_of(ConcurrentTaskRunner()).remote is None
+    assert workers.limit == len(os.sched_getaffinity(0))
+    assert isinstance(engine.executor_of(ProcessTaskRunner()), ProcessPool)
+    engine.workers_of(ConcurrentTaskRunner())
+    assert engine.executor_of(ConcurrentTaskRunner()) is None

@@ -319,7 +319,9 @@ def test_what_is_not_on_cannot_be_cancelled(probe: Probe) -> None:
     quick()
     assert cancel_flow_run(uuid4()) is False
     assert cancel_flow_run(probe.runs[0].id) is False
-    with pytest.raises(ConfigurationError, match="flow_run_id must be a UUID, or its text, not 'quick'"):
+    with pytest.raises(
+        ConfigurationError, match="flow_run_id must be a UUID, or its text, not 'quick'"
+    ):
         cancel_flow_run("quick")
 
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import pytest
+from typing_extensions import override
 
 from penstock import TaskFuture, flow, history, task
 from penstock._engine.engine import Engine
-from penstock._waiting.loops import LoopThread
 from penstock.task_runners import (
     ConcurrentTaskRunner,
     SequentialTaskRunner,
     TaskRunner,
-    Workers,
 )
 from tests.conftest import RunLoop
 from tests.patience import PATIENCE_SECONDS
@@ -27,16 +27,14 @@ BOTH = pytest.mark.parametrize("runner", [SequentialTaskRunner(), ConcurrentTask
 
 
 @dataclass(frozen=True)
-class Watched:
-    """A task runner that tells what it was given to run."""
+class Watched(TaskRunner):
+    """A task runner that tells with which durability it was asked to start something."""
 
     given: list[str] = field(default_factory=list[str], hash=False, compare=False)
-    name: str = "Watched"
-    is_sequential: bool = False
 
-    def start_workers(self, host: LoopThread, default_max_workers: int) -> Workers:
-        self.given.append("workers")
-        return ConcurrentTaskRunner().start_workers(host, default_max_workers)
+    @override
+    def start_executor(self, environment: Mapping[str, str], /) -> None:
+        self.given.append(environment["PENSTOCK_DURABILITY"])
 
 
 # The example
@@ -138,7 +136,7 @@ def test_a_submit_does_invoke_the_task_runner(engine: Engine) -> None:
         return where.submit().result()
 
     assert submits() != threading.get_ident()
-    assert runner.given == ["workers"]
+    assert runner.given == ["relaxed"]
 
 
 def test_direct_calls_run_one_after_another(engine: Engine) -> None:

@@ -37,7 +37,6 @@ from penstock._rules.effects import (
 from penstock._rules.flow_run import FlowRun
 from penstock._rules.lifecycle import missing_upstream
 from penstock._rules.run import Driver, Run
-from penstock._rules.task_run import TaskRun
 from penstock._waiting.latch import when_all
 from penstock._waiting.loops import context_for
 from penstock._waiting.workers import Workers
@@ -86,9 +85,9 @@ class ParkedRun(Driver):
         if run.earlier is not None:
             self._begin(on_worker=False)
         elif run.upstreams or run.after is not None:
-            when_all([*run.upstream_runs, *run.predecessors], self._go_to_worker)
+            when_all([*run.upstream_runs, *run.predecessors], self._begin_when_ready)
         else:
-            self._workers.run_soon(self)
+            self._go_to_worker(self)
         if self._must_end():
             self._begin(on_worker=False)
 
@@ -97,19 +96,24 @@ class ParkedRun(Driver):
         if self._suspended is _NOT_STARTED:
             end_by(self.run, self._engine, error)
 
-    def _go_to_worker(self) -> None:
+    def _begin_when_ready(self) -> None:
         if missing_upstream(self.run) is None:
-            self._workers.run_soon(self)
+            self._go_to_worker(self)
         else:
             self._begin(on_worker=False)
+
+    def _go_to_worker(self, work: Callable[[], None]) -> None:
+        """Have a worker do what may lead to a call of the run's function."""
+        self._workers.run_soon(work)
+
+    def _keeps_worker(self) -> bool:
+        """Whether a run that is on a worker has what its next attempt needs."""
+        return True
 
     @override
     def cancel(self) -> None:
         """End the run now, whatever its code does."""
         self._wanted_end = True
-        remote = self._workers.remote
-        if remote is not None and isinstance(self.run, TaskRun):
-            remote.stop(self.run)
         if not self._begin(on_worker=False):
             self._resume(self._suspended, Interrupted())
 
@@ -138,7 +142,7 @@ class ParkedRun(Driver):
         try:
             while True:
                 effect = steps.send(outcome)
-                if type(effect) is AcquireWorker and on_worker:
+                if type(effect) is AcquireWorker and on_worker and self._keeps_worker():
                     outcome = DONE
                     continue
                 record_unless_in_loop(run, engine)
@@ -179,7 +183,7 @@ class ParkedRun(Driver):
     # The user's code
 
     def _call(self, effect: Invoke | Evaluate | Convert, steps: Steps) -> Outcome | None:
-        """Call the user's code; None: the run was cancelled meanwhile, and has ended."""
+        """Call the user's code; None: somebody else goes on with the run, or it has ended."""
         # With its arguments, which a run that ends lets go of.
         call = self.run.call() if type(effect) is Invoke else effect.call
         suspended: Suspended = [steps]
@@ -194,13 +198,11 @@ class ParkedRun(Driver):
     def _outcome_of(
         self, effect: Invoke | Evaluate | Convert, call: Callable[[], object]
     ) -> Outcome:
-        run, context, remote = self.run, self._context, self._workers.remote
+        run, context = self.run, self._context
         if context is None:  # it has ended meanwhile
             return Interrupted()
         if type(effect) is not Invoke:
             return run_in(context, capture_of_attempt, run, call)
-        if remote is not None and isinstance(run, TaskRun):
-            return remote.call(run, self._engine.settings, lambda: not self._wanted_end)
         if run.options.timeout_seconds is None:
             return run_in(context, capture_of_attempt, run, call)
         return run_in(context, call_in_time, run, call, self._engine)
@@ -247,7 +249,7 @@ class ParkedRun(Driver):
         go_on = partial(self._resume, suspended, DONE)
         match effect:
             case AcquireWorker():
-                self._workers.run_soon(partial(self._resume, suspended, DONE, on_worker=True))
+                self._go_to_worker(partial(self._resume, suspended, DONE, on_worker=True))
             case Evaluate() | Convert():
                 self._workers.run_soon(partial(self._call_and_go_on, suspended, effect))
             case WaitFor():

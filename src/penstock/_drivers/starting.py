@@ -8,13 +8,13 @@ from penstock._drivers.bookkeeping import record_unless_in_loop
 from penstock._drivers.in_thread import drive_sync
 from penstock._drivers.loop_tasks import LoopRun
 from penstock._drivers.parked import ParkedRun
+from penstock._drivers.remote import RemoteRun
 from penstock._engine.engine import Engine
 from penstock._rules.flow_run import FlowRun
 from penstock._rules.run import SKETCHED, Run
 from penstock._rules.submission import submit_run
 from penstock._rules.task_run import TaskRun
 from penstock._waiting.loops import LoopPort, current_port
-from penstock._waiting.workers import Workers
 from penstock.exceptions import WouldDeadlock
 
 
@@ -61,8 +61,18 @@ def _start_sketch(run: Run, engine: Engine) -> None:
 def _driver_of(run: Run, engine: Engine, flow_run: FlowRun | None) -> LoopRun | ParkedRun:
     if run.options.is_async:
         return LoopRun(run, engine, _loop_of(flow_run, engine))
+    return _parked(run, engine)
+
+
+def _parked(run: Run, engine: Engine) -> ParkedRun:
+    """What drives sync code beside the code that asks for it, where its task runner says."""
+    flow_run = run.flow_run
     runner = engine.default_task_runner if flow_run is None else flow_run.task_runner
-    return ParkedRun(run, engine, engine.workers_of(runner))
+    workers = engine.workers_of(runner)
+    executor = engine.executor_of(runner)
+    if executor is not None and isinstance(run, TaskRun):
+        return RemoteRun(run, engine, workers, executor)
+    return ParkedRun(run, engine, workers)
 
 
 def _loop_of(flow_run: FlowRun | None, engine: Engine) -> LoopPort:
@@ -75,11 +85,10 @@ async def run_on_worker(run: Run, engine: Engine) -> None:
     """Run sync code beside the loop, and wait for it; cancelled, it cancels the run."""
     if run.is_set():  # a sketch
         return
-    workers: Workers = engine.threads
     if isinstance(run, TaskRun):
-        runner = engine.default_task_runner if run.flow_run is None else run.flow_run.task_runner
-        workers = engine.workers_of(runner)
-    ParkedRun(run, engine, workers).start()
+        _parked(run, engine).start()
+    else:
+        ParkedRun(run, engine, engine.threads).start()
     try:
         await run.wait_async()
     except BaseException:

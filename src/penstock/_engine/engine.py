@@ -17,7 +17,8 @@ from penstock._engine.cache import Cache
 from penstock._engine.slot_broker import SlotBroker, SlotRequest
 from penstock._engine.unjoined import UnjoinedRuns
 from penstock._logs.run_log import RunLog
-from penstock._model.settings import Settings
+from penstock._model.settings import Settings, environment_of
+from penstock._remote.executor import Executor
 from penstock._rules.flow_run import FlowRun
 from penstock._rules.rulebook import Rulebook
 from penstock._rules.run import Run
@@ -26,6 +27,7 @@ from penstock._stores.opening import open_store
 from penstock._stores.port import Store
 from penstock._stores.reading.results import Results
 from penstock._waiting.clock import Clock, RealClock
+from penstock._waiting.lanes import Lanes
 from penstock._waiting.latch import Latch
 from penstock._waiting.loops import LoopThread
 from penstock._waiting.threads import FreeThreads, abandoned_threads
@@ -91,6 +93,7 @@ class Engine:
         self.default_task_runner: TaskRunner = ConcurrentTaskRunner()
         self._async_loop: LoopThread | None = None
         self._workers: dict[TaskRunner, Workers] = {}
+        self._executors: dict[TaskRunner, Executor] = {}
         self._unjoined = UnjoinedRuns()
         self._lock = threading.Lock()
 
@@ -168,10 +171,24 @@ class Engine:
             with self._lock:
                 workers = self._workers.get(runner)
                 if workers is None:
-                    limit = self.settings.task_runner_max_workers
-                    workers = self.clock.watch_workers(runner.start_workers(self.host, limit))
+                    workers = self._start_workers(runner)
                     self._workers[runner] = workers
         return workers
+
+    def _start_workers(self, runner: TaskRunner) -> Workers:
+        limit = runner.max_threads or self.settings.task_runner_max_workers
+        workers = self.clock.watch_workers(Lanes(self.host, limit))
+        executor = runner.start_executor(environment_of(self.settings))
+        if executor is not None:
+            self._executors[runner] = executor
+        return workers
+
+    def executor_of(self, runner: TaskRunner) -> Executor | None:
+        """What runs the code of its tasks outside of this process; None: its workers do.
+
+        Known once `workers_of` was asked.
+        """
+        return self._executors.get(runner) if self._executors else None
 
     @property
     def async_loop(self) -> LoopThread:
@@ -203,8 +220,8 @@ class Engine:
         self.log.still_abandoned(abandoned_threads())
         if self._async_loop is not None:
             self._async_loop.stop()
-        for workers in (self.threads, *self._workers.values()):
-            workers.close()
+        for executor in self._executors.values():
+            executor.close()
         self.slots.close()
         try:
             self.store.close()

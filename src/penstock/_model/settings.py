@@ -81,6 +81,14 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     return _checked({**_paths_below(given["home"]), **given})
 
 
+def environment_of(settings: Settings) -> dict[str, str]:
+    """The environment variables that `load_settings` makes these settings of."""
+    return {
+        f"{PREFIX}{name.upper()}": str(value)
+        for name, value in msgspec.structs.asdict(settings).items()
+    }
+
+
 def changed(settings: Settings, changes: SettingsChanges) -> Settings:
     """The settings with some of them changed; another home also moves what is kept below it.
 

@@ -1,1 +1,1 @@
-"""Code that runs elsewhere: the run, its states and its retries stay here."""
+"""Code that runs outside of this process; the run, its states and its retries stay here."""

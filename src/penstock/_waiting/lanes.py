@@ -15,7 +15,6 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING
 
 import anyio
 import anyio.to_thread
@@ -24,9 +23,6 @@ from typing_extensions import override
 from penstock._waiting.latch import BlockablePool, this_thread
 from penstock._waiting.loops import LoopThread
 from penstock._waiting.workers import Workers
-
-if TYPE_CHECKING:
-    from penstock.task_runners import RemoteCalls
 
 _SLOW_SECONDS = 0.0005
 """An item that takes longer counts as one that another lane could work beside."""
@@ -68,8 +64,7 @@ class Lanes(Workers, BlockablePool):
     queue, and finds the item: none is left behind.
     """
 
-    def __init__(self, host: LoopThread, limit: int, remote: RemoteCalls | None = None) -> None:
-        self._remote = remote
+    def __init__(self, host: LoopThread, limit: int) -> None:
         self._host = host
         self._limit = limit
         self._queue: deque[Callable[[], None]] = deque()
@@ -88,11 +83,6 @@ class Lanes(Workers, BlockablePool):
     def limit(self) -> int:
         return self._limit
 
-    @property
-    @override
-    def remote(self) -> RemoteCalls | None:
-        return self._remote
-
     @override
     def run_soon(self, work: Callable[[], None], /) -> None:
         self._queue.append(work)
@@ -107,11 +97,6 @@ class Lanes(Workers, BlockablePool):
     @override
     def releasing_worker(self) -> AbstractContextManager[object]:
         return self._releasing_worker
-
-    @override
-    def close(self) -> None:
-        if self._remote is not None:
-            self._remote.close()
 
     def _wake(self) -> bool:
         """Let one more lane work; False: there are enough."""

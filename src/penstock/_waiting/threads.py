@@ -119,11 +119,6 @@ class FreeThreads(Workers):
     def limit(self) -> None:
         return None
 
-    @property
-    @override
-    def remote(self) -> None:
-        return None
-
     @override
     def run_soon(self, work: Callable[[], None], /) -> None:
         try:
@@ -135,7 +130,3 @@ class FreeThreads(Workers):
     @override
     def run_left_over(self) -> None:
         """Nothing is: whoever asks for a thread that cannot be started is told so."""
-
-    @override
-    def close(self) -> None:
-        """There is nothing to end: idle threads go by themselves."""

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from penstock.task_runners import RemoteCalls
 
 
 class Workers(ABC):
@@ -20,11 +16,6 @@ class Workers(ABC):
     def limit(self) -> int | None:
         """How many of them may be at work at once; None: as many as there is work for."""
 
-    @property
-    @abstractmethod
-    def remote(self) -> RemoteCalls | None:
-        """What calls the functions of runs in place of these threads; None: they do."""
-
     @abstractmethod
     def run_soon(self, work: Callable[[], None], /) -> None:
         """Call `work` once, soon, in a worker's thread; from any thread."""
@@ -32,7 +23,3 @@ class Workers(ABC):
     @abstractmethod
     def run_left_over(self) -> None:
         """Call in this thread what no worker can be started for any more."""
-
-    @abstractmethod
-    def close(self) -> None:
-        """End what they have started outside of their threads; no work comes after this."""

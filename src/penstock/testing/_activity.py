@@ -25,7 +25,6 @@ from typing_extensions import override
 from penstock._waiting.latch import Latch, Observer
 from penstock._waiting.loops import LoopPort
 from penstock._waiting.workers import Workers
-from penstock.task_runners import RemoteCalls
 from penstock.testing._questions import Question, question_to
 
 _LOOK_SECONDS = 0.002
@@ -58,11 +57,6 @@ class Pool(Workers):
     def limit(self) -> int | None:
         return self._workers.limit
 
-    @property
-    @override
-    def remote(self) -> RemoteCalls | None:
-        return self._workers.remote
-
     @override
     def run_soon(self, work: Callable[[], None], /) -> None:
         with self._activity.changing():
@@ -72,10 +66,6 @@ class Pool(Workers):
     @override
     def run_left_over(self) -> None:
         self._workers.run_left_over()
-
-    @override
-    def close(self) -> None:
-        self._workers.close()
 
 
 class _Wait(NamedTuple):

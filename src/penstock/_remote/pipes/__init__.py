@@ -1,1 +1,1 @@
-"""Worker processes of this machine, at the other ends of pipes."""
+"""Worker processes of this machine: one job at a time in each, and each can be killed."""

@@ -1,8 +1,8 @@
-"""A pool of worker processes: one job, one process, which can be killed without harm to others.
+"""A pool of worker processes: jobs go to them as they are free, and no thread waits for one.
 
-A process that has died, or was killed for its job's sake, is replaced when there is another job.
-The threads that call `ProcessPool.call` are the lanes of the task runner, so there are never more
-jobs at once than lanes; no queue is needed here.
+One thread hears all workers, and does what is due. Whoever brings a job gives it to an idle worker
+directly, under the same lock. What is to be called then (the ends of jobs, and the next runs) is
+called after the lock was released.
 """
 
 from __future__ import annotations
@@ -11,195 +11,123 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from multiprocessing.context import SpawnContext
 from pathlib import Path
 
-from penstock._model.settings import Settings
+from typing_extensions import override
+
+from penstock._remote.executor import Executor
+from penstock._remote.jobs import Job, JobContext
+from penstock._remote.outcomes import JobOutcome
+from penstock._remote.pipes.assignments import Assignment, SharedContext
 from penstock._remote.pipes.guard import WORKER_NAME
-from penstock._remote.pipes.messages import Terms, outcome_of
-from penstock._remote.pipes.worker import Worker, WorkerGone
-from penstock._rules.effects import Error, Interrupted, Outcome
-from penstock._rules.task_run import TaskRun
-from penstock._waiting.loops import LoopThread
-from penstock.exceptions import NotTransferable, WorkerCrashed
+from penstock._remote.pipes.messages import StartUp, encode_context, encode_job
+from penstock._remote.pipes.pool_thread import PoolThread
+from penstock._remote.pipes.schedule import Schedule
+from penstock._remote.pipes.worker_process import WorkerProcess
 
-_IDLE_SECONDS = 60.0
-_TEND_SECONDS = 5.0
-_STILLBORN_AT_MOST = 3
-_PAUSE_SECONDS = 30.0
-_GRACE_SECONDS = 5.0
-_GUARD = (
-    "What it had to say is on stderr. A script that is not a module needs its flows called below "
-    "`if __name__ == '__main__':`, as each worker process imports the script"
-)
+_CLOSE_SECONDS = 7.0
+_CONTEXTS_KEPT = 64
 
 
-class ProcessPool:
-    """Calls the functions of task runs in processes of their own.
+class ProcessPool(Executor):
+    """Runs jobs in processes of their own.
 
     Args:
-        host: whose timer looks after idle workers.
         context: the way in which multiprocessing starts them.
+        environment: the settings of the engine, as environment variables.
+        max_workers: how many processes at most.
         memory_limit_bytes: how much each may hold; None: as much as it likes.
-        max_tasks_per_worker: after so many jobs a worker ends; None: after any number.
+        max_tasks_per_worker: after so many jobs a process ends; None: after any number.
     """
 
     def __init__(
         self,
-        host: LoopThread,
         context: SpawnContext,
+        environment: Mapping[str, str],
+        max_workers: int,
         memory_limit_bytes: int | None,
         max_tasks_per_worker: int | None,
     ) -> None:
-        self._host = host
         self._context = context
+        self._environment = environment
         self._memory_limit_bytes = memory_limit_bytes
-        self._max_tasks_per_worker = max_tasks_per_worker
+        self._schedule = Schedule(max_workers, max_tasks_per_worker)
         self._lock = threading.Lock()
-        self._idle: list[Worker] = []
-        self._leaving: list[Worker] = []
-        self._busy: dict[TaskRun, Worker] = {}
         self._numbers = itertools.count(1)
-        self._stillborn = 0
-        self._pauses_until = 0.0
-        self._is_tended = False
-        self._is_closed = False
+        self._contexts: dict[JobContext, SharedContext] = {}
+        self._thread: PoolThread | None = None
 
-    def call(self, run: TaskRun, settings: Settings, is_wanted: Callable[[], bool]) -> Outcome:
-        """Call the run's function in a worker, within its time.
-
-        Whoever wants the call no more first lets `is_wanted` say so and then calls `stop`: so the
-        worker is killed wherever the call has come to.
-        """
-        if time.monotonic() < self._pauses_until:
-            return outcome_of(WorkerCrashed(f"No worker process comes to life. {_GUARD}."))
-        while True:
-            try:
-                worker = self._take(settings)
-            except (OSError, EOFError, RuntimeError) as error:  # as multiprocessing raises them
-                return Error(error)
-            with self._lock:
-                self._busy[run] = worker
-            try:
-                is_on = is_wanted() and not self._is_closed
-                outcome = self._do(worker, run) if is_on else None
-            finally:
-                self._give_back(run, worker)
-            if not is_wanted() or self._is_closed:
-                return Interrupted()
-            if outcome is not None:
-                return outcome
-
-    def _do(self, worker: Worker, run: TaskRun) -> Outcome | None:
-        """What came of it; None: the worker was gone, and another one can do it."""
-        try:
-            outcome = worker.do(run)
-        except NotTransferable as error:
-            return Error(error)
-        except WorkerGone as ending:
-            if worker.is_ready or worker.was_killed:
-                return None
-            self._count_stillborn()
-            message = f"A worker process {ending} before it could take a task. {_GUARD}."
-            return outcome_of(WorkerCrashed(message))
-        self._stillborn = 0
-        if type(outcome) is Error and isinstance(outcome.exception, MemoryError):
-            worker.kill()  # what fills its memory is of no use to the next task
-        return outcome
-
-    def _count_stillborn(self) -> None:
-        """After several in a row try no more for a while: the next ones would end as they did."""
-        self._stillborn += 1
-        if self._stillborn >= _STILLBORN_AT_MOST:
-            self._pauses_until = time.monotonic() + _PAUSE_SECONDS
-
-    def stop(self, run: TaskRun) -> None:
-        """Kill the worker that runs this run's code, if any does; from any thread."""
+    @property
+    def worker_pids(self) -> list[int | None]:
+        """The numbers of the processes that there are."""
         with self._lock:
-            worker = self._busy.get(run)
-            if worker is not None:
-                worker.kill()
+            return [worker.process.pid for worker in self._schedule.workers]
 
+    @override
+    def admit(self, begin: Callable[[], object], /) -> None:
+        self._change(lambda schedule, _now: schedule.admit(begin))
+
+    @override
+    def forgo(self) -> None:
+        self._change(lambda schedule, _now: schedule.forgo())
+
+    @override
+    def start(self, job: Job, done: Callable[[JobOutcome], object], /) -> None:
+        context = self._shared(job.context)
+        assignment = Assignment(job, context, encode_job(job, context.number), done)
+        if self._thread is None:
+            self._start_thread()
+        self._change(lambda schedule, now: schedule.add(assignment, now))
+
+    @override
+    def stop(self, job: Job, /) -> None:
+        self._change(lambda schedule, now: schedule.stop(job, now))
+
+    @override
     def close(self) -> None:
-        """End all workers: idle ones by themselves, busy ones at once."""
-        with self._lock:
-            self._is_closed = True
-            leaving = [*self._leaving, *self._idle]
-            for worker in self._idle:
-                worker.dismiss()
-            for worker in self._busy.values():
-                worker.kill()
-            self._idle, self._leaving = [], []
-        ends_at = time.monotonic() + _GRACE_SECONDS
-        for worker in leaving:
-            worker.bury(max(0.0, ends_at - time.monotonic()))
+        self._change(lambda schedule, now: schedule.close(now))
+        if self._thread is not None:
+            self._thread.wake()
+            self._thread.join(_CLOSE_SECONDS)
 
-    def _take(self, settings: Settings) -> Worker:
-        """An idle worker, or a new one."""
+    def _shared(self, context: JobContext) -> SharedContext:
+        """The context as it is sent; the same one for all jobs that share it.
+
+        Without a lock: two threads may both encode one, and a worker may then get it twice.
+        """
+        shared = self._contexts.get(context)
+        if shared is None:
+            shared = SharedContext(encode_context(context))
+            if len(self._contexts) >= _CONTEXTS_KEPT:
+                self._contexts.clear()
+            self._contexts[context] = shared
+        return shared
+
+    def _start_thread(self) -> None:
         with self._lock:
-            if self._idle:
-                return self._idle.pop()
+            if self._thread is None:
+                thread = PoolThread(self._schedule, self._lock, self._start_process)
+                thread.start()
+                self._thread = thread
+
+    def _change(self, change: Callable[[Schedule, float], object]) -> None:
+        """Change the schedule, and do what follows from it outside of the pool's thread."""
+        schedule, thread = self._schedule, self._thread
+        with self._lock:
+            change(schedule, time.monotonic())
+            calls, schedule.calls = schedule.calls, []
+            if thread is not None:
+                thread.wake_if_needed()
+        for call in calls:
+            call()
+
+    def _start_process(self) -> WorkerProcess:
         name = f"{WORKER_NAME}-{next(self._numbers)}"
-        return Worker(self._context, name, self._terms(settings))
-
-    def _terms(self, settings: Settings) -> Terms:
-        return Terms(settings, str(Path.cwd()), self._memory_limit_bytes, _levels())
-
-    def _give_back(self, run: TaskRun, worker: Worker) -> None:
-        with self._lock:
-            del self._busy[run]
-            is_doomed = worker.is_doomed or self._is_closed
-            if not is_doomed:
-                self._keep(worker)
-        if is_doomed:
-            worker.bury()
-
-    def _keep(self, worker: Worker) -> None:
-        """Under the lock: have it wait for the next job, or leave."""
-        worker.waits_since = time.monotonic()
-        if worker.jobs == self._max_tasks_per_worker:
-            self._dismiss(worker)
-        else:
-            self._idle.append(worker)
-        if not self._is_tended:
-            self._is_tended = True
-            self._host.call_later(_TEND_SECONDS, self._tend)
-
-    def _dismiss(self, worker: Worker) -> None:
-        worker.waits_since = time.monotonic()
-        worker.dismiss()
-        self._leaving.append(worker)
-
-    # In the host's thread
-
-    def _tend(self) -> None:
-        """Let workers leave that have been idle for long, and see off those that have left."""
-        now = time.monotonic()
-        with self._lock:
-            speaking = [worker for worker in self._idle if worker.has_mail()]
-            quiet = [worker for worker in self._idle if worker not in speaking]
-            gone = [worker for worker in self._leaving if _is_over(worker, now)]
-            self._leaving = [worker for worker in self._leaving if worker not in gone]
-            self._idle = []
-            for worker in quiet:
-                is_tired = now - worker.waits_since > _IDLE_SECONDS
-                (self._dismiss if is_tired else self._idle.append)(worker)
-        # The handlers of the application are called, and ends are waited for, without the lock.
-        gone += [worker for worker in speaking if not worker.read_mail()]
-        for worker in gone:
-            worker.bury()
-        with self._lock:
-            self._idle += [worker for worker in speaking if worker not in gone]
-            for worker in self._idle if self._is_closed else ():  # meanwhile
-                worker.dismiss()
-            self._is_tended = bool(self._idle or self._leaving)
-            if self._is_tended:
-                self._host.call_later(_TEND_SECONDS, self._tend)
-
-
-def _is_over(worker: Worker, now: float) -> bool:
-    return worker.has_left() or now - worker.waits_since > _GRACE_SECONDS
+        folder = str(Path.cwd())
+        start_up = StartUp(self._environment, folder, self._memory_limit_bytes, _levels())
+        return WorkerProcess(self._context, name, start_up)
 
 
 def _levels() -> dict[str, int]:

@@ -13,7 +13,7 @@ import msgspec
 from penstock._model.payloads import encode_result
 from penstock._model.serializers import Serializer, name_of
 from penstock._model.tracebacks import format_error, format_without_cause
-from penstock._rules.arguments import Handle, all_leaves, is_plain
+from penstock._rules.arguments import LEAVES, Handle, all_leaves, is_plain
 from penstock._rules.effects import (
     Convert,
     DeadlinePassed,
@@ -168,15 +168,17 @@ def deciders_of(run: Run, value: object) -> Sequence[Decider]:
     if is_state(value):
         return () if value.is_by_hand() else (value,)
     if isinstance(value, list | tuple | set | frozenset):
-        items = _items_of(cast("list[object]", value))
+        items = _items_of(cast("Collection[object]", value))
         if not all_leaves(items) and all(isinstance(item, Handle | State) for item in items):
-            deciding = cast("list[Handle | State[Any]]", items)
+            deciding = cast("Collection[Handle | State[Any]]", items)
             return [item._run if isinstance(item, Handle) else item for item in deciding]
     return ()
 
 
-def _items_of(value: Collection[object]) -> list[object]:
+def _items_of(value: Collection[object]) -> Collection[object]:
     """What is in it, without calling the `__iter__` of a subclass of the user's."""
+    if type(value) in _CONTAINERS:
+        return value
     base = next(base for base in _CONTAINERS if isinstance(value, base))
     return list(base.__iter__(value))
 
@@ -319,7 +321,7 @@ def _encode_steps(run: Run, rules: Rulebook, ending: Ending) -> Steps[str | Inte
     if ending.deciders and ending.value is not None and ending.by_hand is None:
         return "it consists of futures"
     value, serializer = ending.value, run.serializer()
-    if serializer is None and is_plain(value):
+    if serializer is None and (type(value) in LEAVES or is_plain(value)):
         run.payload = encode_result(value)
         return None
     outcome = yield Convert(partial(_encoded, value, serializer))

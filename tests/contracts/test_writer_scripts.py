@@ -64,6 +64,8 @@ ENDS = {
 def test_a_script_ends_at_once_and_all_is_on_disk(
     script: Script, end: str, durability: str
 ) -> None:
+    if "waits for" in end and sys.version_info[:2] == (3, 12):
+        pytest.skip("no thread can be started there once the main thread has ended")
     script.environment["PENSTOCK_DURABILITY"] = durability
     line, status = ENDS[end]
     done = script.run(f"{HEAD}\n{line}\n", within=AT_ONCE_SECONDS)

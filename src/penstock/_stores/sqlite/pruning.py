@@ -1,8 +1,8 @@
 """Deleting old runs: slice by slice, so that the file is never locked for long.
 
-A slice is a range of ids. The cache entries of its runs are found by their ids, and are deleted
- in the same transaction; large results are deleted once that is committed. So whatever
-ends a pruning early, what is left is whole.
+A slice is a range of ids. The cache entries of its runs are found by their ids, and are deleted in
+the same transaction; large results are deleted once that is committed. So whatever ends a pruning
+early, what is left is whole.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _IN_SLICE = "id >= :begin AND id < :end"
 _NEXT_SLICE = """
 SELECT id FROM {table} WHERE id >= :begin AND id < :bound ORDER BY id LIMIT 1 OFFSET :rows
 """
-_FILES = "SELECT result FROM {table} WHERE {doomed} AND substr(result, 1, 1) = x'66'"
-_RUNS = "DELETE FROM {table} WHERE {doomed}"
+_FILES = "SELECT result FROM {table} WHERE {condition} AND substr(result, 1, 1) = x'66'"
+_RUNS = "DELETE FROM {table} WHERE {condition}"
 _ENTRIES = """
 DELETE FROM cache WHERE run_id >= :begin AND run_id < :end
 AND NOT EXISTS (SELECT 1 FROM task_run WHERE id = run_id)
@@ -47,9 +47,9 @@ class Pruning:
     def __init__(self, bound: bytes, keep_cache: bool, now: float) -> None:
         self._bound = bound
         self._now = now
-        doomed = f"{_IN_SLICE} AND {_ENDED}"
+        condition = f"{_IN_SLICE} AND {_ENDED}"
         not_cached = f" AND {_NOT_CACHED}" if keep_cache else ""
-        self._left = [("task_run", doomed + not_cached), ("flow_run", doomed)]
+        self._left = [("task_run", condition + not_cached), ("flow_run", condition)]
         self._begin = b""
         self.pruned: Pruned = Pruned(0, 0, 0)
 
@@ -60,12 +60,12 @@ class Pruning:
 
     def delete_slice(self, connection: sqlite3.Connection) -> list[str]:
         """Delete some runs, in the transaction that is open; the names of files to delete then."""
-        table, doomed = self._left[-1]
+        table, condition = self._left[-1]
         following = self._next_slice(connection, table)
         values = {"begin": self._begin, "end": following or self._bound, "now": self._now}
-        rows = connection.execute(_FILES.format(table=table, doomed=doomed), values)
+        rows = connection.execute(_FILES.format(table=table, condition=condition), values)
         files = [reference.name for (payload,) in rows if (reference := referenced_file(payload))]
-        self._delete(connection, table, doomed, values)
+        self._delete(connection, table, condition, values)
         if following is None:
             self._left.pop()
         self._begin = following or b""
@@ -80,9 +80,13 @@ class Pruning:
         return None
 
     def _delete(
-        self, connection: sqlite3.Connection, table: str, doomed: str, values: Mapping[str, object]
+        self,
+        connection: sqlite3.Connection,
+        table: str,
+        condition: str,
+        values: Mapping[str, object],
     ) -> None:
-        runs = connection.execute(_RUNS.format(table=table, doomed=doomed), values).rowcount
+        runs = connection.execute(_RUNS.format(table=table, condition=condition), values).rowcount
         entries = connection.execute(_ENTRIES, values).rowcount
         so_far = self.pruned
         flow_runs, task_runs = (runs, 0) if table == "flow_run" else (0, runs)

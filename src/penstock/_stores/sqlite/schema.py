@@ -131,7 +131,7 @@ BEGIN
     UPDATE cache_changes SET number = number + 1 WHERE id = 1;
 END;
 """
-"""A number that grows with each entry deleted, or replaced in its time; see `stores.recent`."""
+"""A number that grows with each entry deleted, or replaced in its time; see `recent.py`."""
 
 _LIMITS = """
 CREATE TABLE concurrency_limit (

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -48,15 +49,23 @@ def payload_of(run_id: bytes) -> Steps[bytes | None]:
 
 
 def _found_flow_run(row: Sequence[Any]) -> FoundFlowRun:
-    return FoundFlowRun(FlowRow(*row[:_FLOW_COLUMNS]), _definition(row[_FLOW_COLUMNS:]))
+    return FoundFlowRun(FlowRow(*row[:_FLOW_COLUMNS]), _definition(*row[_FLOW_COLUMNS:]))
 
 
 def _found_task_run(row: Sequence[Any]) -> FoundTaskRun:
-    return FoundTaskRun(TaskRow(*row[:_TASK_COLUMNS]), _definition(row[_TASK_COLUMNS:]))
+    return FoundTaskRun(TaskRow(*row[:_TASK_COLUMNS]), _definition(*row[_TASK_COLUMNS:]))
 
 
-def _definition(columns: Sequence[Any]) -> Definition:
-    id_, kind, name, key, version, description, tags = columns
+@lru_cache(maxsize=256)
+def _definition(  # the runs of a page have few between them
+    id_: int,
+    kind: str,
+    name: str,
+    key: str,
+    version: str | None,
+    description: str | None,
+    tags: str,
+) -> Definition:
     stored_tags = msgspec.json.decode(tags, type=list[str])
     return Definition(id_, RunKind(kind), name, key, version, description, tuple(stored_tags))
 

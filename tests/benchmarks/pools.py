@@ -36,4 +36,4 @@ class ProcessPool(Case):
             return floor.timed(lambda writer: _submit_all_by_hand(count, writer, pool), count)
 
     def references(self) -> Sequence[Reference]:
-        return [Reference("ProcessPoolExecutor + rows", self.by_hand, at_most=1.5)]
+        return [Reference("ProcessPoolExecutor + rows", self.by_hand, at_most=1.3)]

@@ -11,6 +11,7 @@ A process is started in a thread of its own, as that takes longer than the other
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import selectors
 import socket
@@ -29,6 +30,7 @@ _SOON_SECONDS = 0.01
 _KILL_SECONDS = 1.0
 _GIVE_UP_SECONDS = 2.0
 _LOGS_SECONDS = 1.0
+_log = logging.getLogger("penstock.engine")
 
 
 class PoolThread:
@@ -92,11 +94,21 @@ class PoolThread:
         try:
             while self._turn():
                 pass
+        except Exception:  # a defect must not leave runs that wait for ever
+            _log.exception("The thread of a pool of worker processes has failed")
+            self._end_all()
         finally:
             self._logs.close(_LOGS_SECONDS)
             self._selector.close()
             self._woken.close()
             self._waker.close()
+
+    def _end_all(self) -> None:
+        with self._lock:
+            self._schedule.close(time.monotonic())
+            calls, self._schedule.calls = self._schedule.calls, []
+        for call in calls:
+            call()
 
     def _turn(self) -> bool:
         """Sleep until there is something to do, and do it; False: there never will be any more."""

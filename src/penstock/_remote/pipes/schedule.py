@@ -47,10 +47,11 @@ _LEAVE_SECONDS = 5.0
 _FAILED_STARTS = 3
 _PAUSE_SECONDS = 30.0
 _log = logging.getLogger("penstock.engine")
-_GUARD = (
-    "What it had to say is on stderr. A script that is not a module needs its flows called below "
+_HINT = (
+    "What went wrong is on stderr. A script that is not a module needs its flows called below "
     "`if __name__ == '__main__':`, as each worker process imports the script"
 )
+_NONE_STARTS = f"Worker processes end before they can take a task. {_HINT}."
 
 
 class Schedule:
@@ -112,7 +113,7 @@ class Schedule:
         if self.is_closed:
             self._settle(assignment, Stopped())
         elif now < self._pauses_until and not self._serving:
-            self._settle(assignment, WorkerLost(f"No worker process comes to life. {_GUARD}."))
+            self._settle(assignment, WorkerLost(_NONE_STARTS))
         else:
             self._ready.append(assignment)
         self.dispatch(now)
@@ -205,7 +206,7 @@ class Schedule:
         self._put_back(assignment for assignment in returned if assignment is not None)
 
     def _put_back(self, assignments: Iterator[Assignment]) -> None:
-        """Jobs that no worker has taken are the next ones, in the order that they had."""
+        """Jobs that no worker has begun are the next ones, in the order that they had."""
         wanted = [assignment for assignment in assignments if not assignment.is_settled]
         self._ready.extendleft(reversed(wanted))
 
@@ -230,13 +231,12 @@ class Schedule:
         self.coming -= 1
         self._failed_starts += 1
         if self._ready:
-            reason = f"A worker process {ending} before it could take a task. {_GUARD}."
+            reason = f"A worker process {ending} before it could take a task. {_HINT}."
             self._settle(self._ready.popleft(), WorkerLost(reason))
         if self._failed_starts >= _FAILED_STARTS and not self._serving:
             self._pauses_until = now + _PAUSE_SECONDS
             while self._ready:
-                reason = f"No worker process comes to life. {_GUARD}."
-                self._settle(self._ready.popleft(), WorkerLost(reason))
+                self._settle(self._ready.popleft(), WorkerLost(_NONE_STARTS))
 
     # What time brings
 

@@ -264,19 +264,22 @@ def crash_steps(run: Run, rules: Rulebook, error: Exception) -> Steps[bool]:
 
 def end_steps(run: Run, rules: Rulebook, ending: Ending) -> Steps:
     """Let a run end; what the store keeps of its result, or of its error, is made before."""
-    details = NO_DETAILS
+    refused: str | None = None
     if ending.event is Event.FINISH:
-        refused = yield from _encode_steps(run, rules, ending)
-        if type(refused) is Interrupted:
-            ending = yield from interruption_steps(refused)
-        elif refused is not None or run.cache_row is not None:
-            details = _details_of_result(run, refused, rules)
+        encoded = yield from _encode_steps(run, rules, ending)
+        if type(encoded) is Interrupted:
+            ending = yield from interruption_steps(encoded)
+        else:
+            refused = encoded
+    if ending.error is not None:
+        ending = yield from described_steps(ending)
+    now, details = rules.now(), NO_DETAILS
     if ending.event is not Event.FINISH:
         run.cache_row = None
         if ending.error is not None:
-            ending = yield from described_steps(ending)
             details = StateDetails(traceback=ending.traceback)
-    now = rules.now()
+    elif refused is not None or run.cache_row is not None:
+        details = _details_of_result(run, refused, now, rules)
     run.value, run.error = ending.value, ending.error
     name = None if ending.by_hand is None else ending.by_hand.name
     child_states = tuple(map(_state_of, ending.deciders)) if ending.deciders else ()
@@ -291,9 +294,9 @@ def _state_of(decider: Decider) -> State[Any]:
     return decider.state if isinstance(decider, Run) else decider
 
 
-def _details_of_result(run: Run, refused: str | None, rules: Rulebook) -> StateDetails:
+def _details_of_result(run: Run, refused: str | None, now: float, rules: Rulebook) -> StateDetails:
     """Under which key the result can be found, or why it cannot be stored."""
-    cache_row, now = run.cache_row, rules.now()
+    cache_row = run.cache_row
     if refused is not None:
         run.cache_row = None
         if cache_row is not None:

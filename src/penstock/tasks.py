@@ -93,6 +93,8 @@ class _TaskBase(Verbs[P, R]):
     cache_key_fn: CacheKeyFunction | None
     cache_expiration: float | None
     refresh_cache: bool
+    is_cached: bool
+    """Whether its runs look for an earlier result."""
 
     def __init__(
         self,
@@ -112,7 +114,8 @@ class _TaskBase(Verbs[P, R]):
         own_name = name_of_self(fn)  # of a bound method, which `with_options` is given as well
         names = self._signature.names if own_name is None else (own_name, *self._signature.names)
         self.cache_policy = policy_of_options(cache_policy, cache_key_fn, names, owner)
-        if self.cache_policy and not self.persist_result:
+        self.is_cached = bool(self.cache_policy)
+        if self.is_cached and not self.persist_result:
             given = "cache_policy" if cache_key_fn is None else "cache_key_fn"
             raise ConfigurationError(
                 f"{owner}: persist_result=False leaves nothing to cache; remove it or {given}."
@@ -135,11 +138,6 @@ class _TaskBase(Verbs[P, R]):
     def task_key(self) -> str:
         """Which function it is: module and qualified name."""
         return self.key
-
-    @property
-    def is_cached(self) -> bool:
-        """Whether its runs look for an earlier result."""
-        return bool(self.cache_policy)
 
     def cache_key_of(self, run: TaskRun) -> CacheKey | None:
         """What the cache policy says of a run."""

@@ -168,7 +168,10 @@ class SyncVerbs(Verbs[P, R]):
         return_state = kwargs and kwargs.pop("return_state", False)
         run = self._new_run(args, kwargs)
         drive_sync(run, engine)
-        return cast("R", run.state if return_state else run.result())
+        if return_state:
+            return cast("R", run.state)
+        value: R = run.result()  # no cast, which is a call in each run
+        return value
 
     def call_state(self, *args: P.args, **kwargs: P.kwargs) -> State[R]:
         """Run here, and return the final state.

@@ -17,11 +17,10 @@ from penstock._rules.effects import (
     LookUp,
     Outcome,
     ReleaseSlots,
-    Steps,
     Value,
 )
 from penstock._rules.flow_run import FlowRun
-from penstock._rules.lifecycle import abort_steps, run_steps
+from penstock._rules.lifecycle import abort_steps
 from penstock._rules.run import Run
 from penstock._rules.task_run import TaskRun
 from penstock._waiting.loops import current_port
@@ -30,15 +29,10 @@ STARTING_SECONDS: Final = 0.1
 """How long a run may take from its admission until it is driven, where its flow must end."""
 
 
-def steps_of(run: Run, engine: Engine) -> Steps:
-    """The rules for this run."""
-    return run_steps(run, engine.rules)
-
-
 def record_patiently(run: Run, engine: Engine) -> None:
     """Put what happened to the run on record, and wait where the store cannot follow."""
     engine.record(run)
-    if engine.store.is_full:
+    if engine.store.backlog.is_full:
         room = engine.store.room()
         if room is not None:
             room.wait()
@@ -46,7 +40,7 @@ def record_patiently(run: Run, engine: Engine) -> None:
 
 def record_unless_in_loop(run: Run, engine: Engine) -> None:
     """Put what happened on record; where the store cannot follow, wait, unless a loop runs here."""
-    if engine.store.is_full and current_port() is not None:
+    if engine.store.backlog.is_full and current_port() is not None:
         engine.record(run)
     else:
         record_patiently(run, engine)

@@ -10,7 +10,7 @@ from typing import Any, assert_never, cast
 
 import anyio
 
-from penstock._drivers.bookkeeping import STARTING_SECONDS, abort, answer_at_once, steps_of
+from penstock._drivers.bookkeeping import STARTING_SECONDS, abort, answer_at_once
 from penstock._drivers.calls import capture, capture_async
 from penstock._engine.engine import Engine
 from penstock._rules.effects import (
@@ -36,6 +36,7 @@ from penstock._rules.effects import (
     WaitFor,
 )
 from penstock._rules.flow_run import FlowRun
+from penstock._rules.lifecycle import run_steps
 from penstock._rules.run import Run
 from penstock._waiting.latch import Latch
 from penstock._waiting.loops import current_port
@@ -66,7 +67,7 @@ async def drive_async(run: Run, engine: Engine) -> None:
 
 async def _take_steps_async(run: Run, engine: Engine) -> BaseException | None:
     """Drive the rules to their end; what interrupted them."""
-    steps = steps_of(run, engine)
+    steps = run_steps(run, engine.rules)
     outcome: Any = None
     interruption: BaseException | None = None
     while True:
@@ -80,7 +81,7 @@ async def _take_steps_async(run: Run, engine: Engine) -> BaseException | None:
             outcome = DONE
             continue
         engine.record(run)
-        if engine.store.is_full:
+        if engine.store.backlog.is_full:
             await _room_made(engine)
         if effect is None:
             return interruption

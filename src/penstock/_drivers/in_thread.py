@@ -10,7 +10,6 @@ from penstock._drivers.bookkeeping import (
     answer_at_once,
     end_by,
     record_patiently,
-    steps_of,
 )
 from penstock._drivers.calls import call_hook, call_in_time, capture
 from penstock._drivers.deadlocks import refuse_deadlock
@@ -37,6 +36,7 @@ from penstock._rules.effects import (
     WaitFor,
 )
 from penstock._rules.flow_run import FlowRun
+from penstock._rules.lifecycle import run_steps
 from penstock._rules.run import Run
 from penstock._rules.task_run import TaskRun
 from penstock._waiting.latch import wait_unless
@@ -64,7 +64,7 @@ def drive_sync(run: Run, engine: Engine) -> None:
 
 def _take_steps(run: Run, engine: Engine) -> BaseException | None:
     """Drive the rules to their end; what interrupted them."""
-    steps = steps_of(run, engine)
+    steps = run_steps(run, engine.rules)
     outcome: Any = None
     interruption: BaseException | None = None
     while True:

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias, assert_never
 
 from typing_extensions import override
 
-from penstock._drivers.bookkeeping import answer_at_once, end_by, record_unless_in_loop, steps_of
+from penstock._drivers.bookkeeping import answer_at_once, end_by, record_unless_in_loop
 from penstock._drivers.calls import call_hook, call_in_time, capture_of_attempt, run_in
 from penstock._engine.engine import Engine
 from penstock._rules.effects import (
@@ -35,7 +35,7 @@ from penstock._rules.effects import (
     WaitFor,
 )
 from penstock._rules.flow_run import FlowRun
-from penstock._rules.lifecycle import missing_upstream
+from penstock._rules.lifecycle import missing_upstream, run_steps
 from penstock._rules.run import Driver, Run
 from penstock._waiting.latch import when_all
 from penstock._waiting.loops import context_for
@@ -126,7 +126,7 @@ class ParkedRun(Driver):
             del self._unbegun
         except AttributeError:  # it has begun
             return False
-        self._go_on(steps_of(self.run, self._engine), None, on_worker)
+        self._go_on(run_steps(self.run, self._engine.rules), None, on_worker)
         return True
 
     def _resume(self, suspended: Suspended, outcome: Outcome, on_worker: bool = False) -> None:

@@ -18,6 +18,7 @@ from penstock._model.payloads import FileReference
 from penstock._model.rows import CacheRow, FlowRow, Source, TaskRow
 from penstock._model.settings import Settings
 from penstock._stores.port import (
+    Backlog,
     Exchanged,
     FoundFlowRun,
     FoundResult,
@@ -42,6 +43,7 @@ class MemoryStore(Store):
     """Keeps the rows in dicts."""
 
     def __init__(self) -> None:
+        self.backlog = Backlog()  # never full, as nothing waits to be written
         self._slots = MemorySlots()
         self._lock = threading.Lock()
         self._flow_runs: dict[bytes, FoundFlowRun] = {}
@@ -52,11 +54,6 @@ class MemoryStore(Store):
     @override
     def slots(self) -> MemorySlots:
         return self._slots
-
-    @property
-    @override
-    def is_full(self) -> bool:
-        return False
 
     @override
     def record(self, source: Source, length: int) -> None:

@@ -207,18 +207,32 @@ class RunSource(ABC):
         """The stored result of a task run; None: there is none."""
 
 
+class Backlog:
+    """What a store has still to write; an attribute of it, as each record of each run asks.
+
+    Attributes:
+        is_full: more is recorded than written, so that whoever can should wait for `room`.
+    """
+
+    __slots__ = ("is_full",)
+
+    def __init__(self) -> None:
+        self.is_full = False
+
+
 class Store(RunSource):
-    """Keeps runs; every method may be called from any thread."""
+    """Keeps runs; every method may be called from any thread.
+
+    Attributes:
+        backlog: what it has still to write.
+    """
+
+    backlog: Backlog
 
     @property
     @abstractmethod
     def slots(self) -> SlotStore:
         """The limits of concurrency."""
-
-    @property
-    @abstractmethod
-    def is_full(self) -> bool:
-        """Whether more is recorded than written, so that whoever can should wait for `room`."""
 
     @abstractmethod
     def record(self, source: Source, length: int) -> None:

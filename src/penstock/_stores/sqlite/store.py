@@ -25,6 +25,7 @@ from penstock._model.settings import Settings
 from penstock._stores.large_results import FolderOfResults, LargeResults
 from penstock._stores.memory import MemoryStore
 from penstock._stores.port import (
+    Backlog,
     FoundFlowRun,
     FoundResult,
     FoundTaskRun,
@@ -40,7 +41,7 @@ from penstock._stores.sqlite.slots import SqliteSlots
 from penstock._stores.sqlite.statements import Steps, take
 from penstock._stores.sqlite.target import SqliteTarget
 from penstock._stores.writing.batches import Batch
-from penstock._stores.writing.writer import Writer
+from penstock._stores.writing.writer import COUNTED_BYTES, Writer
 from penstock._waiting.latch import Latch
 from penstock._waiting.loops import LoopThread
 from penstock.exceptions import StoreError
@@ -78,7 +79,8 @@ class SqliteStore(Store):
         self._recent = RecentResults()
         prepare_file(path, synchronous)
         target = SqliteTarget(path, synchronous, large_results)
-        self._writer = Writer(target, host, self._settle)
+        self.backlog = Backlog()
+        self._writer = Writer(target, host, self.backlog, self._settle)
 
     @property
     @override
@@ -87,17 +89,14 @@ class SqliteStore(Store):
 
     # Writing
 
-    @property
-    @override
-    def is_full(self) -> bool:
-        return self._writer.is_full
-
     @override
     def record(self, source: Source, length: int) -> None:
         payload = source.payload
-        if payload is not None and source.is_final(length):
-            self._fresh.note(source, payload)
-            self._writer.count_result(len(payload))
+        if payload is not None:
+            is_large = len(payload) >= COUNTED_BYTES
+            if (is_large or source.cache_row is not None) and source.is_final(length):
+                self._fresh.note(source, payload)
+                self._writer.count_result(len(payload))
         self._writer.record(source, length)
 
     def _settle(self, batch: Batch) -> None:

@@ -22,6 +22,7 @@ from queue import Empty, SimpleQueue
 from typing import Final
 
 from penstock._model.rows import Source
+from penstock._stores.port import Backlog
 from penstock._stores.writing.batches import RUNS_A_BATCH, Barrier, Batch, Queue, RunStates
 from penstock._stores.writing.target import BatchTarget
 from penstock._waiting.latch import Latch, expected
@@ -34,7 +35,7 @@ _GATHER_SECONDS: Final = 0.005
 """How long a small batch waits for more; a barrier cuts it short."""
 _ITEMS_IN_QUEUE: Final = 50_000
 _BYTES_IN_QUEUE: Final = 64 * 1024 * 1024
-_COUNTED_BYTES: Final = 4096
+COUNTED_BYTES: Final = 4096
 """From this size on results count by their bytes."""
 _log = logging.getLogger("penstock.store")
 
@@ -69,12 +70,10 @@ class _Idleness:
 class Writer:
     """Has runs written, from the moment on at which it is made.
 
-    Attributes:
-        is_full: more is recorded than written, so that whoever can should wait for `room`.
-
     Args:
         target: where they are written.
         host: the engine's loop, in which nothing may wait for the writer: it would wait for itself.
+        backlog: is full while more is recorded than written.
         settle: is told of each batch that has been dealt with, in the connection's thread.
 
     Raises:
@@ -82,11 +81,15 @@ class Writer:
     """
 
     def __init__(
-        self, target: BatchTarget, host: LoopThread, settle: Callable[[Batch], None]
+        self,
+        target: BatchTarget,
+        host: LoopThread,
+        backlog: Backlog,
+        settle: Callable[[Batch], None],
     ) -> None:
-        self.is_full: bool = False
         self._target = target
         self._host = host
+        self._backlog = backlog
         self._settle = settle
         self._queue: Queue = deque()
         self._lock = threading.Lock()
@@ -119,7 +122,7 @@ class Writer:
         queue = self._queue
         queue.append(RunStates(run, length))
         if len(queue) > _ITEMS_IN_QUEUE:
-            self.is_full = True
+            self._backlog.is_full = True
         if self._idleness is not None:
             self._end_idleness()
 
@@ -129,12 +132,12 @@ class Writer:
             idleness.end()
 
     def count_result(self, size: int) -> None:
-        """Count the bytes of a result that is recorded next."""
-        if size >= _COUNTED_BYTES:
+        """Count the bytes of a result that is recorded next, where it is large enough."""
+        if size >= COUNTED_BYTES:
             with self._lock:
                 self._bytes += size
                 if self._bytes > _BYTES_IN_QUEUE:
-                    self.is_full = True
+                    self._backlog.is_full = True
 
     def room(self) -> Latch | None:
         """What to wait for before recording more; None: go on.
@@ -144,8 +147,10 @@ class Writer:
         """
         self.check()
         with self._lock:
-            self.is_full = len(self._queue) > _ITEMS_IN_QUEUE or self._bytes > _BYTES_IN_QUEUE
-            if not self.is_full:  # the writer was faster
+            self._backlog.is_full = (
+                len(self._queue) > _ITEMS_IN_QUEUE or self._bytes > _BYTES_IN_QUEUE
+            )
+            if not self._backlog.is_full:  # the writer was faster
                 return None
             if self._room is None:
                 self._room = expected(Latch())
@@ -189,7 +194,7 @@ class Writer:
 
     def leave_behind(self) -> None:
         """This is a forked child: nobody would make room in it."""
-        self.is_full = False
+        self._backlog.is_full = False
 
     def close(self) -> None:
         """Write what is there, and close the connection; the second time changes nothing.
@@ -318,7 +323,7 @@ class Writer:
             self._failure = error
             _log.critical("%s Its history is incomplete from here on.", error)
         finally:
-            size = batch.payload_bytes(_COUNTED_BYTES)
+            size = batch.payload_bytes(COUNTED_BYTES)
             self._settle(batch)
             self._make_room(size)
             for latch in batch.barriers:

@@ -175,8 +175,8 @@ def test_imports_point_down() -> None:
 EXPLAINED: Mapping[str, str] = {
     "caching imports tasks": "`explain` is typed by the task that it takes",
     "_caching.keys imports context": "key functions of the user's are given a context",
-    "_rules.views imports flows": "a context has the flow",
-    "_rules.views imports tasks": "a context has the task",
+    "_rules.run_views imports flows": "a context has the flow",
+    "_rules.run_views imports tasks": "a context has the task",
 }
 """The imports of type checkers that point up, and why."""
 
@@ -281,7 +281,7 @@ def test_the_plugin_imports_mypy_and_the_protocols_that_it_names_are_imported_by
         imported = imports_of(modules()[name].read_text(encoding="utf-8"))
         roots = {i.split(".")[0] for i, _ in imported}
         assert roots - sys.stdlib_module_names <= {"mypy", "penstock"}
-    assert not any(one.other == "_calls.containers" for one in own_imports())
+    assert not any(one.other == "_calls.plugin_types" for one in own_imports())
 
 
 def distribution(requirement: str) -> str:

@@ -6,8 +6,8 @@ What it gives is a snapshot: it stays as it was when it was asked for.
 from __future__ import annotations
 
 from penstock._model.publishing import publish
-from penstock._rules.current import current_run
-from penstock._rules.views import (
+from penstock._rules.current_run import current_run
+from penstock._rules.run_views import (
     FlowRunContext,
     FlowRunView,
     RunView,

@@ -39,7 +39,7 @@ from penstock._model.definition import RunKind
 from penstock._model.hook_lists import HookFunction, Hooks, with_hooks
 from penstock._model.names import MakeName, name_maker
 from penstock._rules.admission import admit
-from penstock._rules.current import current_run, current_tags
+from penstock._rules.current_run import current_run, current_tags
 from penstock._rules.flow_run import FlowRun
 from penstock._rules.sketches import Sketch
 from penstock.context import FlowRunView

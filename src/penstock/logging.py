@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from penstock._logs.run_log import RunFormatter
-from penstock._logs.run_logger import RunLogger, logger_of
+from penstock._logs.user_logger import RunLogger, logger_of
 from penstock._model.publishing import publish
-from penstock._rules.current import current_run
+from penstock._rules.current_run import current_run
 from penstock.exceptions import MissingContextError
 
 __all__ = ["RunFormatter", "RunLogger", "get_run_logger"]

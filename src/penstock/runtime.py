@@ -11,7 +11,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from penstock._model.ids import id_time
-from penstock._rules.current import current_run
+from penstock._rules.current_run import current_run
 from penstock._rules.flow_run import FlowRun
 from penstock._rules.task_run import TaskRun
 

@@ -6,7 +6,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 
 from penstock._model import checks
-from penstock._rules.current import current_tags
+from penstock._rules.current_run import current_tags
 
 __all__ = ["tags"]
 

@@ -16,7 +16,7 @@ from typing_extensions import override
 from penstock._model import checks
 from penstock._model.publishing import publish
 from penstock._remote.executor import Executor
-from penstock._waiting.threads import AbandonedThread, abandoned_threads
+from penstock._waiting.free_threads import AbandonedThread, abandoned_threads
 from penstock.exceptions import ConfigurationError
 
 if TYPE_CHECKING:

@@ -35,8 +35,8 @@ from penstock._model.names import MakeName, name_maker
 from penstock._model.publishing import publish
 from penstock._model.retry_policy import RetryPolicy, with_condition
 from penstock._rules.admission import admit
-from penstock._rules.arguments import unmapped
-from penstock._rules.current import current_run, current_tags
+from penstock._rules.current_run import current_run, current_tags
+from penstock._rules.futures_in_arguments import unmapped
 from penstock._rules.task_run import TaskRun
 from penstock.cache_policies import CacheKey, CachePolicy
 from penstock.caching import CacheExplanation, CacheKeyFunction, task_input_hash

@@ -15,10 +15,10 @@ import anyio
 import pytest
 
 from penstock import TaskFuture, flow, history, task
-from penstock._drivers import calls, loop_tasks, parked
+from penstock._drivers import loop_tasks, parked, user_code
 from penstock._engine.engine import Engine
 from penstock._engine.process import use_settings
-from penstock._rules.current import current_run
+from penstock._rules.current_run import current_run
 from penstock._rules.effects import Outcome
 from penstock._rules.run import Run
 from penstock._waiting.latch import Latch
@@ -308,7 +308,7 @@ def test_a_run_cancelled_while_a_worker_is_about_to_call_it_is_not_called_with_l
 ) -> None:
     """What has ended lets go of its arguments; a worker may be just about to use them."""
     called: list[str] = []
-    capture = calls.capture_of_attempt
+    capture = user_code.capture_of_attempt
 
     def cancel_and_call(run: Run, call: Callable[[], object]) -> Outcome:
         run.cancel()

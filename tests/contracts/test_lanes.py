@@ -15,11 +15,11 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from penstock._waiting import lanes, threads
-from penstock._waiting.lanes import Lanes
+from penstock._waiting import free_threads, worker_lanes
+from penstock._waiting.free_threads import FreeThreads
 from penstock._waiting.latch import Latch, this_thread
 from penstock._waiting.loops import LoopThread
-from penstock._waiting.threads import FreeThreads
+from penstock._waiting.worker_lanes import Lanes
 from penstock._waiting.workers import Workers
 from tests.patience import PATIENCE_SECONDS, soon
 
@@ -169,7 +169,7 @@ def test_lanes_rest_when_calls_are_quick_again(
     host: LoopThread, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And their threads go when they have rested for long."""
-    monkeypatch.setattr(lanes, "_IDLE_SECONDS", 0.05)
+    monkeypatch.setattr(worker_lanes, "_IDLE_SECONDS", 0.05)
     before = worker_threads()
     pool, gate, done = Lanes(host, 8), threading.Event(), list[int]()
     inside: list[int] = []
@@ -206,7 +206,7 @@ def test_lanes_rest_when_calls_are_quick_again(
 def test_calls_that_come_when_a_lane_gives_up_its_rest_are_not_lost(
     host: LoopThread, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lanes, "_IDLE_SECONDS", 0.0005)
+    monkeypatch.setattr(worker_lanes, "_IDLE_SECONDS", 0.0005)
     pool = Lanes(host, 2)
     for index in range(300):
         done = threading.Event()
@@ -338,7 +338,7 @@ def test_an_idle_free_thread_is_used_again() -> None:
 
 
 def test_free_threads_go_when_nobody_has_asked_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(threads, "_IDLE_SECONDS", 0.02)
+    monkeypatch.setattr(free_threads, "_IDLE_SECONDS", 0.02)
     before = worker_threads()
     pool = FreeThreads()
     for _ in range(5):
@@ -353,7 +353,7 @@ def test_free_threads_go_when_nobody_has_asked_for_long(monkeypatch: pytest.Monk
 def test_a_free_thread_that_is_asked_while_it_leaves_does_the_work_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(threads, "_IDLE_SECONDS", 0.0)
+    monkeypatch.setattr(free_threads, "_IDLE_SECONDS", 0.0)
     pool, done = FreeThreads(), list[tuple[int, int]]()
     errors: list[BaseException] = []
 
@@ -400,7 +400,7 @@ def test_a_free_thread_asked_in_its_last_moment_and_once_more_does_both(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It is picked just before it would leave, and again the moment that work is done."""
-    monkeypatch.setattr(threads, "_IDLE_SECONDS", 0.01)
+    monkeypatch.setattr(free_threads, "_IDLE_SECONDS", 0.01)
     pool, done, errors = FreeThreads(), list[str](), list[BaseException]()
     pool._idle = idle = Meddling()
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from penstock._stores.port import Limit, SlotClaim
-from penstock._stores.shares import Kind, kind_of
+from penstock._stores.slot_shares import Kind, kind_of
 from penstock._stores.sqlite import slots as sqlite_slots
 from penstock._stores.sqlite.schema import prepare_file
 from penstock._stores.sqlite.slots import SqliteSlots

@@ -27,7 +27,7 @@ from penstock._stores.sqlite import batch_statements, pruning, schema, target
 from penstock._stores.sqlite import store as sqlite
 from penstock._stores.sqlite.store import SqliteStore
 from penstock._stores.writing import batches, writer
-from penstock._waiting import lanes
+from penstock._waiting import worker_lanes
 from penstock._waiting.latch import Latch
 from penstock._waiting.loops import LoopThread
 from penstock.exceptions import NotADatabase, ResultUnavailable, SchemaTooNew, StoreError
@@ -920,7 +920,7 @@ def test_closing_lets_go_of_all_files(tmp_path: Path, host: LoopThread) -> None:
 def test_closing_an_engine_leaves_none_of_its_threads(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lanes, "_IDLE_SECONDS", 0.05)
+    monkeypatch.setattr(worker_lanes, "_IDLE_SECONDS", 0.05)
     before = set(threading.enumerate())
 
     @task

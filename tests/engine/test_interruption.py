@@ -17,7 +17,7 @@ import pytest
 from penstock import flow, history, task
 from penstock._engine.engine import Engine
 from penstock._rules.admission import admit
-from penstock._rules.current import current_run
+from penstock._rules.current_run import current_run
 from penstock._rules.flow_run import FlowRun
 from penstock._rules.task_run import TaskRun
 from penstock.exceptions import RunCancelled, RunCrashed, RunTimedOut

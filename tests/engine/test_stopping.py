@@ -12,7 +12,7 @@ import anyio
 import pytest
 
 from penstock import TaskFuture, cancel_flow_run, flow, history, task, wait_async
-from penstock._rules.current import current_run
+from penstock._rules.current_run import current_run
 from penstock._rules.flow_run import FlowRun
 from penstock.context import FlowRunView
 from penstock.exceptions import ConfigurationError, RunCancelled

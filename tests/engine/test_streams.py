@@ -15,7 +15,7 @@ import pytest
 
 from penstock import State, flow, history, task, unmapped
 from penstock._engine.engine import Engine
-from penstock._rules.current import current_run
+from penstock._rules.current_run import current_run
 from penstock._rules.flow_run import FlowRun
 from penstock.exceptions import ConfigurationError, ParameterError, UsageError, WouldDeadlock
 from tests.conftest import RunLoop

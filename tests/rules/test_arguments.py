@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 
 from penstock._calls.futures import FutureList, TaskFuture
-from penstock._rules.arguments import Handle, Upstream, call_replaced, upstreams_in
+from penstock._rules.futures_in_arguments import Handle, Upstream, call_replaced, upstreams_in
 from penstock.states import Completed, Failed, State
 from tests.rules.play import WORK, future_of, put_into, task_run
 from tests.strategies import (

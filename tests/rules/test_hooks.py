@@ -9,7 +9,7 @@ import pytest
 from penstock import Flow, Task
 from penstock._rules.effects import DeadlinePassed, Error, Interrupted, Outcome, Value
 from penstock._rules.flow_run import FlowRun
-from penstock._rules.views import RunView
+from penstock._rules.run_views import RunView
 from penstock.states import Cancelled, Completed, State
 from tests.rules.play import (
     BAD_CODE,

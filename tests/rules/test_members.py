@@ -10,7 +10,7 @@ import pytest
 from penstock import Flow, Task, tags
 from penstock._model.ids import new_id
 from penstock._rules.admission import admit
-from penstock._rules.current import current_run
+from penstock._rules.current_run import current_run
 from penstock._rules.effects import Error, Interrupted, Value
 from penstock._rules.flow_run import FlowRun
 from penstock._rules.run import Identity

@@ -15,8 +15,8 @@ from penstock._model.retry_policy import RetryPolicy, retry_policy
 from penstock._rules.effects import DeadlinePassed, Error, Interrupted, Outcome, Sleep, Value
 from penstock._rules.flow_run import FlowRun
 from penstock._rules.run import Run
+from penstock._rules.run_views import TaskRunView
 from penstock._rules.task_run import TaskRun
-from penstock._rules.views import TaskRunView
 from penstock.exceptions import ConfigurationError
 from penstock.retries import exponential_backoff
 from penstock.states import Cancelled, Crashed, Failed, Running, State

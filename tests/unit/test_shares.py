@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock._stores.port import Limit, SlotClaim
-from penstock._stores.shares import (
+from penstock._stores.slot_shares import (
     Decaying,
     Ledger,
     QueueEntry,

@@ -10,7 +10,7 @@ from uuid import UUID
 from typing_extensions import TypeVar
 
 from penstock._drivers.deadlocks import refuse_deadlock
-from penstock._rules.arguments import Handle
+from penstock._rules.futures_in_arguments import Handle
 from penstock.exceptions import ConfigurationError, RunCrashed
 from penstock.states import State
 

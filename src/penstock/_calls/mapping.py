@@ -8,7 +8,7 @@ from itertools import count
 from typing import Any, Final, TypeAlias
 
 from penstock._drivers.deadlocks import refuse_deadlock
-from penstock._rules.arguments import Handle, unmapped
+from penstock._rules.futures_in_arguments import Handle, unmapped
 from penstock.exceptions import ParameterError
 from penstock.states import State, is_state
 

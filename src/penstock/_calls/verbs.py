@@ -17,8 +17,8 @@ from penstock._drivers.in_thread import drive_sync
 from penstock._drivers.starting import run_on_engine_loop, run_on_worker, submit
 from penstock._engine.process import get_engine
 from penstock._model.definition import RunKind
-from penstock._rules.arguments import Handle, Upstream
-from penstock._rules.current import current_run
+from penstock._rules.current_run import current_run
+from penstock._rules.futures_in_arguments import Handle, Upstream
 from penstock._rules.run import Run
 from penstock._waiting.loops import current_port
 from penstock.exceptions import ConfigurationError, ParameterError, UsageError

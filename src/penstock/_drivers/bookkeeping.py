@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any, Final, assert_never
 
-from penstock._drivers.calls import call_hook, capture
+from penstock._drivers.user_code import call_hook, capture
 from penstock._engine.engine import Engine
 from penstock._rules.effects import (
     DONE,

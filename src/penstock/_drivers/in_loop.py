@@ -11,7 +11,7 @@ from typing import Any, assert_never, cast
 import anyio
 
 from penstock._drivers.bookkeeping import STARTING_SECONDS, abort, answer_at_once
-from penstock._drivers.calls import capture, capture_async
+from penstock._drivers.user_code import capture, capture_async
 from penstock._engine.engine import Engine
 from penstock._rules.effects import (
     DONE,

@@ -11,8 +11,8 @@ from penstock._drivers.bookkeeping import (
     end_by,
     record_patiently,
 )
-from penstock._drivers.calls import call_hook, call_in_time, capture
 from penstock._drivers.deadlocks import refuse_deadlock
+from penstock._drivers.user_code import call_hook, call_in_time, capture
 from penstock._engine.engine import Engine
 from penstock._rules.effects import (
     DONE,

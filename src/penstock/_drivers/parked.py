@@ -10,7 +10,7 @@ from typing import Any, TypeAlias, assert_never
 from typing_extensions import override
 
 from penstock._drivers.bookkeeping import answer_at_once, end_by, record_unless_in_loop
-from penstock._drivers.calls import call_hook, call_in_time, capture_of_attempt, run_in
+from penstock._drivers.user_code import call_hook, call_in_time, capture_of_attempt, run_in
 from penstock._engine.engine import Engine
 from penstock._rules.effects import (
     DONE,

@@ -15,7 +15,7 @@ from weakref import WeakValueDictionary
 
 from penstock._engine.cache import Cache
 from penstock._engine.slot_broker import SlotBroker, SlotRequest
-from penstock._engine.unjoined import UnjoinedRuns
+from penstock._engine.unjoined_runs import UnjoinedRuns
 from penstock._logs.run_log import RunLog
 from penstock._model.settings import Settings, environment_of
 from penstock._remote.executor import Executor
@@ -27,10 +27,10 @@ from penstock._stores.opening import open_store
 from penstock._stores.port import Store
 from penstock._stores.reading.results import Results
 from penstock._waiting.clock import Clock, RealClock
-from penstock._waiting.lanes import Lanes
+from penstock._waiting.free_threads import FreeThreads, abandoned_threads
 from penstock._waiting.latch import Latch
 from penstock._waiting.loops import LoopThread
-from penstock._waiting.threads import FreeThreads, abandoned_threads
+from penstock._waiting.worker_lanes import Lanes
 from penstock._waiting.workers import Workers
 from penstock.task_runners import ConcurrentTaskRunner, TaskRunner
 

@@ -20,11 +20,11 @@ from penstock._engine.engine import Engine
 from penstock._model.ids import restart_ids
 from penstock._model.settings import Settings, load_settings
 from penstock._remote.pipes.guard import refuse_unguarded_script
-from penstock._rules.current import current_run
+from penstock._rules.current_run import current_run
 from penstock._stores.reading.forks import pause_looks, resume_looks
 from penstock._waiting.clock import Clock
+from penstock._waiting.free_threads import forget_abandoned_threads
 from penstock._waiting.latch import begin_anew_in_forked_child
-from penstock._waiting.threads import forget_abandoned_threads
 from penstock.exceptions import ConfigurationError
 
 

@@ -20,7 +20,7 @@ from queue import Empty, SimpleQueue
 from typing import Final
 
 from penstock._stores.port import SlotClaim, SlotStore
-from penstock._stores.shares import Kind, kind_of
+from penstock._stores.slot_shares import Kind, kind_of
 from penstock._waiting.latch import Latch, expected, watch
 from penstock.exceptions import StoreError
 

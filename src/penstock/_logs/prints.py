@@ -7,8 +7,8 @@ import functools
 import sys
 from typing import Any
 
-from penstock._logs.run_logger import logger_of
-from penstock._rules.current import current_run
+from penstock._logs.user_logger import logger_of
+from penstock._rules.current_run import current_run
 
 
 @functools.cache

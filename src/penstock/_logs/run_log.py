@@ -21,7 +21,7 @@ from penstock._model.tracebacks import format_error
 from penstock._rules.flow_run import FlowRun
 from penstock._rules.run import Run
 from penstock._rules.task_run import TaskRun
-from penstock._waiting.threads import AbandonedThread
+from penstock._waiting.free_threads import AbandonedThread
 from penstock.states import StateType, Transition
 
 _root = logging.getLogger("penstock")

@@ -13,7 +13,6 @@ import msgspec
 from penstock._model.payloads import encode_result
 from penstock._model.serializers import Serializer, name_of
 from penstock._model.tracebacks import format_error, format_without_cause
-from penstock._rules.arguments import LEAVES, Handle, all_leaves, is_plain
 from penstock._rules.effects import (
     Convert,
     DeadlinePassed,
@@ -24,6 +23,7 @@ from penstock._rules.effects import (
     Value,
 )
 from penstock._rules.flow_run import FlowRun
+from penstock._rules.futures_in_arguments import LEAVES, Handle, all_leaves, is_plain
 from penstock._rules.members import Passed
 from penstock._rules.rulebook import COMMIT, RELEASE_SLOTS, Rulebook
 from penstock._rules.run import Run

@@ -11,13 +11,13 @@ from penstock._model.codecs import encode_history, encode_parameters
 from penstock._model.names import name_of_flow_run
 from penstock._model.rows import FlowRow
 from penstock._model.serializers import Serializer
-from penstock._rules.current import current_attempt
+from penstock._rules.current_run import current_attempt
 from penstock._rules.effects import Error, Interrupted
 from penstock._rules.members import Members
 from penstock._rules.options import FlowOptions
 from penstock._rules.run import Arguments, Parent, Run
+from penstock._rules.run_views import FlowRunContext, FlowRunView, attempts_in
 from penstock._rules.stopping import Stopping
-from penstock._rules.views import FlowRunContext, FlowRunView, attempts_in
 from penstock.exceptions import RunCancelled, RunFailed
 from penstock.states import StateType
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 from functools import partial
 
 from penstock._caching.keys import UnhashableParameter, hash_inputs
-from penstock._rules.arguments import Handle
 from penstock._rules.attempts import attempt_steps
 from penstock._rules.cache import cache_steps
 from penstock._rules.effects import Convert, Interrupted, Steps, Value, WaitFor
@@ -24,6 +23,7 @@ from penstock._rules.endings import (
     type_of,
 )
 from penstock._rules.flow_run import FlowRun
+from penstock._rules.futures_in_arguments import Handle
 from penstock._rules.hooks import begun_with, hook_steps, hooked_steps, name_steps
 from penstock._rules.rulebook import ACQUIRE_WORKER, Rulebook
 from penstock._rules.run import SKETCHED, Run

@@ -21,7 +21,7 @@ from penstock._model.ids import id_time, new_id
 from penstock._model.records import state_of
 from penstock._model.rows import CacheRow, Source
 from penstock._model.serializers import Serializer
-from penstock._rules.arguments import (
+from penstock._rules.futures_in_arguments import (
     Handle,
     Upstream,
     call_replaced,
@@ -29,8 +29,8 @@ from penstock._rules.arguments import (
     upstreams_in,
 )
 from penstock._rules.options import Options
+from penstock._rules.run_views import RunView, attempts_in
 from penstock._rules.transitions import NO_DETAILS, Event, advance
-from penstock._rules.views import RunView, attempts_in
 from penstock._waiting.latch import Latch
 from penstock.states import TYPES, State, StateDetails, StateType, Transition
 

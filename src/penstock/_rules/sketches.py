@@ -12,7 +12,6 @@ from typing import Any, Final, NoReturn
 
 import msgspec
 
-from penstock._rules.arguments import all_leaves, parts_of
 from penstock._rules.effects import (
     DeadlinePassed,
     Error,
@@ -25,6 +24,7 @@ from penstock._rules.effects import (
     WaitFor,
 )
 from penstock._rules.flow_run import FlowRun
+from penstock._rules.futures_in_arguments import all_leaves, parts_of
 from penstock._rules.rulebook import CANCEL_MEMBERS
 from penstock._rules.run import SKETCHED, Run
 from penstock._rules.task_run import TaskRun

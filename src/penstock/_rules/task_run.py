@@ -12,7 +12,7 @@ from penstock._model.definition import Definition
 from penstock._model.rows import TaskRow
 from penstock._rules.options import TaskOptions
 from penstock._rules.run import Parent, Run
-from penstock._rules.views import TaskRunContext, TaskRunView, attempts_in
+from penstock._rules.run_views import TaskRunContext, TaskRunView, attempts_in
 from penstock.exceptions import RunCancelled, StoreError
 from penstock.states import StateType
 

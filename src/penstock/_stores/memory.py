@@ -30,7 +30,7 @@ from penstock._stores.port import (
     SlotStore,
     Store,
 )
-from penstock._stores.shares import Decaying, Ledger, decaying_left, share_out
+from penstock._stores.slot_shares import Decaying, Ledger, decaying_left, share_out
 from penstock._waiting.latch import Latch
 from penstock._waiting.loops import LoopThread
 from penstock.exceptions import ResultUnavailable

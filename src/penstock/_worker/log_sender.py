@@ -11,8 +11,8 @@ from typing_extensions import override
 
 from penstock._logs.run_log import extra_of
 from penstock._remote.pipes.messages import LOGGED, framed
-from penstock._rules.current import current_run
-from penstock._worker.line import Line
+from penstock._rules.current_run import current_run
+from penstock._worker.engine_pipe import Line
 
 
 def log_over(line: Line, levels: Mapping[str, int]) -> None:

@@ -16,7 +16,7 @@ from contextlib import suppress
 from multiprocessing.connection import wait
 from multiprocessing.process import parent_process
 
-from penstock._drivers.calls import capture
+from penstock._drivers.user_code import capture
 from penstock._engine.process import drain_engine, use_from_now_on
 from penstock._model.settings import load_settings
 from penstock._remote.pipes.messages import (
@@ -35,7 +35,7 @@ from penstock._remote.pipes.messages import (
 )
 from penstock._rules.effects import Error, Interrupted, Value
 from penstock._rules.task_run import TaskRun
-from penstock._worker.line import Inbox, Line, SentJob
+from penstock._worker.engine_pipe import Inbox, Line, SentJob
 from penstock._worker.log_sender import log_over
 
 _CHECK_SECONDS = 1.0

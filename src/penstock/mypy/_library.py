@@ -61,8 +61,8 @@ VERBS_OF: Mapping[str, Iterable[str]] = {
 FUTURE = "penstock._calls.futures.TaskFuture"
 FAILURE_ALLOWED = "penstock._calls.futures.FailureAllowed"
 STATE = "penstock.states.State"
-UNMAPPED = "penstock._rules.arguments.unmapped"
-CONTAINERS = "penstock._calls.containers"
+UNMAPPED = "penstock._rules.futures_in_arguments.unmapped"
+CONTAINERS = "penstock._calls.plugin_types"
 
 READ_AS = {"builtins.list": "ListOf", "builtins.set": "SetOf", "builtins.dict": "DictOf"}
 """The protocols that stand for the containers which are not covariant."""

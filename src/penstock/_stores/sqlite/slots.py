@@ -21,7 +21,7 @@ from typing_extensions import override
 
 from penstock._stores.port import Exchanged, Limit, SlotClaim, SlotStore
 from penstock._stores.recent import LEASE_SECONDS
-from penstock._stores.shares import (
+from penstock._stores.slot_shares import (
     Decaying,
     Ledger,
     QueueEntry,

@@ -12,18 +12,18 @@ from typing import Any, Final, TypeAlias
 import anyio
 
 from penstock._engine.engine import Engine
-from penstock._rules.current import current_attempt, current_run
+from penstock._rules.current_run import current_attempt, current_run
 from penstock._rules.effects import CallHook, DeadlinePassed, Error, Interrupted, Outcome, Value
 from penstock._rules.flow_run import FlowRun
 from penstock._rules.run import Run
-from penstock._waiting.latch import Latch
-from penstock._waiting.loops import context_for
-from penstock._waiting.threads import (
+from penstock._waiting.free_threads import (
     AbandonedThread,
     abandon,
     abandoned_threads,
     has_come_back,
 )
+from penstock._waiting.latch import Latch
+from penstock._waiting.loops import context_for
 
 Keywords: TypeAlias = Mapping[str, Any]
 NO_KEYWORDS: Final[Keywords] = {}

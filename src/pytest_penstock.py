@@ -2,6 +2,8 @@
 
 It is a module beside the package, so that pytest imports Penstock in the first test that uses it,
 and not with the plugin.
+
+Why: docs/inside/testing.md, "The plugin of pytest is a module beside the package".
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The canonical form of a value: the same bytes for equal values, in every process."""
+"""The canonical form of a value: the same bytes for equal values, in every process.
+
+Why: docs/inside/caching.md, "A cache key is a hash over one run of bytes".
+"""
 
 from __future__ import annotations
 

@@ -7,6 +7,8 @@ alone stay in the order in which they were added, as nothing else tells them apa
     from penstock.cache_policies import INPUTS, TASK_SOURCE
 
     @task(cache_policy=INPUTS - "verbose" + TASK_SOURCE)
+
+Why: docs/inside/caching.md, "The key of a policy knows its parts".
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 A box lies below all boxes that have an edge to it. Within a layer, boxes are sorted by the
 positions of their neighbours; an edge across several layers bends in each layer between.
+
+Why: docs/inside/rules.md, "Pictures are laid out by our own code".
 """
 
 from __future__ import annotations

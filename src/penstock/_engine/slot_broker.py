@@ -5,6 +5,8 @@ or when nobody refers to the request any more. So an interrupt at any moment lea
 
 All requests go through one inbox to one thread, which exchanges slots with the store: many at once,
 and however many wait, it alone looks whether another process has given something back.
+
+Why: docs/inside/limits.md, "Slots are an answer at once and a wait".
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""What a run refers to: its flow or task, in one version and with its tags."""
+"""What a run refers to: its flow or task, in one version and with its tags.
+
+Why: docs/inside/run.md, "Tags belong to the definition".
+"""
 
 from __future__ import annotations
 

@@ -3,6 +3,8 @@
 The layout is UUID version 7 (RFC 9562 §5.7): 48 bits of Unix milliseconds, then 74 bits that start
 at random and count up, so that the ids of one process never collide and rows append to the end of
 their B-tree.
+
+Why: docs/inside/store.md, "Ids are UUIDs of version 7".
 """
 
 from __future__ import annotations

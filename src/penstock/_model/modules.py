@@ -1,4 +1,7 @@
-"""Names of modules: a script is named by its file, as each process has its own `__main__`."""
+"""Names of modules: a script is named by its file, as each process has its own `__main__`.
+
+Why: docs/inside/caching.md, "A script is called by the path of its file".
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Names of runs: an adjective and an animal, chosen by a flow run's id; or as the user says."""
+"""Names of runs: an adjective and an animal, chosen by a flow run's id; or as the user says.
+
+Why: docs/inside/run.md, "Names follow from ids".
+"""
 
 from __future__ import annotations
 

@@ -4,6 +4,8 @@ A payload is one byte that names the form, then the value in it: msgpack for the
 keeps apart, pickle for everything else. Where the user has chosen a serializer, it is the name of
 that and what it has made of the value, which may know less of its type. Only what this user's own
 runs wrote is ever read; the database and the result files are readable by their owner alone.
+
+Why: docs/inside/store.md, "Results are pickled but for scalars".
 """
 
 from __future__ import annotations

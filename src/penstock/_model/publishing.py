@@ -1,4 +1,7 @@
-"""Publishing: what a public module offers shows that module as its home, wherever it is defined."""
+"""Publishing: what a public module offers shows that module as its home, wherever it is defined.
+
+Why: docs/inside/typing.md, "Public names show their public module".
+"""
 
 from __future__ import annotations
 

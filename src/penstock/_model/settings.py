@@ -1,6 +1,8 @@
 """The settings of an engine, from the environment or from code.
 
 An unknown name and an impossible value are errors: otherwise a misspelt setting would be ignored.
+
+Why: docs/inside/run.md, "An unknown setting is an error".
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The port of whatever runs jobs elsewhere: many are in flight, and none of them holds a thread."""
+"""The port of whatever runs jobs elsewhere: many are in flight, and none of them holds a thread.
+
+Why: docs/inside/remote.md, "A job is started and its end is called back".
+"""
 
 from __future__ import annotations
 

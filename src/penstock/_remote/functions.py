@@ -1,4 +1,7 @@
-"""A function travels by name: the process that gets it imports it where the sender found it."""
+"""A function travels by name: the process that gets it imports it where the sender found it.
+
+Why: docs/inside/remote.md, "A job goes by the name of its function".
+"""
 
 from __future__ import annotations
 

@@ -3,6 +3,8 @@
 A rule yields one `Effect` and is sent one `Outcome`; it never sees a clock, a thread or a loop.
 Before a driver does what is asked for, it puts the states on record that the run has entered since.
 Whether an effect may be answered by `Interrupted` is said by its base class and nowhere else.
+
+Why: docs/inside/rules.md, "An effect says whether it may be interrupted".
 """
 
 from __future__ import annotations

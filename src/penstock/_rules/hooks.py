@@ -1,4 +1,7 @@
-"""Hooks and names stand around the rules: a run without them takes no step more."""
+"""Hooks and names stand around the rules: a run without them takes no step more.
+
+Why: docs/inside/rules.md, "Hooks and names stand around the rules".
+"""
 
 from __future__ import annotations
 

@@ -3,6 +3,8 @@
 `task_steps` and `flow_steps` are generators that do no I/O and know no thread and no loop. They
 let the run enter its states, yield effects and are sent outcomes; the drivers do the rest. Each
 decision about states, retries, caching and timeouts is made in this folder and nowhere else.
+
+Why: docs/inside/rules.md, "Rules enter states and ask for no record".
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""What the rules ask of a flow or a task: so neither they nor the drivers know the decorators."""
+"""What the rules ask of a flow or a task: so neither they nor the drivers know the decorators.
+
+Why: docs/inside/run.md, "The rules do not know the decorators".
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 A sketched run is in the one phase that no event leads to or from. So it enters no state, and
 nothing of it is put on record. A task's is born with its result, which stands for the real one.
+
+Why: docs/inside/rules.md, "A sketch is a run with other rules".
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 The row holds a reference with a checksum. It is written after the result, and deleted before it:
 so what a row refers to is there, unless somebody has taken it away.
+
+Why: docs/inside/store.md, "Large results are files".
 """
 
 from __future__ import annotations

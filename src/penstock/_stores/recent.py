@@ -10,6 +10,8 @@ replaced it. So who deletes waits a lease out before saying that it is done; wha
 itself replaces is forgotten at once. A lease begins when the file says that no entry has been
 deleted or replaced since these were read: triggers count that in `cache_changes`. An entry that had
 expired does not count, as nobody serves it.
+
+Why: docs/inside/store.md, "What is not written yet is found in memory".
 """
 
 from __future__ import annotations

@@ -4,6 +4,8 @@ The law: claims have their turn by their positions in the queue, and nobody gets
 before it waits for. A claim for several limits takes all of them or none, so no two claims can wait
 for each other. One that waits for another limit lets those behind it pass, as what it could not use
 is used by nobody else either.
+
+Why: docs/inside/limits.md, "One function says who gets the free slots".
 """
 
 from __future__ import annotations

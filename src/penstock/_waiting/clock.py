@@ -3,6 +3,8 @@
 Rules ask for time as effects, and drivers ask the clock of their engine: so an engine with another
 clock lives in another time. The patience of locks, files and lanes is real time, and none of this.
 To sleep and to keep to a limit are two things here, as a clock may jump for the one alone.
+
+Why: docs/inside/threads.md, "Time is a port".
 """
 
 from __future__ import annotations

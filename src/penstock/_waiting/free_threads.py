@@ -3,6 +3,8 @@
 That is a sync flow awaited from a loop, or a call with a time limit. There are as many as are
 asked for, and an idle one is used again. One whose call has outlived its time limit is abandoned:
 nobody waits for it any more, and it is counted until it comes back.
+
+Why: docs/inside/threads.md, "Sync code with a timeout runs on a thread of its own".
 """
 
 from __future__ import annotations

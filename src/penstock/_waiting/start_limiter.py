@@ -1,4 +1,7 @@
-"""Tasks of a loop begin a few at a time."""
+"""Tasks of a loop begin a few at a time.
+
+Why: docs/inside/threads.md, "Tasks of a loop begin 16 at a time".
+"""
 
 from __future__ import annotations
 

@@ -4,6 +4,8 @@ Starting a task with a cancel scope of its own takes trio as long as all that is
 So a host, which is one task with one scope, takes coroutine after coroutine from a queue and steps
 it itself. The first one that has something to wait for keeps the task and the scope for itself, and
 another host takes the rest.
+
+Why: docs/inside/threads.md, "On trio a coroutine gets a task of its own when it waits".
 """
 
 from __future__ import annotations

@@ -4,6 +4,8 @@ Threads that contend for the GIL are slower than one, and threads that wait are 
 works alone until its items are seen to take long, then lanes are added, twice as many at a time, up
 to the limit; when they are quick again, lanes rest. While the item of a lane waits for the result
 of another run, another lane works in its stead, so a limited pool cannot fill up with waiting.
+
+Why: docs/inside/threads.md, "Lanes are added while code is slow".
 """
 
 from __future__ import annotations

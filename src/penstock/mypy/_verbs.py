@@ -1,4 +1,7 @@
-"""The verbs of flows and tasks: each takes the parameters of the function and its own options."""
+"""The verbs of flows and tasks: each takes the parameters of the function and its own options.
+
+Why: docs/inside/typing.md, "map and submit take Any and a plugin knows better".
+"""
 
 from __future__ import annotations
 

@@ -4,6 +4,8 @@ Its time stands still while anybody works. When all that work for the engine wai
 first moment at which somebody has to be woken, wakes that one, and stands still again. It jumps for
 those who sleep: a retry that waits, or code in `sleep`. Time limits on the way fire; a time limit
 alone makes no time pass, as code that takes no time keeps to it.
+
+Why: docs/inside/testing.md, "A fake clock jumps when all wait".
 """
 
 from __future__ import annotations

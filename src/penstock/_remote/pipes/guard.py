@@ -1,4 +1,7 @@
-"""A worker process that imports the user's script must not run its flows once more."""
+"""A worker process that imports the user's script must not run its flows once more.
+
+Why: docs/inside/remote.md, "A script without a guard is refused by its workers".
+"""
 
 from __future__ import annotations
 

@@ -6,6 +6,8 @@ one that came before it. Whoever has changed the schedule so that something is d
 left for this thread to do, sends one before the lock is released: so it never sleeps too long.
 
 A process is started in a thread of its own, as that takes longer than the others should wait.
+
+Why: docs/inside/remote.md, "One thread hears all worker processes".
 """
 
 from __future__ import annotations

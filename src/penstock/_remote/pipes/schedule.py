@@ -3,6 +3,8 @@
 Jobs that are known to be quick travel together: a worker is sent a few milliseconds of them ahead.
 It does them in their order. So it is with the first one that it has not answered; its death is the
 end of that one alone, and all others go to another worker, as none of them has begun.
+
+Why: docs/inside/remote.md, "Short jobs travel together".
 """
 
 from __future__ import annotations

@@ -11,6 +11,8 @@ state. One is that for `COMPLETED` or `Completed`, which nearly all runs meet. T
 a name, a tag or a flow run where a state is asked for that runs are in on their way: few are.
 
 All of it is steps: which walks there are is asked of the database first, then their rows.
+
+Why: docs/inside/store.md, "A page is a merge of walks".
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 The law: a process holds the lock of a file of its own for as long as it lives, and the operating
 system takes the lock from it when it dies, however it dies. So nobody has to say that he is alive,
 and no clock decides that somebody is dead; a process that is stopped is not.
+
+Why: docs/inside/limits.md, "The system tells that a process has died".
 """
 
 from __future__ import annotations

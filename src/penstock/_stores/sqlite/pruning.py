@@ -3,6 +3,8 @@
 A slice is a range of ids. The cache entries of its runs are found by their ids, and are deleted in
 the same transaction; large results are deleted once that is committed. So whatever ends a pruning
 early, what is left is whole.
+
+Why: docs/inside/store.md, "Pruning goes slice by slice".
 """
 
 from __future__ import annotations

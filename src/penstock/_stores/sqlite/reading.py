@@ -1,6 +1,8 @@
 """What is read of a database: each read is a query, made into statements, and rows, made into runs.
 
 They are written here once, as steps; the store and the readers of files take them.
+
+Why: docs/inside/store.md, "A page is a merge of walks".
 """
 
 from __future__ import annotations

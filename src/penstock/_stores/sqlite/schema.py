@@ -1,4 +1,7 @@
-"""The tables, and how an existing file is opened: made, migrated forward, or refused."""
+"""The tables, and how an existing file is opened: made, migrated forward, or refused.
+
+Why: docs/inside/store.md, "Few runs have index entries for their state".
+"""
 
 from __future__ import annotations
 

@@ -3,6 +3,8 @@
 They are not part of the group commit: a slot is taken when its row is committed, and nobody starts
 before. What a process has taken is one row a limit, and its queue is one entry; so the tables stay
 small, however many runs wait.
+
+Why: docs/inside/limits.md, "Slots do not go through the queue".
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 aiosqlite hands each statement to that thread and back, which beside busy threads takes longer than
 the statement. So a batch is handed over as one call that makes its statements and executes them.
+
+Why: docs/inside/threads.md, "The thread of the writer's connection is a daemon".
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 The law: a batch is taken from the front of the queue and written in one transaction. What it says
 of one run becomes one row, that of the run's last state in the batch.
+
+Why: docs/inside/store.md, "A statement holds many rows".
 """
 
 from __future__ import annotations

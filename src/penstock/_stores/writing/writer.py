@@ -7,6 +7,8 @@ The coroutine runs in the engine's loop and waits there until something is recor
 thread of the connection write, in one call: that takes batch after batch from the queue until none
 has come for a moment, and no other thread has a part in it. So the loop is never held up, and the
 price of an asyncio connection is two hand-overs between threads each time that the writer was idle.
+
+Why: docs/inside/store.md, "The writer is a coroutine of the engine's loop".
 """
 
 from __future__ import annotations

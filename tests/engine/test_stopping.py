@@ -409,10 +409,10 @@ def test_a_failure_is_known_before_anybody_sees_that_its_run_has_ended() -> None
         run = current_run.get()
         assert isinstance(run, FlowRun)
         future = fails.submit()
-        future.add_done_callback(lambda _future: seen.append(run.stopping.is_requested))
+        future.add_done_callback(lambda _future: seen.append(run.stopping.outcome is not None))
         while not future.done():
             pass
-        assert run.stopping.is_requested
+        assert run.stopping.outcome is not None
         return 1
 
     assert strict.call_state().name == "Failed"

@@ -120,6 +120,8 @@ class Signature:
 
     def spread(self, parameters: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
         """The inverse of `bind`."""
+        if self._is_plain:
+            return [parameters[name] for name in self._positional], {}
         bound = inspect.BoundArguments(self._signature, OrderedDict(parameters))
         return list(bound.args), dict(bound.kwargs)
 

@@ -33,17 +33,20 @@ def record_patiently(run: Run, engine: Engine) -> None:
     """Put what happened to the run on record, and wait where the store cannot follow."""
     engine.record(run)
     if engine.store.backlog.is_full:
-        room = engine.store.room()
-        if room is not None:
-            room.wait()
+        _wait_for_room(engine)
+
+
+def _wait_for_room(engine: Engine) -> None:
+    room = engine.store.room()
+    if room is not None:
+        room.wait()
 
 
 def record_unless_in_loop(run: Run, engine: Engine) -> None:
     """Put what happened on record; where the store cannot follow, wait, unless a loop runs here."""
-    if engine.store.backlog.is_full and current_port() is not None:
-        engine.record(run)
-    else:
-        record_patiently(run, engine)
+    engine.record(run)
+    if engine.store.backlog.is_full and current_port() is None:
+        _wait_for_room(engine)
 
 
 def answer_at_once(effect: Immediate, run: Run, engine: Engine) -> Outcome:

@@ -279,7 +279,7 @@ class ParkedRun(Driver):
 
     def _must_end(self) -> bool:
         run = self.run  # a flow run that was stopped and has retries left goes on
-        return run.stopping.is_requested if isinstance(run, FlowRun) else self._wanted_end
+        return run.stopping.outcome is not None if isinstance(run, FlowRun) else self._wanted_end
 
     @property
     def _flow_run(self) -> FlowRun:

@@ -40,7 +40,7 @@ def submit(run: Run, engine: Engine) -> None:
             submit_run(run, engine.rules)
             record_unless_in_loop(run, engine)
         driver.start()
-        if flow_run is not None and flow_run.stopping.is_requested:
+        if flow_run is not None and flow_run.stopping.outcome is not None:
             run.cancel()  # another thread cancels the members, and saw this one without a driver
     except BaseException as error:  # Ctrl-C, and a worker or a loop may have the run already
         run.cancel()

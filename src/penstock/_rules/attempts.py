@@ -102,7 +102,8 @@ def _flow_code_steps(run: FlowRun, rules: Rulebook) -> Steps[Outcome]:
     """Call the flow's function and wait for all that it submits, within the time for both."""
     seconds = run.options.timeout_seconds
     ends_at = None if seconds is None else rules.now() + seconds
-    outcome: Outcome = Interrupted() if run.stopping.is_requested else (yield INVOKE)
+    is_stopped = run.stopping.outcome is not None
+    outcome: Outcome = Interrupted() if is_stopped else (yield INVOKE)
     if type(outcome) in ENDS:
         run.leave_attempt()  # before the join, which then sees all that it has started
     left = None if ends_at is None else max(0.0, ends_at - rules.now())
@@ -112,7 +113,7 @@ def _flow_code_steps(run: FlowRun, rules: Rulebook) -> Steps[Outcome]:
 
 def join_steps(run: FlowRun, outcome: Outcome, seconds: float | None = None) -> Steps[Outcome]:
     """Wait for all that the flow submitted, whatever came of its own code."""
-    must_end = type(outcome) in ENDS or run.stopping.is_requested
+    must_end = type(outcome) in ENDS or run.stopping.outcome is not None
     joined: Outcome = yield CANCEL_MEMBERS if must_end else Join(seconds)
     if type(joined) is Value:
         return outcome

@@ -426,7 +426,7 @@ class Run(Latch, Source, Generic[Options]):
     def resolve_arguments(self) -> None:
         """Put the values of the upstreams where their futures are."""
         if self.upstreams:
-            self.take_arguments(self.resolved())
+            self.args, self.kwargs = call_replaced(self.args, self.kwargs, _value_of)
 
     @property
     def resolves_by_itself(self) -> bool:

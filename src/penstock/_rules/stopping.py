@@ -31,11 +31,6 @@ class Stopping:
         self.outcome: StopOutcome | None = None
         self.latch: Latch = Latch()
 
-    @property
-    def is_requested(self) -> bool:
-        """Whether the flow run has to end."""
-        return self.outcome is not None
-
     def request(self, outcome: StopOutcome) -> bool:
         """Have the flow run end in this way; False: an end that counts as much was requested.
 

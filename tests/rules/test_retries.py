@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock import Flow, Task
+from penstock._model.records import state_of
 from penstock._model.retry_policy import RetryPolicy, retry_policy
 from penstock._rules.effects import DeadlinePassed, Error, Interrupted, Outcome, Sleep, Value
 from penstock._rules.flow_run import FlowRun
@@ -131,6 +132,22 @@ def test_the_delays_asked_for_are_those_of_the_policy(
     """A delay of 0 asks for no sleep at all."""
     played = tried(*[FAILS] * 4, retries=3, retry_delay_seconds=delay)
     assert [sleep.seconds for sleep in played.effects_of(Sleep)] == asked
+
+
+@pytest.mark.parametrize("delay", [0.01, 0.1, 3])
+def test_a_retry_is_due_exactly_its_delay_after_the_moment_that_the_state_shows(
+    delay: float,
+) -> None:
+    """A sum of two numbers of seconds may be rounded to the microsecond beside that."""
+    for number in range(200):
+        stage = Stage()
+        stage.clock.advance(number * 0.0123456789)
+        run = stage.play(
+            task_run(Task[..., Any](work, retries=1, retry_delay_seconds=delay)),
+            invoke=[FAILS, Value(1)],
+        ).run
+        waiting = state_of(run.history[2], None, None)
+        assert waiting.details.scheduled_time == waiting.timestamp + timedelta(seconds=delay)
 
 
 def test_an_awaiting_retry_state_says_when_it_goes_on_and_what_was_raised() -> None:

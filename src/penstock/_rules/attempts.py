@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 from penstock._rules.effects import (
     AcquireSlots,
     Error,
@@ -23,7 +25,6 @@ from penstock._rules.endings import (
     ending_of_value,
     failure_steps,
     interrupt_steps,
-    moment_of,
 )
 from penstock._rules.flow_run import FlowRun
 from penstock._rules.rulebook import (
@@ -150,7 +151,9 @@ def _condition_steps(run: Run, rules: Rulebook, ending: Ending) -> Steps[Outcome
 def _await_retry(run: Run, rules: Rulebook, ending: Ending, attempts: int) -> Steps[Outcome]:
     delay = run.options.retry_policy.delay_after(attempts, rules.draw)
     now = rules.now()
-    details = StateDetails(scheduled_time=moment_of(now + delay), traceback=ending.traceback)
+    # From the moment that the state shows: `now + delay` may be rounded to another microsecond.
+    scheduled_time = datetime.fromtimestamp(now, UTC) + timedelta(seconds=delay)
+    details = StateDetails(scheduled_time=scheduled_time, traceback=ending.traceback)
     run.error = ending.error
     run.enter(Event.AWAIT_RETRY, now, ending.message, details)
     if isinstance(run, TaskRun) and run.slots is not None:

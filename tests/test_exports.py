@@ -224,7 +224,8 @@ def undocumented_in(kind: type) -> Iterator[str]:
 
 def is_documented(kind: type, name: str) -> bool:
     """Whether a member has a docstring, where it is or on a port that the class implements."""
-    return any(getattr(vars(base).get(name), "__doc__", None) for base in kind.__mro__)
+    members = (vars(base)[name] for base in kind.__mro__ if name in vars(base))
+    return any(getattr(member, "__doc__", None) for member in members)
 
 
 @pytest.mark.parametrize("name", ["penstock", *PUBLIC_MODULES])

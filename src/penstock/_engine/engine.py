@@ -11,11 +11,12 @@ import logging
 import threading
 import traceback
 from collections.abc import Sequence
+from functools import partial
 from weakref import WeakValueDictionary
 
 from penstock._engine.cache import Cache
 from penstock._engine.slot_broker import SlotBroker, SlotRequest
-from penstock._engine.unjoined_runs import UnjoinedRuns
+from penstock._engine.unjoined_runs import LOOK_SECONDS, UnjoinedRuns
 from penstock._logs.run_log import RunLog
 from penstock._model.settings import Settings, environment_of
 from penstock._remote.executor import Executor
@@ -28,8 +29,9 @@ from penstock._stores.port import Store
 from penstock._stores.reading.results import Results
 from penstock._waiting.clock import Clock, RealClock
 from penstock._waiting.free_threads import FreeThreads, abandoned_threads
-from penstock._waiting.latch import Latch
+from penstock._waiting.latch import Latch, this_thread
 from penstock._waiting.loops import LoopThread
+from penstock._waiting.thread_reserve import fill_reserve, start_from_reserve
 from penstock._waiting.worker_lanes import Lanes
 from penstock._waiting.workers import Workers
 from penstock.task_runners import ConcurrentTaskRunner, TaskRunner
@@ -81,6 +83,7 @@ class Engine:
         self.flow_runs: WeakValueDictionary[bytes, FlowRun] = WeakValueDictionary()
         self.log = RunLog(settings.logging_level)
         self.host = LoopThread("penstock-engine")
+        fill_reserve()
         self.clock: Clock = clock or RealClock(self.host)
         self.store: Store = self._new_store()
         self.results = Results(self.store.load, self.store.payload_of)
@@ -205,11 +208,35 @@ class Engine:
 
     def drain(self) -> None:
         """Wait for what was submitted outside of flows, and for what that submits."""
-        self._unjoined.join(self._run_left_over)
+        over = threading.Event()
+        # Not this thread, where there is another one: code that runs in it would get its Ctrl-C.
+        helps = partial(self._run_left_over_until, over)
+        try:
+            is_helped = bool(self._unjoined) and start_from_reserve(helps, "penstock-left-over")
+            self._unjoined.join(self._run_left_over, is_helped=is_helped)
+        finally:
+            over.set()
+            fill_reserve()
+
+    def _run_left_over_until(self, over: threading.Event) -> None:
+        while not over.wait(LOOK_SECONDS):
+            self._run_left_over()
 
     def _run_left_over(self) -> None:
-        for workers in tuple(self._workers.values()):
-            workers.run_left_over()
+        """Do in this thread what no worker is left for, and while that waits, do more of it.
+
+        What came last is done first then, as it is most likely what the wait is for.
+        """
+        before, this_thread.help = this_thread.help, partial(self._run_one_left_over, newest=True)
+        try:
+            while self._run_one_left_over(newest=False):
+                pass
+        finally:
+            this_thread.help = before
+
+    def _run_one_left_over(self, *, newest: bool) -> bool:
+        pools = tuple(self._workers.values())
+        return any(workers.run_left_over(newest=newest) for workers in pools)
 
     def close(self) -> None:
         """End the threads, and make everything durable.

@@ -25,6 +25,7 @@ from penstock._stores.reading.forks import pause_looks, resume_looks
 from penstock._waiting.clock import Clock
 from penstock._waiting.free_threads import forget_abandoned_threads
 from penstock._waiting.latch import begin_anew_in_forked_child
+from penstock._waiting.thread_reserve import forget_reserve
 from penstock.exceptions import ConfigurationError
 
 
@@ -114,6 +115,7 @@ AFTER_FORK_IN_CHILD: Final[Sequence[Callable[[], None]]] = (
     restart_ids,
     begin_anew_in_forked_child,
     forget_abandoned_threads,
+    forget_reserve,
     resume_looks,
     _process.after_fork_in_child,
 )

@@ -24,6 +24,7 @@ from typing import Final
 from penstock._stores.port import SlotClaim, SlotStore
 from penstock._stores.slot_shares import Kind, kind_of
 from penstock._waiting.latch import Latch, expected, watch
+from penstock._waiting.thread_reserve import start_thread
 from penstock.exceptions import StoreError
 
 _SHORTEST_PAUSE_SECONDS: Final = 0.002
@@ -123,7 +124,7 @@ class SlotBroker:
         """Start the thread, before the first request, as that may come when none can be started."""
         with self._lock:
             if not self._has_started:
-                threading.Thread(target=self._run, name="penstock-slots", daemon=True).start()
+                start_thread(self._run, "penstock-slots")
                 self._has_started = True
 
     def ask(self, names: Iterable[str], slots: int = 1, *, decays: bool = False) -> SlotRequest:

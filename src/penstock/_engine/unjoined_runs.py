@@ -6,10 +6,12 @@ import math
 import time
 from collections.abc import Callable
 from functools import partial
+from typing import Final
 
 from penstock._rules.run import Run
 
-_LOOK_SECONDS = 0.05
+LOOK_SECONDS: Final = 0.05
+"""Between two looks whether something is left that no worker can be started for."""
 _CANCELLED_SECONDS = 5.0
 """How long cancelled runs may take to end: their hooks are called, and their flows end."""
 
@@ -29,15 +31,19 @@ class UnjoinedRuns:
         self._runs.add(run)
         run.add_callback(partial(self._runs.discard, run))
 
-    def join(self, run_left_over: Callable[[], object]) -> None:
+    def __bool__(self) -> bool:
+        return bool(self._runs)
+
+    def join(self, run_left_over: Callable[[], object], *, is_helped: bool) -> None:
         """Wait for them all, and for what they submit; Ctrl-C cancels them.
 
         Args:
             run_left_over: is called again and again, as at the interpreter's end no worker may be
                 left to do their work.
+            is_helped: another thread calls it, so that this one does only after Ctrl-C.
         """
         try:
-            self._wait(run_left_over)
+            self._wait(_nothing if is_helped else run_left_over)
         except KeyboardInterrupt:
             for run in tuple(self._runs):
                 run.cancel()
@@ -48,7 +54,10 @@ class UnjoinedRuns:
         ends_at = time.monotonic() + seconds
         while runs := tuple(self._runs):
             for run in runs:
-                while not run.wait(_LOOK_SECONDS):
+                while not run.wait(LOOK_SECONDS):
                     if time.monotonic() > ends_at:
                         return
                     run_left_over()
+
+
+def _nothing() -> None: ...

@@ -19,6 +19,7 @@ from datetime import datetime
 import msgspec
 from typing_extensions import override
 
+from penstock._waiting.thread_reserve import start_thread
 from penstock._waiting.workers import Workers
 
 _IDLE_SECONDS = 10.0
@@ -81,7 +82,7 @@ class _Thread:
         self._gate = threading.Lock()
         self._gate.acquire()
         self._work: Callable[[], None] | None = None
-        threading.Thread(target=self._run, name=name, daemon=True).start()
+        start_thread(self._run, name)
 
     def give(self, work: Callable[[], None]) -> None:
         self._work = work
@@ -130,5 +131,5 @@ class FreeThreads(Workers):
         thread.give(work)
 
     @override
-    def run_left_over(self) -> None:
-        """Nothing is: whoever asks for a thread that cannot be started is told so."""
+    def run_left_over(self, *, newest: bool) -> bool:
+        return False  # whoever asks for a thread that cannot be started is told so

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import sys
 import threading
 import time
@@ -24,6 +25,7 @@ _creating = threading.Lock()
 """Held for the moment in which a latch gets its list of callbacks, so that it gets only one."""
 _log = logging.getLogger("penstock.engine")
 _POLL_SECONDS = 0.1 if sys.platform == "win32" else None  # a lock there holds Ctrl-C back
+_HELP_SECONDS = 0.002
 _NOTHING: Final = nullcontext()
 
 
@@ -149,6 +151,8 @@ class Latch:
 
 
 def _acquire(gate: threading.Lock, timeout: float | None) -> bool:
+    if this_thread.help is not None:
+        return _acquire_helping(gate, timeout, this_thread.help)
     if timeout is None and _POLL_SECONDS is None:
         return gate.acquire()
     ends_at = None if timeout is None else time.monotonic() + timeout
@@ -158,6 +162,20 @@ def _acquire(gate: threading.Lock, timeout: float | None) -> bool:
             return True
         if ends_at is not None and time.monotonic() >= ends_at:
             return False
+
+
+def _acquire_helping(
+    gate: threading.Lock, timeout: float | None, help_once: Callable[[], object]
+) -> bool:
+    """Acquire it; until then, do what no other thread is there for, which may outlast `timeout`."""
+    ends_at = math.inf if timeout is None else time.monotonic() + timeout
+    while True:
+        left = max(0.0, ends_at - time.monotonic())
+        if gate.acquire(timeout=min(left, _HELP_SECONDS)):
+            return True
+        if time.monotonic() >= ends_at:
+            return False
+        help_once()
 
 
 # Who is told of waits
@@ -215,10 +233,12 @@ class ThisThread(threading.local):
 
     Attributes:
         pool: the one that it is a worker of; None: of none that cares.
+        help: does a piece of what no worker is left for; called while this thread waits.
     """
 
     def __init__(self) -> None:
         self.pool: BlockablePool | None = None
+        self.help: Callable[[], object] | None = None
 
     def releasing_worker(self) -> AbstractContextManager[object]:
         """While inside, the pool may let another thread work in this one's stead."""
@@ -233,6 +253,7 @@ def begin_anew_in_forked_child() -> None:
     global _creating  # noqa: PLW0603  # a lock cannot be released for a thread that is gone
     _creating = threading.Lock()
     this_thread.pool = None
+    this_thread.help = None
 
 
 def wait_unless(latch: Latch, other: Latch) -> bool:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeVarTuple, Unpack
 from typing_extensions import override
 
 from penstock._waiting.start_limiter import StartLimiter
+from penstock._waiting.thread_reserve import start_thread
 
 if TYPE_CHECKING:
     import trio
@@ -216,8 +217,11 @@ class LoopThread:
         self.port: AsyncioPort = AsyncioPort(self._loop)
         # The loop holds its tasks only weakly. No lock: the set is changed in its thread alone.
         self._held: set[Callable[[], object]] = set()
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self._thread.start()
+        try:
+            self._thread = start_thread(self._run, name)
+        except RuntimeError:
+            self._loop.close()
+            raise
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)

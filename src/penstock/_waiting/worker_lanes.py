@@ -10,7 +10,6 @@ Why: docs/inside/threads.md, "Lanes are added while code is slow".
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import threading
 import time
@@ -24,6 +23,7 @@ from typing_extensions import override
 
 from penstock._waiting.latch import BlockablePool, this_thread
 from penstock._waiting.loops import LoopThread
+from penstock._waiting.thread_reserve import start_from_reserve
 from penstock._waiting.workers import Workers
 
 _SLOW_SECONDS = 0.0005
@@ -118,15 +118,22 @@ class Lanes(Workers, BlockablePool):
                 self._run_lane, abandon_on_cancel=True, limiter=anyio.CapacityLimiter(1)
             )
         except RuntimeError:  # no thread can be started, as at the interpreter's end
+            if start_from_reserve(self._run_lane, "penstock-lane"):
+                return
             with self._lock:
                 self._stop_working()
             self._has_no_threads = True
 
     @override
-    def run_left_over(self) -> None:
-        while self._has_no_threads and self._queue:
-            with contextlib.suppress(IndexError):  # a lane was faster
-                self._queue.popleft()()
+    def run_left_over(self, *, newest: bool) -> bool:
+        if not self._has_no_threads:
+            return False
+        try:
+            work = self._queue.pop() if newest else self._queue.popleft()
+        except IndexError:
+            return False
+        work()
+        return True
 
     # In a lane's thread
 

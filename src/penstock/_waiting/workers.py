@@ -21,5 +21,12 @@ class Workers(ABC):
         """Call `work` once, soon, in a worker's thread; from any thread."""
 
     @abstractmethod
-    def run_left_over(self) -> None:
-        """Call in this thread what no worker can be started for any more."""
+    def run_left_over(self, *, newest: bool) -> bool:
+        """Call one thing in this thread for which no worker can be started any more.
+
+        Args:
+            newest: what was left over last, and not what has waited longest.
+
+        Returns:
+            Whether there was one.
+        """

@@ -64,8 +64,8 @@ class Pool(Workers):
         self._workers.run_soon(partial(self._activity.work, self, work))
 
     @override
-    def run_left_over(self) -> None:
-        self._workers.run_left_over()
+    def run_left_over(self, *, newest: bool) -> bool:
+        return self._workers.run_left_over(newest=newest)
 
 
 class _Wait(NamedTuple):

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable
 
 from penstock._remote.pipes.messages import Bytes
+from penstock._waiting.thread_reserve import start_thread
 
 _log = logging.getLogger("penstock.engine")
 
@@ -43,13 +44,11 @@ class LogRecords:
 
     def _enqueue(self, call: Callable[[], object]) -> None:
         if self._thread is None:
-            thread = threading.Thread(target=self._run, name="penstock-pool-logs", daemon=True)
             try:
-                thread.start()
+                self._thread = start_thread(self._run, "penstock-pool-logs")
             except RuntimeError:  # none can be started any more, as the interpreter ends
                 call()
                 return
-            self._thread = thread
         self._put += 1
         self._queue.put(call)
 

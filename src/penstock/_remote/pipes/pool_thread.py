@@ -26,6 +26,7 @@ from penstock._remote.pipes.log_records import LogRecords
 from penstock._remote.pipes.messages import LOGGED, Message
 from penstock._remote.pipes.schedule import Schedule
 from penstock._remote.pipes.worker_process import WorkerProcess
+from penstock._waiting.thread_reserve import start_thread
 
 _CHECK_SECONDS = 1.0
 _SOON_SECONDS = 0.01
@@ -60,7 +61,7 @@ class PoolThread:
         self._checks_at = math.inf
         self._heard: set[Worker] = set()
         self._silent_since: dict[Worker, float] = {}
-        self._thread = threading.Thread(target=self._run, name="penstock-pool", daemon=True)
+        self._thread: threading.Thread | None = None
 
     # From any thread
 
@@ -70,11 +71,11 @@ class PoolThread:
         Raises:
             RuntimeError: no thread can be started any more, as the interpreter ends.
         """
-        self._thread.start()
+        self._thread = start_thread(self._run, "penstock-pool")
 
     def join(self, seconds: float) -> None:
         """Wait for its end, which comes when the schedule is closed; for so long at most."""
-        if self._thread is not threading.current_thread():
+        if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(seconds)
 
     def wake(self) -> None:
@@ -239,7 +240,7 @@ class PoolThread:
         for _ in range(count):
             name = "penstock-pool-start"
             try:
-                threading.Thread(target=self._start_one, name=name, daemon=True).start()
+                start_thread(self._start_one, name)
             except RuntimeError:  # the interpreter ends, and this thread is the last that there is
                 self._start_one()
 

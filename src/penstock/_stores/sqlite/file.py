@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import TypeVar
 
 import aiosqlite
 from typing_extensions import override
@@ -17,13 +17,15 @@ from penstock._stores.large_results import LargeResults
 from penstock._stores.reading.readers import RunFile
 from penstock._stores.reading.reads import Reads
 from penstock._stores.reading.results import Results
+from penstock._stores.sqlite.connection_thread import call_in_thread
 from penstock._stores.sqlite.looks import FileChanged, Look
 from penstock._stores.sqlite.reading import Snapshot, payload_of
 from penstock._stores.sqlite.statements import take
 
 T = TypeVar("T")
 _ROWS_AT_ONCE = 64
-"""What aiosqlite wants to know, and needs for rows that are asked for one by one: none are."""
+"""An argument that aiosqlite requires: how many rows it fetches at a time where it iterates over
+them, which nobody does here."""
 _POLL_SECONDS = 0.001
 
 
@@ -76,7 +78,7 @@ async def _take_in_thread(look: Look[T]) -> T:
 
     try:
         async with aiosqlite.Connection(connect, _ROWS_AT_ONCE) as connection:
-            return cast("T", await connection._execute(look.take))  # type: ignore[no-untyped-call]  # aiosqlite has no typed way to be handed a callable
+            return await call_in_thread(connection, look.take)
     except asyncio.CancelledError:
         # The loop is about to close. aiosqlite awaits its thread wherever it can, but for one that
         # is connecting, which would then tell a closed loop of it.

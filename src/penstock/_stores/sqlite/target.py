@@ -12,9 +12,9 @@ import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import aiosqlite
 from typing_extensions import override
@@ -23,6 +23,7 @@ from penstock._model.payloads import INLINE_LIMIT, lost_payload
 from penstock._model.rows import Source
 from penstock._stores.large_results import LargeResults
 from penstock._stores.sqlite.batch_statements import statements_of, with_storable_texts
+from penstock._stores.sqlite.connection_thread import call_in_thread
 from penstock._stores.sqlite.schema import connect
 from penstock._stores.sqlite.statements import Statement
 from penstock._stores.writing.batches import Batch
@@ -74,9 +75,7 @@ class SqliteTarget(BatchTarget):
     @override
     async def call(self, function: Callable[[], None]) -> None:
         assert self._connection is not None, "it is open"
-        # All methods of aiosqlite are made of this one, and none that is public calls a function.
-        execute: Callable[..., Awaitable[Any]] = self._connection._execute  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]  # its arguments have no types
-        await execute(function)
+        await call_in_thread(self._connection, function)
 
     @override
     async def close(self) -> None:
@@ -101,7 +100,7 @@ class SqliteTarget(BatchTarget):
                 _transact(self._database, statements)
             except (sqlite3.Error, OSError) as error:
                 self._database.rollback()
-                _log.warning("Writing %s failed, will be tried again: %s", self._path, error)
+                _log.warning("Writing %s failed; trying again: %s", self._path, error)
                 if time.monotonic() > give_up_at:
                     raise StoreError(f"{self._path} cannot be written: {error}.") from error
                 time.sleep(_RETRY_SECONDS)

@@ -62,7 +62,7 @@ def set_limit(name: str, slots: int, *, slot_decay_per_second: float = 0.0) -> N
     Raises:
         ConfigurationError: naming the argument that has an impossible value.
     """
-    checks.non_empty_string(name, "name", "set_limit()")
+    checks.string_not_blank(name, "name", "set_limit()")
     checks.integer(slots, "slots", "set_limit()", at_least=0)
     decay = checks.number(slot_decay_per_second, "slot_decay_per_second", "set_limit()")
     engine = get_engine()
@@ -122,7 +122,7 @@ class concurrency:  # noqa: N801  # used like a function
         self._held: list[SlotRequest] = []
 
     def __enter__(self) -> None:
-        request = _ask(self._names, self._occupy)
+        request = _ask(self._names, self._occupy, "concurrency()")
         if request is not None:
             _wait(request, self._timeout_seconds)
             self._held.append(request)
@@ -132,7 +132,7 @@ class concurrency:  # noqa: N801  # used like a function
             self._held.pop().give_back()  # any of them, as they are alike
 
     async def __aenter__(self) -> None:
-        request = _ask(self._names, self._occupy)
+        request = _ask(self._names, self._occupy, "concurrency()")
         if request is not None:
             await _wait_async(request, self._timeout_seconds)
             self._held.append(request)
@@ -176,21 +176,22 @@ async def rate_limit_async(
 
 def _ask_for_rate(names: object, occupy: object, owner: str) -> SlotRequest | None:
     count = checks.integer(occupy, "occupy", owner, at_least=1)
-    return _ask(_names(names, owner), count, decays=True)
+    return _ask(_names(names, owner), count, owner, decays=True)
 
 
-def _ask(names: Sequence[str], occupy: int, *, decays: bool = False) -> SlotRequest | None:
+def _ask(
+    names: Sequence[str], occupy: int, owner: str, *, decays: bool = False
+) -> SlotRequest | None:
     """Ask for slots of limits that exist and can give them; None: of no limit."""
     engine = get_engine()
     for limit in _known_limits(engine, names):
         if 0 < limit.slots < occupy:
-            raise ConfigurationError(
-                f"occupy must be at most {limit.slots}, the slots of the limit {limit.name!r}, "
-                f"not {occupy}."
-            )
+            bound = f"at most {limit.slots}, the slots of the limit {limit.name!r}"
+            raise checks.refusal(occupy, "occupy", owner, bound)
         if decays and not limit.slot_decay_per_second:
             raise ConfigurationError(
-                f"The limit {limit.name!r} is not a rate limit: set it with slot_decay_per_second."
+                f"{owner}: the limit {limit.name!r} is not a rate limit: set it with "
+                "slot_decay_per_second."
             )
     return engine.slots.ask(names, occupy, decays=decays) if names else None
 

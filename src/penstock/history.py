@@ -26,7 +26,7 @@ from typing_extensions import Unpack
 
 from penstock._engine.engine import Engine
 from penstock._engine.process import engine_of_process, settings_of_process
-from penstock._model.checks import datetime_or_none, refusal
+from penstock._model import checks
 from penstock._model.publishing import publish
 from penstock._model.records import FlowRunRecord, Graph, TaskRunRecord
 from penstock._model.store_kinds import STORE_KINDS, split_url
@@ -196,9 +196,10 @@ def prune(
     """
     if (older_than is None) == (until is None):
         raise ConfigurationError("prune() takes either older_than or until.")
-    if older_than is not None and not isinstance(older_than, timedelta):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers may have no types
-        raise refusal(older_than, "older_than", "prune()", "a timedelta (until takes a datetime)")
-    until = datetime_or_none(until, "until", "prune()")
+    if older_than is not None:
+        requirement = "a timedelta (until takes a datetime)"
+        checks.instance(older_than, timedelta, "older_than", "prune()", requirement)
+    until = checks.datetime_or_none(until, "until", "prune()")
     engine = _flushed()
     if older_than is not None:
         until = datetime.fromtimestamp(engine.clock.now(), UTC) - older_than
@@ -293,7 +294,7 @@ def open(  # noqa: A001  # it is called as history.open, as gzip's and tarfile's
         SchemaTooOld: an older one did, and it has to be migrated before it can be read.
         StoreError: there is no such file, or it cannot be read.
     """
-    return Reader(_file(path, storage))
+    return Reader(_file(path, storage, "open()"))
 
 
 def open_async(path: str | Path | None = None, *, storage: str | Path | None = None) -> AsyncReader:
@@ -302,15 +303,15 @@ def open_async(path: str | Path | None = None, *, storage: str | Path | None = N
     What cannot be read is refused on entering. aiosqlite reads in a thread of its own. It does not
     know trio: there an asyncio loop in another thread serves the reader until that is closed.
     """
-    return AsyncReader(_file(path, storage))
+    return AsyncReader(_file(path, storage, "open_async()"))
 
 
-def _file(path: object, storage: object) -> RunFile:
+def _file(path: object, storage: object, owner: str) -> RunFile:
     from penstock._stores.sqlite.file import SqliteFile  # few import sqlite3 for this
 
     settings = settings_of_process()
     configured = settings.database_path()
-    chosen = configured if path is None else _path_of(path, "path")
+    chosen = configured if path is None else _path_of(path, "path", owner)
     if chosen is None:
         raise ConfigurationError(
             f"PENSTOCK_DATABASE_URL is {settings.database_url!r}: the runs are in no file that can "
@@ -318,7 +319,7 @@ def _file(path: object, storage: object) -> RunFile:
             "and the other functions."
         )
     if storage is not None:
-        folder = _path_of(storage, "storage")
+        folder = _path_of(storage, "storage", owner)
     elif configured is not None and chosen.absolute() == configured.absolute():
         folder = settings.local_storage_path
     else:
@@ -326,12 +327,11 @@ def _file(path: object, storage: object) -> RunFile:
     return SqliteFile(chosen, FolderOfResults(folder))
 
 
-def _path_of(given: object, argument: str) -> Path:
-    if not isinstance(given, str | Path):
-        raise refusal(given, argument, "open()", "a path")
+def _path_of(given: object, argument: str, owner: str) -> Path:
+    chosen = checks.path(given, argument, owner)
     if ":" in str(given) and split_url(str(given))[0] in STORE_KINDS:
-        raise refusal(given, argument, "open()", "the path of a file, and no URL")
-    return Path(given).expanduser()
+        raise checks.refusal(given, argument, owner, "the path of a file, and no URL")
+    return chosen
 
 
 publish(__name__, __all__)

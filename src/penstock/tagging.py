@@ -27,7 +27,7 @@ def tags(*names: str) -> Generator[frozenset[str]]:
         All tags in force inside: these, and those of enclosing `tags`.
 
     Raises:
-        ConfigurationError: a tag is not a non-empty string.
+        ConfigurationError: a tag is no string, or is blank.
 
     Examples:
         ::

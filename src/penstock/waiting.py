@@ -12,8 +12,8 @@ from typing_extensions import TypeVar
 from penstock._calls.futures import FutureList, TaskFuture, wait_for_all
 from penstock._calls.pending import AsTheyEnd
 from penstock._drivers.deadlocks import refuse_deadlock
+from penstock._model.checks import refusal
 from penstock._rules.run import Run
-from penstock.exceptions import ConfigurationError
 
 __all__ = ["CompletedFutures", "DoneAndNotDone", "as_completed", "wait", "wait_async"]
 
@@ -36,7 +36,8 @@ class CompletedFutures(Generic[R]):
     """What `as_completed` returns: iterate over it once, with `for` or with `async for`."""
 
     def __init__(self, futures: Iterable[TaskFuture[R]], timeout: float | None) -> None:
-        self._futures: dict[Run, TaskFuture[R]] = {f._run: f for f in _checked(futures)}
+        checked = _checked(futures, "as_completed()")
+        self._futures: dict[Run, TaskFuture[R]] = {future._run: future for future in checked}
         self._ends_at = None if timeout is None else time.monotonic() + timeout
         self._pending = AsTheyEnd()
         for run in self._futures:
@@ -95,7 +96,7 @@ def wait(futures: Iterable[TaskFuture[R]], timeout: float | None = None) -> Done
         WouldDeadlock: called in the thread of the event loop that a run needs; use
             `wait_async`.
     """
-    waiting = _checked(futures)
+    waiting = _checked(futures, "wait()")
     wait_for_all(waiting, timeout, "`await wait_async(...)`")
     return _split(waiting)
 
@@ -105,7 +106,7 @@ async def wait_async(
     timeout: float | None = None,  # noqa: ASYNC109  # what `wait` takes
 ) -> DoneAndNotDone[R]:
     """The same as `wait`, without blocking the event loop."""
-    waiting = _checked(futures)
+    waiting = _checked(futures, "wait_async()")
     with anyio.move_on_after(timeout):
         for future in waiting:
             await future._run.wait_async()
@@ -120,11 +121,12 @@ def _split(futures: FutureList[R]) -> DoneAndNotDone[R]:
     return DoneAndNotDone(done, not_done)
 
 
-def _checked(futures: Iterable[TaskFuture[R]]) -> FutureList[R]:
+def _checked(futures: Iterable[TaskFuture[R]], owner: str) -> FutureList[R]:
     if not isinstance(futures, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers may be untyped
-        raise ConfigurationError(f"futures must be a list of futures, such as [{futures!r}].")
+        hint = "For a single future, pass `[future]`."
+        raise refusal(futures, "futures", owner, "a list of futures", hint)
     given: FutureList[R] = FutureList(futures)
     for future in given:
         if not isinstance(future, TaskFuture):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers may be untyped
-            raise ConfigurationError(f"futures must be a list of futures; {future!r} is not one.")
+            raise refusal(given, "futures", owner, "a list of futures", f"{future!r} is not one.")
     return given

@@ -569,7 +569,10 @@ def test_an_engine_that_is_shut_down_lets_nobody_wait() -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: set_limit("", 1), r"set_limit\(\): name must be a non-empty string, not ''"),
+        (
+            lambda: set_limit("", 1),
+            r"set_limit\(\): name must be a string that is not blank, not ''",
+        ),
         (
             lambda: set_limit("a", -1),
             r"set_limit\(\): slots must be an integer of at least 0, not -1",
@@ -594,11 +597,11 @@ def test_an_engine_that_is_shut_down_lets_nobody_wait() -> None:
         (lambda: rate_limit("plain"), r"'plain' is not a rate limit: set it with slot_decay"),
         (
             lambda: rate_limit("rate", 2),
-            r"occupy must be at most 1, .* limit 'rate', not 2",
+            r"rate_limit\(\): occupy must be at most 1, .* limit 'rate', not 2",
         ),
         (
             lambda: enter("plain", 2),
-            r"occupy must be at most 1, .* limit 'plain', not 2",
+            r"concurrency\(\): occupy must be at most 1, .* limit 'plain', not 2",
         ),
     ],
 )

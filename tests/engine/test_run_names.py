@@ -69,7 +69,9 @@ def test_a_function_names_runs_and_is_code_of_the_run(caplog: pytest.LogCaptureF
     assert "Task run 'my run'" in titles
 
 
-REFUSED = "penstock.exceptions.ParameterError: A run's name must be a non-empty string, not "
+REFUSED = (
+    "penstock.exceptions.ParameterError: A run's name must be a string that is not blank, not "
+)
 
 
 @pytest.mark.parametrize(

@@ -202,7 +202,7 @@ def test_no_tags_are_no_change() -> None:
 def test_what_is_no_tag_is_refused(bad: list[Any]) -> None:
     with (
         pytest.raises(
-            ConfigurationError, match=r"tags\(\): tags must be a list of non-empty strings"
+            ConfigurationError, match=r"tags\(\): tags must be a list of strings that are not blank"
         ),
         tags(*bad),
     ):

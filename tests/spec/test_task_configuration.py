@@ -69,5 +69,6 @@ def test_tags_filter_the_runs_that_are_shown(engine: Engine) -> None:
 
 
 def test_tags_are_a_list_of_strings() -> None:
-    with pytest.raises(ConfigurationError, match="a list of non-empty strings, not 'tutorial'"):
+    refusal = "a list of strings that are not blank, not 'tutorial'"
+    with pytest.raises(ConfigurationError, match=refusal):
         task(tags="tutorial")(print)

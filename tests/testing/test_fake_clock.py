@@ -425,9 +425,9 @@ def test_bad_input_is_refused(clock: FakeClock) -> None:
         engine(number),
     ):
         pass
-    with pytest.raises(ConfigurationError, match="patience_seconds must be above 0"):
+    with pytest.raises(ConfigurationError, match="patience_seconds must be a number above 0"):
         FakeClock(patience_seconds=0)
-    with pytest.raises(ConfigurationError, match="does not go back"):
+    with pytest.raises(ConfigurationError, match="seconds must be a number of at least 0, not -1"):
         clock.advance(-1)
     with pytest.raises(ConfigurationError, match="one engine at a time"), engine(clock):
         raise AssertionError

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, TypeAlias
 from uuid import UUID
 
@@ -23,16 +24,20 @@ def of(check: Callable[..., object], **options: Any) -> Check:
     return lambda given: check(given, "x", "f()", **options)
 
 
-STRING = of(checks.string_or_none)
-NON_EMPTY = of(checks.non_empty_string)
+STRING = of(checks.string)
+STRING_OR_NONE = of(checks.string_or_none)
+NOT_BLANK = of(checks.string_not_blank)
 STRINGS = of(checks.distinct_strings)
 FLAG = of(checks.flag)
 INTEGER = of(checks.integer, at_least=1)
 INTEGER_OR_NONE = of(checks.integer_or_none, at_least=0)
 NUMBER = of(checks.number)
+ABOVE_0 = of(checks.number_above_0)
 SHORT = of(checks.number, below=10)
 DURATION = of(checks.duration_or_none)
 MOMENTS = of(checks.datetime_or_none)
+ZONED = of(checks.datetime_with_zone)
+PATH = of(checks.path)
 UUIDS = of(checks.uuid)
 
 
@@ -48,9 +53,9 @@ FUNCTION = of(checks.sync_function, parameters=("first", "second"))
 @pytest.mark.parametrize(
     ("check", "given", "result"),
     [
-        (STRING, None, None),
+        (STRING_OR_NONE, None, None),
         (STRING, "", ""),
-        (NON_EMPTY, "name", "name"),
+        (NOT_BLANK, "name", "name"),
         (STRINGS, ["b", "a", "b"], ("a", "b")),
         (STRINGS, iter(["a"]), ("a",)),
         (STRINGS, [], ()),
@@ -66,6 +71,10 @@ FUNCTION = of(checks.sync_function, parameters=("first", "second"))
         (DURATION, timedelta(minutes=1), 60.0),
         (MOMENTS, None, None),
         (MOMENTS, MOMENT, MOMENT),
+        (ZONED, MOMENT, MOMENT),
+        (PATH, "a/b", Path("a/b")),
+        (PATH, Path("~"), Path.home()),
+        (ABOVE_0, 2, 2.0),
         (UUIDS, ID, ID),
         (UUIDS, str(ID), ID),
         (FUNCTION, two, two),
@@ -80,11 +89,20 @@ def test_what_fits_is_given_back(check: Check, given: object, result: object) ->
     ("check", "given", "requirement"),
     [
         (STRING, 5, "a string"),
-        (NON_EMPTY, " ", "a non-empty string"),
-        (NON_EMPTY, None, "a non-empty string"),
-        (STRINGS, "ab", "a list of non-empty strings"),
-        (STRINGS, 5, "a list of non-empty strings"),
-        (STRINGS, ["a", ""], "a list of non-empty strings"),
+        (NOT_BLANK, " ", "a string that is not blank"),
+        (NOT_BLANK, None, "a string that is not blank"),
+        (STRINGS, "ab", "a list of strings that are not blank"),
+        (STRINGS, 5, "a list of strings that are not blank"),
+        (STRINGS, ["a", ""], "a list of strings that are not blank"),
+        (STRINGS, ["a", " "], "a list of strings that are not blank"),
+        (STRING, None, "a string"),
+        (PATH, b"a", "a path"),
+        (PATH, None, "a path"),
+        (ABOVE_0, 0, "a number above 0"),
+        (ABOVE_0, math.nan, "a number above 0"),
+        (ABOVE_0, True, "a number above 0"),
+        (ZONED, MOMENT.replace(tzinfo=None), "a datetime with a time zone"),
+        (ZONED, None, "a datetime with a time zone"),
         (FLAG, 1, "True or False"),
         (INTEGER, 0, "an integer of at least 1"),
         (INTEGER, 1.0, "an integer of at least 1"),

@@ -237,9 +237,7 @@ def policy_of_options(
 
 def _checked_policy(policy: object, parameters: Collection[str], owner: str) -> CachePolicy:
     if not isinstance(policy, CachePolicy):
-        raise ConfigurationError(
-            f"{owner}: cache_policy must be a cache policy, not {policy!r}. {_HINT}"
-        )
+        raise checks.refusal(policy, "cache_policy", owner, "a cache policy", _HINT)
     for name in sorted(policy.left_out.difference(parameters)):
         raise ConfigurationError(
             f"{owner}: cache_policy={policy!r} leaves out {name!r}, but there is no such "

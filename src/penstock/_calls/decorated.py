@@ -127,7 +127,7 @@ class Decorated(Generic[P, R]):
         given, owner = options.get, self._owner
         self.key = f"{name_of_module(self.fn.__module__)}.{qualified_name(self.fn)}"
         name: object = given("name")
-        self.name = default_name if name is None else checks.non_empty_string(name, "name", owner)
+        self.name = default_name if name is None else checks.string_not_blank(name, "name", owner)
         description = checks.string_or_none(given("description"), "description", owner)
         self.description = description or docstring_of(self.fn)
         version = checks.string_or_none(given("version"), "version", owner)

@@ -11,50 +11,85 @@ import inspect
 import math
 from collections.abc import Callable, Collection, Iterable
 from datetime import datetime, timedelta
-from typing import Any, Final, cast
+from pathlib import Path
+from typing import Any, Final, TypeVar, cast
 from uuid import UUID
+
+from typing_extensions import TypeIs
 
 from penstock.exceptions import ConfigurationError
 
+T = TypeVar("T")
+A_STRING_THAT_IS_NOT_BLANK: Final = "a string that is not blank"
+"""What `is_not_blank` requires."""
 _LONGEST_SECONDS: Final = 1e12
 """Some 30,000 years; the clocks of operating systems do not take much more."""
 
 
-def refusal(given: object, argument: str, owner: str, requirement: str) -> ConfigurationError:
-    """The error that says what an argument must be, and shows what was given."""
+def refusal(
+    given: object, argument: str, owner: str, requirement: str, hint: str = ""
+) -> ConfigurationError:
+    """The error that says what an argument must be, shows what was given, and says what to do."""
     of_owner = f"{owner}: " if owner else ""
-    return ConfigurationError(f"{of_owner}{argument} must be {requirement}, not {given!r}.")
+    advice = f" {hint}" if hint else ""
+    return ConfigurationError(f"{of_owner}{argument} must be {requirement}, not {given!r}.{advice}")
+
+
+def instance(given: object, type_: type[T], argument: str, owner: str, requirement: str) -> T:
+    """An instance of a type, which `requirement` describes.
+
+    Raises:
+        ConfigurationError: it is something else.
+    """
+    if not isinstance(given, type_):
+        raise refusal(given, argument, owner, requirement)
+    return given
 
 
 # Strings
 
 
+def string(given: object, argument: str, owner: str) -> str:
+    """A string.
+
+    Raises:
+        ConfigurationError: it is something else.
+    """
+    return instance(given, str, argument, owner, "a string")
+
+
 def string_or_none(given: object, argument: str, owner: str) -> str | None:
-    """A string, or None where none was given.
+    """The same, or None where none was given.
 
     Raises:
         ConfigurationError: it is something else.
     """
-    if given is not None and not isinstance(given, str):
-        raise refusal(given, argument, owner, "a string")
-    return given
+    return None if given is None else string(given, argument, owner)
 
 
-def non_empty_string(given: object, argument: str, owner: str) -> str:
-    """A string that is more than whitespace.
+def is_not_blank(given: object) -> TypeIs[str]:
+    """Whether it is a string that has more than whitespace."""
+    return isinstance(given, str) and bool(given.strip())
+
+
+def string_not_blank(given: object, argument: str, owner: str) -> str:
+    """A string that has more than whitespace.
 
     Raises:
         ConfigurationError: it is something else.
     """
-    if not isinstance(given, str) or not given.strip():
-        raise refusal(given, argument, owner, "a non-empty string")
+    if not is_not_blank(given):
+        raise refusal(given, argument, owner, A_STRING_THAT_IS_NOT_BLANK)
     return given
 
 
 def distinct_strings(
-    given: object, argument: str, owner: str, requirement: str = "a list of non-empty strings"
+    given: object,
+    argument: str,
+    owner: str,
+    requirement: str = "a list of strings that are not blank",
 ) -> tuple[str, ...]:
-    """Non-empty strings, sorted, each once; given by any iterable but a string.
+    """Strings that are not blank, sorted, each once; given by any iterable but a string.
 
     Raises:
         ConfigurationError: they are something else.
@@ -62,7 +97,7 @@ def distinct_strings(
     if isinstance(given, str) or not isinstance(given, Iterable):
         raise refusal(given, argument, owner, requirement)
     strings = list(cast("Iterable[object]", given))
-    if not all(isinstance(one, str) and one for one in strings):
+    if not all(map(is_not_blank, strings)):
         raise refusal(strings, argument, owner, requirement)
     return tuple(sorted(set(cast("list[str]", strings))))
 
@@ -129,6 +164,17 @@ def number(given: object, argument: str, owner: str, *, below: float = math.inf)
     return float(cast("float", given))
 
 
+def number_above_0(given: object, argument: str, owner: str) -> float:
+    """A finite number above 0.
+
+    Raises:
+        ConfigurationError: it is something else.
+    """
+    if not is_number(given) or not given:
+        raise refusal(given, argument, owner, "a number above 0")
+    return float(cast("float", given))
+
+
 def duration_or_none(given: object, argument: str, owner: str) -> float | None:
     """A duration in seconds, or None where none was given.
 
@@ -143,7 +189,18 @@ def duration_or_none(given: object, argument: str, owner: str) -> float | None:
     return float(cast("float", seconds))
 
 
-# Times and ids
+# Paths, times and ids
+
+
+def path(given: object, argument: str, owner: str) -> Path:
+    """A path, given as one or as its text; `~` is the home of the user.
+
+    Raises:
+        ConfigurationError: it is something else.
+    """
+    if not isinstance(given, str | Path):
+        raise refusal(given, argument, owner, "a path")
+    return Path(given).expanduser()
 
 
 def datetime_or_none(given: object, argument: str, owner: str) -> datetime | None:
@@ -152,8 +209,17 @@ def datetime_or_none(given: object, argument: str, owner: str) -> datetime | Non
     Raises:
         ConfigurationError: it is something else.
     """
-    if given is not None and not isinstance(given, datetime):
-        raise refusal(given, argument, owner, "a datetime")
+    return None if given is None else instance(given, datetime, argument, owner, "a datetime")
+
+
+def datetime_with_zone(given: object, argument: str, owner: str) -> datetime:
+    """A point in time that says its time zone.
+
+    Raises:
+        ConfigurationError: it is something else.
+    """
+    if not isinstance(given, datetime) or given.tzinfo is None:
+        raise refusal(given, argument, owner, "a datetime with a time zone")
     return given
 
 

@@ -208,11 +208,11 @@ def _checked(given: object, argument: str, owner: str) -> Serializer:
         try:
             return serializer_named(given)
         except Exception as error:
-            raise ConfigurationError(
-                f"{owner}: {argument} must be one of {', '.join(map(repr, _NAMED))}, or one of "
-                f"them with a compression in front, such as 'compressed/json', not {given!r} "
-                f"({error})."
-            ) from error
+            requirement = (
+                f"one of {', '.join(map(repr, _NAMED))}, or one of them with a compression in "
+                "front, such as 'compressed/json'"
+            )
+            raise checks.refusal(given, argument, owner, requirement, str(error)) from error
     if isinstance(given, type) or not isinstance(given, Serializer):
         requirement = (
             "the name of a serializer, such as 'json', or an object with the methods dumps() and "

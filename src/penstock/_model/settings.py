@@ -10,8 +10,9 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal, TypedDict, get_args
+from typing import Literal, TypedDict, get_args
 
 import msgspec
 
@@ -134,30 +135,23 @@ def _given(environ: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in given.items() if value or name not in _PATHS}
 
 
-_REQUIREMENTS: Mapping[Any, str] = {
-    Path: "a path",
-    str: "a string",
-    int: "an integer of at least 1",
-}
-"""What the settings of a type must be, but for those that list their choices."""
-
-
 def _converted(name: str, value: object) -> object:
-    type_ = _TYPES[name]
-    try:
-        if type_ is Path and isinstance(value, str | Path):
-            return Path(value).expanduser()
-        return msgspec.convert(value, type_, strict=not isinstance(value, str))
-    except (msgspec.ValidationError, TypeError):
-        choices = ", ".join(map(repr, get_args(type_)))
-        requirement = f"one of {choices}" if choices else _REQUIREMENTS[type_]
-        raise checks.refusal(value, f"{PREFIX}{name.upper()}", "", requirement) from None
+    """The value as the type of the setting says; a variable of the environment is a string."""
+    type_, variable = _TYPES[name], f"{PREFIX}{name.upper()}"
+    if type_ is Path:
+        return checks.path(value, variable, "")
+    if type_ is str:
+        return checks.string(value, variable, "")
+    if type_ is int:
+        with suppress(ValueError):
+            value = int(value) if isinstance(value, str) else value
+        return checks.integer(value, variable, "", at_least=1)
+    checks.one_of(value, get_args(type_), variable, "")
+    return value
 
 
 def _check(settings: Settings) -> None:
     kind_of(settings.database_url)
-    workers = settings.task_runner_max_workers
-    checks.integer(workers, f"{PREFIX}TASK_RUNNER_MAX_WORKERS", "", at_least=1)
     levels = logging.getLevelNamesMapping()
     if settings.logging_level.upper() not in levels:
         checks.one_of(settings.logging_level, levels, f"{PREFIX}LOGGING_LEVEL", "")

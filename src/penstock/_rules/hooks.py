@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from penstock._model.checks import A_STRING_THAT_IS_NOT_BLANK, is_not_blank
 from penstock._model.codecs import storable_text
 from penstock._model.hook_lists import hook_name
 from penstock._rules.attempts import join_steps
@@ -59,8 +60,8 @@ def name_steps(run: Run, rules: Rulebook) -> Steps[Outcome]:
 
 
 def _name_or_refuse(name: object) -> str:
-    if not isinstance(name, str) or not name.strip():
-        raise ParameterError(f"A run's name must be a non-empty string, not {name!r}.")
+    if not is_not_blank(name):
+        raise ParameterError(f"A run's name must be {A_STRING_THAT_IS_NOT_BLANK}, not {name!r}.")
     return storable_text(name)
 
 

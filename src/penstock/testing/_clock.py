@@ -22,6 +22,7 @@ from datetime import datetime
 import anyio
 from typing_extensions import override
 
+from penstock._model import checks
 from penstock._waiting.clock import Clock
 from penstock._waiting.latch import Latch, watch
 from penstock._waiting.loops import LoopPort, current_port
@@ -133,8 +134,13 @@ class FakeClock(Clock):
     """
 
     def __init__(self, start: datetime | None = None, *, patience_seconds: float = 10.0) -> None:
-        self._start = float(int(time.time())) if start is None else _timestamp_of(start)
-        self._patience_seconds = _checked_patience(patience_seconds)
+        if start is None:
+            self._start = float(int(time.time()))
+        else:
+            self._start = checks.datetime_with_zone(start, "start", "FakeClock").timestamp()
+        self._patience_seconds = checks.number_above_0(
+            patience_seconds, "patience_seconds", "FakeClock"
+        )
         self._timers = _Timers()
         self._activity = Activity()
         self._stopped: str | None = _NO_ENGINE
@@ -282,11 +288,7 @@ class FakeClock(Clock):
 
     def _check(self, seconds: float = 0) -> None:
         """Raise where its time cannot go on, or should go back."""
-        if seconds < 0:
-            raise ConfigurationError(
-                "FakeClock: its time does not go back, so seconds must be at least 0, "
-                f"not {seconds!r}."
-            )
+        checks.number(seconds, "seconds", "FakeClock")  # its time does not go back
         if self._stopped is not None:
             raise TimeStoodStill(self._stopped)
 
@@ -364,17 +366,3 @@ class FakeClock(Clock):
         if not self._timers.sleeping:
             return f"{first} {_LIMITS_ALONE}"
         return "\n".join([f"{first} {_AT_WORK}", *self._activity.threads_at_work()])
-
-
-def _timestamp_of(start: object) -> float:
-    if not isinstance(start, datetime) or start.tzinfo is None:
-        raise ConfigurationError(
-            f"FakeClock: start must be a datetime with a time zone, not {start!r}."
-        )
-    return start.timestamp()
-
-
-def _checked_patience(seconds: object) -> float:
-    if not isinstance(seconds, int | float) or not seconds > 0:
-        raise ConfigurationError(f"FakeClock: patience_seconds must be above 0, not {seconds!r}.")
-    return seconds

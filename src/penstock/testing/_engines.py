@@ -12,9 +12,9 @@ from typing_extensions import Unpack
 
 from penstock import history
 from penstock._engine.process import use_settings
+from penstock._model import checks
 from penstock._model.records import FlowRunRecord, TaskRunRecord
 from penstock._model.settings import PREFIX, SettingsChanges, changed, load_settings
-from penstock.exceptions import ConfigurationError
 from penstock.testing._clock import FakeClock
 
 _UNTOUCHED = Path(tempfile.gettempdir(), "penstock-testing")
@@ -57,8 +57,8 @@ def engine(
             engine's, or a run calls this.
         TimeStoodStill: at the end: somebody waited for the clock, and its time could not go on.
     """
-    if clock is not None and not isinstance(clock, FakeClock):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers may have no types
-        raise ConfigurationError(f"engine: clock must be a FakeClock, not {clock!r}.")
+    if clock is not None:
+        checks.instance(clock, FakeClock, "clock", "engine()", "a FakeClock")
     environ = {f"{PREFIX}HOME": str(_UNTOUCHED), f"{PREFIX}DATABASE_URL": "memory:"}
     chosen = changed(load_settings(environ), settings)
     with nullcontext() if clock is None else clock.running(), use_settings(chosen, clock):

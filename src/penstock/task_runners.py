@@ -7,20 +7,15 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal, TypeAlias, cast, get_args
+from typing import Literal, TypeAlias, get_args
 
 import msgspec
 from typing_extensions import override
 
 from penstock._model import checks
 from penstock._model.publishing import publish
-from penstock._remote.executor import Executor
 from penstock._waiting.free_threads import AbandonedThread, abandoned_threads
 from penstock.exceptions import ConfigurationError
-
-if TYPE_CHECKING:
-    from multiprocessing.context import SpawnContext
 
 __all__ = [
     "AbandonedThread",
@@ -58,17 +53,6 @@ class TaskRunner:
     @property
     def max_threads(self) -> int | None:
         """How many threads of this process run its code at most; None: as the settings say (40)."""
-        return None
-
-    def start_executor(self, environment: Mapping[str, str], /) -> Executor | None:  # noqa: ARG002  # for those that override this
-        """What calls the functions of tasks outside of this process; None: its threads call them.
-
-        It is asked for once, before the first task. How it is asked to run something is not public
-        yet: `ProcessTaskRunner` alone has one.
-
-        Args:
-            environment: the settings of the engine, as the environment variables `PENSTOCK_*`.
-        """
         return None
 
 
@@ -147,22 +131,6 @@ class ProcessTaskRunner(TaskRunner, msgspec.Struct, frozen=True):
     @override
     def max_threads(self) -> int:
         return self.max_workers or _usable_cpus()
-
-    @override
-    def start_executor(self, environment: Mapping[str, str], /) -> Executor:
-        import multiprocessing
-
-        from penstock._remote.pipes.pool import ProcessPool
-
-        # Whatever the method, a context has the same attributes.
-        context = cast("SpawnContext", multiprocessing.get_context(self.start_method))
-        return ProcessPool(
-            context,
-            environment,
-            self.max_workers or _usable_cpus(),
-            self.memory_limit_bytes,
-            self.max_tasks_per_worker,
-        )
 
 
 def _usable_cpus() -> int:

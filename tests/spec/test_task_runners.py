@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import pytest
@@ -28,13 +27,14 @@ BOTH = pytest.mark.parametrize("runner", [SequentialTaskRunner(), ConcurrentTask
 
 @dataclass(frozen=True)
 class Watched(TaskRunner):
-    """A task runner that tells with which durability it was asked to start something."""
+    """A task runner that tells how often workers were asked for that call its tasks."""
 
-    given: list[str] = field(default_factory=list[str], hash=False, compare=False)
+    asked: list[None] = field(default_factory=list[None], hash=False, compare=False)
 
+    @property
     @override
-    def start_executor(self, environment: Mapping[str, str], /) -> None:
-        self.given.append(environment["PENSTOCK_DURABILITY"])
+    def max_threads(self) -> None:
+        self.asked.append(None)
 
 
 # The example
@@ -121,7 +121,7 @@ def test_a_direct_call_does_not_invoke_the_task_runner(engine: Engine) -> None:
         return [where(), where()]
 
     assert calls() == [threading.get_ident()] * 2
-    assert runner.given == []
+    assert runner.asked == []
 
 
 def test_a_submit_does_invoke_the_task_runner(engine: Engine) -> None:
@@ -136,7 +136,7 @@ def test_a_submit_does_invoke_the_task_runner(engine: Engine) -> None:
         return where.submit().result()
 
     assert submits() != threading.get_ident()
-    assert runner.given == ["relaxed"]
+    assert runner.asked == [None]
 
 
 def test_direct_calls_run_one_after_another(engine: Engine) -> None:
@@ -193,7 +193,7 @@ def test_a_direct_call_in_an_async_flow_does_not_invoke_the_task_runner(
         return [where(), await where_async()]
 
     assert run_loop(calls) == [threading.get_ident()] * 2
-    assert runner.given == []
+    assert runner.asked == []
 
 
 @BOTH

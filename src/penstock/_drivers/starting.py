@@ -8,7 +8,6 @@ from penstock._drivers.bookkeeping import record_unless_in_loop
 from penstock._drivers.in_thread import drive_sync
 from penstock._drivers.loop_tasks import LoopRun
 from penstock._drivers.parked import ParkedRun
-from penstock._drivers.remote import RemoteRun
 from penstock._engine.engine import Engine
 from penstock._rules.flow_run import FlowRun
 from penstock._rules.run import SKETCHED, Run
@@ -71,6 +70,8 @@ def _parked(run: Run, engine: Engine) -> ParkedRun:
     workers = engine.workers_of(runner)
     executor = engine.executor_of(runner)
     if executor is not None and isinstance(run, TaskRun):
+        from penstock._drivers.remote import RemoteRun  # few runs go to other processes
+
         return RemoteRun(run, engine, workers, executor)
     return ParkedRun(run, engine, workers)
 

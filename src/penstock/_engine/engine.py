@@ -12,14 +12,15 @@ import threading
 import traceback
 from collections.abc import Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
 from penstock._engine.cache import Cache
+from penstock._engine.executors import start_executor
 from penstock._engine.slot_broker import SlotBroker, SlotRequest
 from penstock._engine.unjoined_runs import LOOK_SECONDS, UnjoinedRuns
 from penstock._logs.run_log import RunLog
 from penstock._model.settings import Settings, environment_of
-from penstock._remote.executor import Executor
 from penstock._rules.flow_run import FlowRun
 from penstock._rules.rulebook import Rulebook
 from penstock._rules.run import Run
@@ -35,6 +36,9 @@ from penstock._waiting.thread_reserve import fill_reserve, start_from_reserve
 from penstock._waiting.worker_lanes import Lanes
 from penstock._waiting.workers import Workers
 from penstock.task_runners import ConcurrentTaskRunner, TaskRunner
+
+if TYPE_CHECKING:
+    from penstock._remote.executor import Executor
 
 _NOTHING_TO_WAIT_FOR = Latch()
 _NOTHING_TO_WAIT_FOR.set()
@@ -181,7 +185,7 @@ class Engine:
     def _start_workers(self, runner: TaskRunner) -> Workers:
         limit = runner.max_threads or self.settings.task_runner_max_workers
         workers = self.clock.watch_workers(Lanes(self.host, limit))
-        executor = runner.start_executor(environment_of(self.settings))
+        executor = start_executor(runner, environment_of(self.settings))
         if executor is not None:
             self._executors[runner] = executor
         return workers

@@ -38,6 +38,20 @@ def worker_threads() -> int:
     return sum(t.name.startswith(("AnyIO", "penstock-thread")) for t in threading.enumerate())
 
 
+def thread_of_a_call(workers: Workers) -> threading.Thread:
+    threads: list[threading.Thread] = []
+    workers.run_soon(lambda: threads.append(threading.current_thread()))
+    assert until(lambda: bool(threads))
+    return threads[0]
+
+
+@pytest.fixture
+def _patient_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No thread ends by itself."""
+    for module in (worker_lanes, free_threads):
+        monkeypatch.setattr(module, "_IDLE_SECONDS", 1000.0)
+
+
 @pytest.fixture(params=["lanes", "one lane", "free threads"])
 def workers(request: pytest.FixtureRequest, host: LoopThread) -> Workers:
     """Each kind of workers."""
@@ -123,6 +137,54 @@ def test_calls_are_done_in_threads_that_do_not_hold_the_interpreter(workers: Wor
 def test_workers_say_how_many_may_be_at_work(host: LoopThread) -> None:
     assert Lanes(host, 8).limit == 8
     assert FreeThreads().limit is None
+
+
+@pytest.mark.usefixtures("_patient_threads")
+def test_idle_threads_of_closed_workers_end_at_once(workers: Workers) -> None:
+    threads = [thread_of_a_call(workers)]
+    workers.close()
+    threads.append(thread_of_a_call(workers))  # what comes later is called all the same
+    assert until(lambda: not any(thread.is_alive() for thread in threads))
+
+
+@pytest.mark.usefixtures("_patient_threads")
+def test_a_thread_at_work_ends_after_its_call_once_its_workers_are_closed(workers: Workers) -> None:
+    began, may_end = threading.Event(), threading.Event()
+    threads: list[threading.Thread] = []
+
+    def work() -> None:
+        threads.append(threading.current_thread())
+        began.set()
+        may_end.wait(PATIENCE_SECONDS)
+
+    workers.run_soon(work)
+    assert began.wait(PATIENCE_SECONDS)
+    done = threading.Event()
+    workers.run_soon(done.set)  # it may have to wait for the thread at work
+    workers.close()
+    time.sleep(0.01)
+    assert threads[0].is_alive()
+    may_end.set()
+    assert done.wait(PATIENCE_SECONDS)
+    assert until(lambda: not threads[0].is_alive())
+
+
+@pytest.mark.usefixtures("_restless_threads", "_patient_threads")
+def test_nothing_is_lost_while_workers_are_closed(workers: Workers) -> None:
+    done: list[int] = []
+    before = worker_threads()
+
+    def produce() -> None:
+        for index in range(300):
+            workers.run_soon(partial(done.append, index))
+
+    producer = threading.Thread(target=produce)
+    producer.start()
+    while producer.is_alive():
+        workers.close()
+    assert until(lambda: len(done) >= 300)
+    assert until(lambda: worker_threads() <= before)
+    assert sorted(done) == list(range(300))
 
 
 # Lanes
@@ -333,7 +395,7 @@ def test_an_idle_free_thread_is_used_again() -> None:
     pool, idents = FreeThreads(), set[int]()
     for _ in range(50):
         pool.run_soon(lambda: idents.add(threading.get_ident()))
-        assert until(lambda: len(pool._idle) == 1)
+        assert until(lambda: len(pool.idle) == 1)
     assert len(idents) == 1
 
 
@@ -402,7 +464,7 @@ def test_a_free_thread_asked_in_its_last_moment_and_once_more_does_both(
     """It is picked just before it would leave, and again the moment that work is done."""
     monkeypatch.setattr(free_threads, "_IDLE_SECONDS", 0.01)
     pool, done, errors = FreeThreads(), list[str](), list[BaseException]()
-    pool._idle = idle = Meddling()
+    pool.idle = idle = Meddling()
 
     def ask(name: str) -> None:
         try:

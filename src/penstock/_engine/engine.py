@@ -253,6 +253,8 @@ class Engine:
             self._async_loop.stop()
         for executor in self._executors.values():
             executor.close()
+        for workers in (*self._workers.values(), self.threads):
+            workers.close()
         self.slots.close()
         try:
             self.store.close()

@@ -14,6 +14,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 
 import msgspec
@@ -70,15 +71,18 @@ def has_come_back(call: object) -> None:
 class _Thread:
     """A daemon thread that does one piece of work after another.
 
-    While it is idle it stands in the deque, and whoever takes it out has it: the pool, which then
-    gives it work, or the thread itself, which then ends. Taking is a single step of the
-    interpreter, so no lock is needed for it, and exactly one of them does.
+    While it is idle it stands in the pool's deque, and whoever takes it out has it: the pool, which
+    then gives it work or ends it, or the thread itself, which then ends. Taking is a single step of
+    the interpreter, so no lock is needed for it, and exactly one of them does.
+
+    The pool says that it is closed, and then takes out all that are idle; a thread puts itself in,
+    and then looks whether the pool is closed. So one of the two sees the other.
     """
 
-    __slots__ = ("_gate", "_idle", "_work")
+    __slots__ = ("_gate", "_pool", "_work")
 
-    def __init__(self, idle: deque[_Thread], name: str) -> None:
-        self._idle = idle
+    def __init__(self, pool: FreeThreads, name: str) -> None:
+        self._pool = pool
         self._gate = threading.Lock()
         self._gate.acquire()
         self._work: Callable[[], None] | None = None
@@ -88,22 +92,29 @@ class _Thread:
         self._work = work
         self._gate.release()
 
+    def end(self) -> None:
+        """Let it end; only for whoever has taken it out of the idle ones."""
+        self._gate.release()
+
     def _run(self) -> None:
-        while self._gate.acquire(timeout=_IDLE_SECONDS) or not self._retire():
+        while self._gate.acquire(timeout=self._patience_seconds()) or not self._retire():
             work, self._work = self._work, None
             if work is None:
-                continue
+                return
             try:
                 work()
             except BaseException:
                 _log.exception("A worker thread met an error")
             del work
-            self._idle.append(self)
+            self._pool.idle.append(self)
+
+    def _patience_seconds(self) -> float:
+        return 0.0 if self._pool.is_closed else _IDLE_SECONDS
 
     def _retire(self) -> bool:
         """Leave, unless somebody has just picked this thread, and is about to give it work."""
         try:
-            self._idle.remove(self)
+            self._pool.idle.remove(self)
         except ValueError:
             self._gate.acquire()
             return False
@@ -111,10 +122,16 @@ class _Thread:
 
 
 class FreeThreads(Workers):
-    """A pool without a limit, for work that must not wait for a worker."""
+    """A pool without a limit, for work that must not wait for a worker.
+
+    Attributes:
+        idle: the threads that have nothing to do.
+        is_closed: no thread stays idle any more.
+    """
 
     def __init__(self) -> None:
-        self._idle: deque[_Thread] = deque()
+        self.idle: deque[_Thread] = deque()
+        self.is_closed = False
         self._numbers = itertools.count()
 
     @property
@@ -125,11 +142,18 @@ class FreeThreads(Workers):
     @override
     def run_soon(self, work: Callable[[], None], /) -> None:
         try:
-            thread = self._idle.pop()
+            thread = self.idle.pop()
         except IndexError:
-            thread = _Thread(self._idle, f"penstock-thread-{next(self._numbers)}")
+            thread = _Thread(self, f"penstock-thread-{next(self._numbers)}")
         thread.give(work)
 
     @override
     def run_left_over(self, *, newest: bool) -> bool:
         return False  # whoever asks for a thread that cannot be started is told so
+
+    @override
+    def close(self) -> None:
+        self.is_closed = True
+        with suppress(IndexError):
+            while True:
+                self.idle.pop().end()

@@ -77,6 +77,7 @@ class Lanes(Workers, BlockablePool):
         self._awake = 0
         self._width = 1
         self._watched = False
+        self._is_closed = False
         self._has_no_threads = False
         self._releasing_worker = _ReleasingWorker(self)
 
@@ -135,6 +136,16 @@ class Lanes(Workers, BlockablePool):
         work()
         return True
 
+    @override
+    def close(self) -> None:
+        with self._lock:
+            # A lane that rests later sees this; those that rest already are woken as for work.
+            self._is_closed = True
+            woken, self._idle = self._idle, []
+            self._awake += len(woken)
+        for lane in woken:
+            lane.gate.release()
+
     # In a lane's thread
 
     def _run_lane(self) -> None:
@@ -173,12 +184,14 @@ class Lanes(Workers, BlockablePool):
         return False
 
     def _rest(self, lane: _Lane) -> bool:
-        """Sleep until there is work; False: for too long, the thread may go."""
+        """Sleep until there is work; False: for too long, or not at all once the pool is closed."""
         with self._lock:
             # The queue is read after `_awake` was lowered; the law of the class needs that.
             if not self._stop_working() and self._queue and self._awake < self._width:
                 self._awake += 1
                 return True
+            if self._is_closed:
+                return False
             self._idle.append(lane)
         return lane.gate.acquire(timeout=_IDLE_SECONDS) or not self._retire(lane)
 

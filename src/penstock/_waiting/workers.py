@@ -30,3 +30,10 @@ class Workers(ABC):
         Returns:
             Whether there was one.
         """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let threads end as soon as they are idle, and those that are at once; never waits.
+
+        Nothing is lost: what comes later is still called, in a thread that ends after it.
+        """

@@ -67,6 +67,10 @@ class Pool(Workers):
     def run_left_over(self, *, newest: bool) -> bool:
         return self._workers.run_left_over(newest=newest)
 
+    @override
+    def close(self) -> None:
+        self._workers.close()
+
 
 class _Wait(NamedTuple):
     """What a thread waits for; `released` is the pool that lets others work in its stead."""

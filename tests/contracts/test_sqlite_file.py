@@ -25,6 +25,7 @@ from penstock._model.rows import TaskRow
 from penstock._stores.port import Pruned, Query
 from penstock._stores.sqlite import batch_statements, pruning, schema, target
 from penstock._stores.sqlite import store as sqlite
+from penstock._stores.sqlite.headers import APPLICATION_ID
 from penstock._stores.sqlite.store import SqliteStore
 from penstock._stores.writing import batches, writer
 from penstock._waiting import worker_lanes
@@ -110,7 +111,7 @@ def test_the_file_is_in_wal_mode_and_carries_our_mark(
 ) -> None:
     with closing(sqlite3.connect(database)) as connection:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-        assert connection.execute("PRAGMA application_id").fetchone() == (schema.APPLICATION_ID,)
+        assert connection.execute("PRAGMA application_id").fetchone() == (APPLICATION_ID,)
         assert connection.execute("PRAGMA user_version").fetchone() == (len(schema.MIGRATIONS),)
 
 

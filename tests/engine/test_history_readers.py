@@ -303,7 +303,7 @@ def make_old(path: Path) -> None:
     ("damage", "error", "message"),
     [
         (Path.unlink, StoreError, "There is no file"),
-        (make_folder, StoreError, "is no file"),
+        (make_folder, StoreError, "is not a file"),
         (made_of(b"Dear diary, " * 1000), NotADatabase, "not a SQLite"),
         (made_of(b"ab"), NotADatabase, "not a SQLite"),
         (made_of(b""), NotADatabase, "no run has been recorded"),

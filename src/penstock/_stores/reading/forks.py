@@ -12,7 +12,7 @@ from weakref import WeakSet
 
 
 class PausableLook(ABC):
-    """A look at a file, which can be had again."""
+    """A look at a file; one that a fork has interrupted is repeated."""
 
     @abstractmethod
     def pause(self) -> None:
@@ -20,7 +20,7 @@ class PausableLook(ABC):
 
     @abstractmethod
     def resume(self) -> None:
-        """Let them go on, to find that there has to be another look."""
+        """Let them go on, to find that the look has to be repeated."""
 
 
 _looks: WeakSet[PausableLook] = WeakSet()

@@ -3,10 +3,10 @@
 While anybody has the file open for writing, its write-ahead log is beside it, and SQLite's own
 locks tell what is to be read. SQLite would make a log, and leave it behind, where there is none.
 So there the file is opened as one that never changes (`immutable`), which takes no lock and does
-not see what others write; and afterwards the look holds the file against what it was. Whoever
-writes has to make a log first, and to put what he wrote into the file before he deletes the log.
-So a file that has no log, and is the same file, of the same size and times, was not written
-meanwhile. Else the look was in vain, and there is to be another one.
+not see what others write; and afterwards the look holds the file against what it was. A process
+that writes has to make a log first, and to put what it wrote into the file before it deletes the
+log. So a file that has no log, and is the same file, of the same size and times, was not written
+meanwhile. Otherwise the look was in vain, and has to be repeated.
 """
 
 from __future__ import annotations
@@ -24,11 +24,13 @@ import msgspec
 from typing_extensions import override
 
 from penstock._stores.reading.forks import PausableLook, register_look
-from penstock._stores.sqlite.schema import BUSY_SECONDS, MIGRATIONS, READABLE_FROM, header_of
-from penstock.exceptions import NotADatabase, SchemaTooNew, SchemaTooOld, StoreError
+from penstock._stores.sqlite.headers import known_header, not_a_database
+from penstock._stores.sqlite.schema import MIGRATIONS, READABLE_FROM, connect_to_read
+from penstock.exceptions import NotADatabase, SchemaTooOld, StoreError
 
 T = TypeVar("T")
 _LOGS: Final = ("-wal", "-journal")
+_INSTEAD: Final = "open another file"
 
 
 class FileChanged(Exception):
@@ -63,7 +65,7 @@ class FileState(NamedTuple):
         except OSError as error:
             raise StoreError(f"{path} cannot be read: {error}.") from error
         if not stat.S_ISREG(found.st_mode):
-            raise StoreError(f"{path} is no file. Name the file of a Penstock database.")
+            raise StoreError(f"{path} is not a file. Name the file of a Penstock database.")
         # SQLite puts the logs of a link beside the file that it leads to.
         beside = os.path.realpath(path)
         identity = (
@@ -105,7 +107,8 @@ class Look(PausableLook, Generic[T]):
             try:
                 self._before = FileState.of(self._path)
                 with self._explaining(self._before):
-                    self._connection = _connect(self._path, is_immutable=not self._before.has_log)
+                    is_immutable = not self._before.has_log
+                    self._connection = connect_to_read(self._path, is_immutable=is_immutable)
             except (StoreError, FileChanged) as failure:
                 self._failure = failure
             return self._connection or sqlite3.connect(":memory:", check_same_thread=False)
@@ -166,34 +169,13 @@ class Look(PausableLook, Generic[T]):
         self._lock.release()
 
 
-def _connect(path: Path, *, is_immutable: bool) -> sqlite3.Connection:
-    options = "mode=ro&immutable=1" if is_immutable else "mode=ro"
-    return sqlite3.connect(
-        f"{path.absolute().as_uri()}?{options}",
-        uri=True,
-        timeout=BUSY_SECONDS,
-        isolation_level=None,
-        check_same_thread=False,
-    )
-
-
 # What is refused
 
 
 def _refuse_unreadable(connection: sqlite3.Connection, path: Path) -> None:
-    header, newest = header_of(connection), len(MIGRATIONS)
-    if header.is_foreign:
-        raise NotADatabase(
-            f"{path} is a SQLite database of another application. Name the file of a Penstock "
-            "database."
-        )
+    header = known_header(connection, path, len(MIGRATIONS), _INSTEAD)
     if not header.tables:
         raise NotADatabase(f"{path} is empty: no run has been recorded there yet.")
-    if header.version > newest:
-        raise SchemaTooNew(
-            f"{path} has schema version {header.version}; this Penstock reads versions up to "
-            f"{newest}. Upgrade Penstock."
-        )
     if header.version < READABLE_FROM:
         raise SchemaTooOld(
             f"{path} has schema version {header.version}; it can be read from version "
@@ -203,13 +185,15 @@ def _refuse_unreadable(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def _refusal(path: Path, error: Exception) -> StoreError:
+    return not_a_database(error, path, _INSTEAD) or StoreError(_unreadable(path, error))
+
+
+def _unreadable(path: Path, error: Exception) -> str:
     code = getattr(error, "sqlite_errorcode", None)
-    if code == sqlite3.SQLITE_NOTADB:
-        return NotADatabase(f"{path} is not a SQLite database. Name the file of a Penstock one.")
     if code == sqlite3.SQLITE_CANTOPEN and os.access(path, os.R_OK):
-        return StoreError(
+        return (
             f"{path} cannot be read: its write-ahead log ({path.name}-wal) has to be read with it, "
             "and SQLite cannot do so in a folder in which you cannot write. Copy both files to "
             "another folder, and open the copy."
         )
-    return StoreError(f"{path} cannot be read: {error}.")
+    return f"{path} cannot be read: {error}."

@@ -1,8 +1,8 @@
 """The lock of a process, by which others see whether it lives.
 
 The law: a process holds the lock of a file of its own for as long as it lives, and the operating
-system takes the lock from it when it dies, however it dies. So nobody has to say that he is alive,
-and no clock decides that somebody is dead; a process that is stopped is not.
+system takes the lock from it when it dies, however it dies. So no process has to say that it lives,
+and no clock decides that one is dead; a process that is stopped is not.
 
 Why: docs/inside/limits.md, "The system tells that a process has died".
 """

@@ -11,13 +11,14 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 from penstock._model.rows import CacheRow, FlowRow, TaskRow
-from penstock.exceptions import NotADatabase, SchemaTooNew, StoreError
+from penstock._stores.sqlite.headers import APPLICATION_ID, known_header, not_a_database
+from penstock.exceptions import StoreError
 
-APPLICATION_ID: Final = 0x50454E53  # "PENS", at byte 68 of the file
 BUSY_SECONDS: Final = 60.0
+_INSTEAD: Final = "set PENSTOCK_DATABASE_URL to another file"
 
 _VERSION_1 = """
 CREATE TABLE definition (
@@ -158,7 +159,11 @@ CREATE TABLE waiting_line (
     decays INTEGER NOT NULL
 );
 """
-"""The limits of concurrency, who has taken slots, and the first of those that wait."""
+"""The limits of concurrency, who has taken slots, and the first of those that wait.
+
+The names of tables and columns are the format on disk. In Python a `ticket` is the position of an
+entry in the queue, a `holder` a process, and the `waiting_line` that queue.
+"""
 
 MIGRATIONS: Final = (_VERSION_1, _VERSION_2 + _COUNTS_OF_CHANGES, _LIMITS)
 """One script a version; a file of version n has seen the first n."""
@@ -235,10 +240,16 @@ def connect(path: Path, synchronous: str) -> sqlite3.Connection:
     return connection
 
 
-def connect_to_read(path: Path) -> sqlite3.Connection:
-    """A connection that cannot write; any thread may close it."""
+def connect_to_read(path: Path, *, is_immutable: bool = False) -> sqlite3.Connection:
+    """A connection that cannot write; any thread may use it and close it.
+
+    Args:
+        path: the file.
+        is_immutable: read it without a lock or a log, as a file to which nobody writes.
+    """
+    options = "mode=ro&immutable=1" if is_immutable else "mode=ro"
     return sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode=ro",
+        f"{path.absolute().as_uri()}?{options}",
         uri=True,
         timeout=BUSY_SECONDS,
         isolation_level=None,
@@ -289,57 +300,12 @@ def _statements_of(script: str) -> Iterator[str]:
             statement = ""
 
 
-class Header(NamedTuple):
-    """What a database says of itself.
-
-    Attributes:
-        application_id: whose it is.
-        version: of its schema; 0: it has none yet.
-        tables: how many tables and indexes it has.
-    """
-
-    application_id: int
-    version: int
-    tables: int
-
-    @property
-    def is_foreign(self) -> bool:
-        """Whether another application made it."""
-        return bool(self.tables) and self.application_id != APPLICATION_ID
-
-
-def header_of(connection: sqlite3.Connection) -> Header:
-    """What the database says of itself; raises `sqlite3.Error`."""
-    # In one statement, as another process may be making the tables.
-    return Header(
-        *connection.execute(
-            "SELECT (SELECT application_id FROM pragma_application_id), "
-            "(SELECT user_version FROM pragma_user_version), (SELECT count(*) FROM sqlite_master)"
-        ).fetchone()
-    )
-
-
 def _version(connection: sqlite3.Connection, path: Path) -> int:
-    header = header_of(connection)
-    if header.is_foreign:
-        raise NotADatabase(
-            f"{path} is a SQLite database of another application. Set PENSTOCK_DATABASE_URL to "
-            "another file."
-        )
-    if header.version > len(MIGRATIONS):
-        raise SchemaTooNew(
-            f"{path} has schema version {header.version}; this Penstock knows versions up to "
-            f"{len(MIGRATIONS)}. Upgrade Penstock, or set PENSTOCK_DATABASE_URL to another file."
-        )
-    return header.version
+    return known_header(connection, path, len(MIGRATIONS), _INSTEAD).version
 
 
 def _refusal(path: Path, error: sqlite3.Error) -> StoreError:
-    if "not a database" in str(error):
-        return NotADatabase(
-            f"{path} is not a SQLite database. Set PENSTOCK_DATABASE_URL to another file."
-        )
-    return StoreError(_unusable(path, error))
+    return not_a_database(error, path, _INSTEAD) or StoreError(_unusable(path, error))
 
 
 def _unusable(path: Path, error: Exception) -> str:

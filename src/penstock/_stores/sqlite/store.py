@@ -72,8 +72,8 @@ class SqliteStore(Store):
         self._large_results = large_results
         self._synchronous = synchronous
         # Two, so that no look-up waits for a page of the history.
-        self._points = _Reader(path)
-        self._pages = _Reader(path)
+        self._points = _SharedConnection(path)
+        self._pages = _SharedConnection(path)
         self._slots = SqliteSlots(path, partial(self._read, self._points))
         self._fresh = FreshResults()
         self._recent = RecentResults()
@@ -123,7 +123,9 @@ class SqliteStore(Store):
 
     # Reading, in the caller's thread
 
-    def _read(self, reader: _Reader, sql: str, values: Sequence[object]) -> list[tuple[Any, ...]]:
+    def _read(
+        self, reader: _SharedConnection, sql: str, values: Sequence[object]
+    ) -> list[tuple[Any, ...]]:
         with self._readable():
             return reader.read(sql, values)
 
@@ -173,7 +175,7 @@ class SqliteStore(Store):
     def payload_of(self, run_id: bytes) -> bytes | None:
         return self._take(self._points, reading.payload_of(run_id))
 
-    def _take(self, reader: _Reader, steps: Steps[T]) -> T:
+    def _take(self, reader: _SharedConnection, steps: Steps[T]) -> T:
         with self._readable(), reader.snapshot() as connection:
             return take(connection, steps)
 
@@ -197,7 +199,7 @@ class SqliteStore(Store):
         return pruning.pruned
 
     def _writing(self) -> _transaction:
-        """A transaction of this thread; under the readers' lock, as a fork must not meet it."""
+        """A transaction of this thread; callers hold the lock of `_pages`, so no fork meets it."""
         return _transaction(connect(self.path, self._synchronous))
 
     @override
@@ -255,8 +257,8 @@ def _delete_entries(connection: sqlite3.Connection, key: str | None) -> int:
     return connection.execute("DELETE FROM cache WHERE key = ?", (key,)).rowcount
 
 
-class _Reader:
-    """The read-only connection; threads take turns."""
+class _SharedConnection:
+    """A read-only connection that threads share: they take turns with it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -63,4 +63,4 @@ class Import(Case):
         return import_time("anyio, msgspec, aiosqlite", count)
 
     def references(self) -> Sequence[Reference]:
-        return [Reference("anyio, msgspec, aiosqlite", self.libraries, at_most=1.5)]
+        return [Reference("anyio, msgspec, aiosqlite", self.libraries, at_most=1.3)]

@@ -39,7 +39,8 @@ class Case(Protocol):
         quick_count: tasks of a quick run.
         unit: of all its values.
         limit: the goal for Penstock's own figure, in the unit; None: there is none.
-        on_request: it takes minutes, so it is measured once, and only where `--only` names it.
+        on_request: it takes minutes, or older versions cannot do it, so it is measured once, and
+            only where `--only` names it.
         timeout_seconds: for one side.
     """
 

@@ -27,4 +27,4 @@ class DirectCalls(Case):
         return floor.timed(lambda writer: _call_all_by_hand(count, writer), count)
 
     def references(self) -> Sequence[Reference]:
-        return [Reference("call + rows", self.by_hand, at_most=2.5)]
+        return [Reference("call + rows", self.by_hand, at_most=1.6)]

@@ -30,7 +30,7 @@ class StrictCalls(Case):
         return asyncio.run(_commit_all(count, 1, self._synchronous))
 
     def references(self) -> Sequence[Reference]:
-        return [Reference("call + aiosqlite commit", self.by_hand, at_most=1.3)]
+        return [Reference("call + aiosqlite commit", self.by_hand, at_most=1)]
 
 
 async def _commit_all(count: int, at_once: int, synchronous: str) -> Sample:

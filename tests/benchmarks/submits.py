@@ -51,7 +51,7 @@ class Submits(Case):
 
     def references(self) -> Sequence[Reference]:
         return [
-            Reference("ThreadPoolExecutor + rows", self.by_hand, at_most=3),
+            Reference("ThreadPoolExecutor + rows", self.by_hand, at_most=1.3),
             Reference("bare to_thread, no rows", self.bare_portal, at_most=1, divisor=4),
         ]
 

@@ -163,18 +163,38 @@ def test_imports_point_down() -> None:
     assert upward_imports(imports, LAYERS) == []
 
 
-EXPLAINED: Mapping[str, str] = {
-    "caching imports tasks": "`explain` is typed by the task that it takes",
-    "_caching.keys imports context": "key functions of the user's are given a context",
-    "_rules.run_views imports flows": "a context has the flow",
-    "_rules.run_views imports tasks": "a context has the task",
-}
-"""The imports of type checkers that point up, and why."""
-
-
 def test_imports_of_types_point_down_but_for_those_that_say_why() -> None:
+    found = modules()
+    explained = {
+        f"{name} imports {module_of(imported, found)}"
+        for name, path in found.items()
+        for imported in explained_imports(path.read_text(encoding="utf-8"))
+    }
     imports = [one for one in own_imports() if one.for_types]
-    assert upward_imports(imports, LAYERS) == sorted(EXPLAINED)
+    assert upward_imports(imports, LAYERS) == sorted(explained)
+
+
+EXPLANATION = re.compile(r"TYPE_CHECKING:  # up: .*\w+ \w+")
+
+
+def explained_imports(source: str) -> Iterator[str]:
+    """What a module imports for type checkers, below a line that says why it points up."""
+    lines = source.splitlines()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.If) and EXPLANATION.search(lines[node.lineno - 1]):
+            yield from chain.from_iterable(map(imported_by, node.body))
+
+
+def test_explanations_of_imports_are_found() -> None:
+    source = """
+if TYPE_CHECKING:  # up: a context has the flow
+    from penstock.flows import AsyncFlow, Flow
+if TYPE_CHECKING:
+    from penstock.tasks import Task
+if TYPE_CHECKING:  # up:
+    from penstock.context import TaskRunContext
+"""
+    assert list(explained_imports(source)) == ["penstock.flows.AsyncFlow", "penstock.flows.Flow"]
 
 
 def test_a_private_folder_says_its_law() -> None:

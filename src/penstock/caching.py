@@ -15,7 +15,7 @@ from penstock._caching.keys import (
 from penstock._model.publishing import publish
 from penstock.exceptions import UsageError
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # up: `explain` is typed by the task that it takes
     from penstock.tasks import AsyncTask, Task
 
 __all__ = [

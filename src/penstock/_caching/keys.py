@@ -16,7 +16,7 @@ import msgspec
 from penstock._caching.canonical import canonical_form, hash_of_forms, is_scalar, name_form
 from penstock._caching.function_forms import form_of_function
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # up: key functions are given a context
     from penstock.context import TaskRunContext
 
 

@@ -15,7 +15,7 @@ from typing_extensions import override
 
 from penstock.states import State, StateType, Transition
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # up: a context has the flow or the task of its run
     from penstock.flows import AsyncFlow, Flow
     from penstock.tasks import AsyncTask, Task
 

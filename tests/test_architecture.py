@@ -302,6 +302,60 @@ def distribution(requirement: str) -> str:
     return match[0].replace("-", "_")
 
 
+# Sizes
+
+LONGEST_FILE = 500
+LONGEST_FUNCTION = 40
+
+
+def test_files_are_short() -> None:
+    lengths = {
+        name: len(path.read_text(encoding="utf-8").splitlines()) for name, path in modules().items()
+    }
+    assert {name for name, length in lengths.items() if length > LONGEST_FILE} == set()
+
+
+def test_functions_are_short() -> None:
+    lengths = {
+        f"{name}: {function}": length
+        for name, path in modules().items()
+        for function, length in function_lengths(path.read_text(encoding="utf-8"))
+    }
+    assert len(lengths) > 1000
+    assert {name for name, length in lengths.items() if length > LONGEST_FUNCTION} == set()
+
+
+def function_lengths(source: str) -> Iterator[tuple[str, int]]:
+    """The lines of each function and method, without those of its docstring and decorators."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            docstring = node.body[0] if ast.get_docstring(node) is not None else None
+            yield node.name, lines_of(node) - (0 if docstring is None else lines_of(docstring))
+
+
+def lines_of(node: ast.stmt) -> int:
+    """How many lines a statement takes."""
+    assert node.end_lineno is not None
+    return node.end_lineno - node.lineno + 1
+
+
+def test_the_lines_of_a_docstring_are_not_counted() -> None:
+    source = """
+@decorator
+def function(
+    x,
+):
+    '''What it does.
+
+    More of it.
+    '''
+    return x
+class Class:
+    async def method(self): ...
+"""
+    assert list(function_lengths(source)) == [("function", 4), ("method", 1)]
+
+
 # The pages about the inside
 
 PAGES = sorted(INSIDE.glob("*.md"))

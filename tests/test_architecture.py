@@ -435,6 +435,36 @@ def names_in(text: str) -> Iterator[str]:
         yield from [span] if span.endswith(".md") else span.split(".")
 
 
+def test_each_thread_that_has_a_name_has_a_line_in_the_table() -> None:
+    page = (INSIDE / "threads.md").read_text(encoding="utf-8")
+    table = re.findall(r"^\| ([^|]+) \|", page, re.MULTILINE)
+    shown = [name for cell in table for name in re.findall(r"`(penstock-[\w-]+)`", cell)]
+    sources = [path.read_text(encoding="utf-8") for path in modules().values()]
+    named = set(chain.from_iterable(map(names_with_the_prefix, sources))) - NO_THREADS
+    assert {"penstock-engine", "penstock-thread"} <= named
+    assert sorted(name.removesuffix("-N") for name in shown) == sorted(named)
+
+
+NO_THREADS = {"penstock-picture", "penstock-testing"}
+"""Names that look like those of threads: a class of pictures, and a folder that is not made."""
+
+
+def names_with_the_prefix(source: str) -> Iterator[str]:
+    """The strings of a module that are names with a prefix, as threads have them."""
+    for node in ast.walk(ast.parse(source)):
+        text = node.value if isinstance(node, ast.Constant) else None
+        if isinstance(text, str) and re.fullmatch(r"penstock-[a-z-]+", text):
+            yield text.removesuffix("-")
+
+
+def test_names_with_the_prefix_are_found() -> None:
+    source = """
+start("penstock-engine", name=f"penstock-thread-{number}")
+say("penstock-engine is here", "penstock")
+"""
+    assert sorted(names_with_the_prefix(source)) == ["penstock-engine", "penstock-thread"]
+
+
 def test_the_glossary_is_short_and_says_each_word_once() -> None:
     _, _, glossary = (INSIDE / "index.md").read_text(encoding="utf-8").partition("## Glossary\n")
     words = re.findall(r"^\| (?!word )([a-z][^|]*?) \|", glossary, re.MULTILINE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import tracemalloc
 from collections.abc import Callable, Iterator
 
 import anyio
@@ -123,3 +124,60 @@ def test_futures_keep_their_runs(engine: Engine, runs_alive: Count) -> None:
     engine.commit().wait()
     assert runs_alive() >= 20
     assert futures.result() == [2 * number for number in range(20)]
+
+
+# What a held future takes
+
+HELD = 2_000
+MOST_BYTES = 1_000
+
+Memory = Callable[[], float]
+
+
+@pytest.fixture
+def bytes_held() -> Iterator[Memory]:
+    """How many bytes have been allocated since the first call and are still there."""
+    before: list[int] = []
+
+    def allocated() -> float:
+        gc.collect()
+        before.append(tracemalloc.get_traced_memory()[0])
+        return before[-1] - before[0]
+
+    tracemalloc.start()
+    yield allocated
+    tracemalloc.stop()
+
+
+@flow
+def hold_of_sync_tasks(engine: Engine, bytes_held: Memory) -> float:
+    double.map(range(200)).wait()
+    engine.commit().wait()
+    bytes_held()
+    futures = double.map(range(HELD))
+    futures.wait()
+    engine.commit().wait()
+    return bytes_held() / len(futures)
+
+
+@flow
+async def hold_of_async_tasks(engine: Engine, bytes_held: Memory) -> float:
+    await triple.map(range(200))
+    engine.commit().wait()
+    bytes_held()
+    futures = triple.map(range(HELD))
+    await futures
+    engine.commit().wait()
+    return bytes_held() / len(futures)
+
+
+@pytest.mark.needs_file("a store in memory holds the rows besides")
+def test_a_held_future_takes_less_than_a_kilobyte(engine: Engine, bytes_held: Memory) -> None:
+    assert 0 < hold_of_sync_tasks(engine, bytes_held) < MOST_BYTES
+
+
+@pytest.mark.needs_file("a store in memory holds the rows besides")
+def test_a_held_future_of_an_event_loop_takes_less_than_a_kilobyte(
+    engine: Engine, run_loop: RunLoop, bytes_held: Memory
+) -> None:
+    assert 0 < run_loop(hold_of_async_tasks, engine, bytes_held) < MOST_BYTES

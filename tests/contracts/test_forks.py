@@ -38,6 +38,7 @@ def test_lower_layers_are_set_right_before_those_that_use_them() -> None:
     assert homes == [
         "penstock._model.ids",
         "penstock._waiting.latch",
+        "penstock._waiting.thread_reserve",
         "penstock._waiting.free_threads",
         "penstock._stores.reading.forks",
         "penstock._engine.process",

@@ -114,8 +114,8 @@ _process = Process()
 AFTER_FORK_IN_CHILD: Final[Sequence[Callable[[], None]]] = (
     restart_ids,
     begin_anew_in_forked_child,
-    forget_abandoned_threads,
     forget_reserve,
+    forget_abandoned_threads,
     resume_looks,
     _process.after_fork_in_child,
 )

@@ -73,7 +73,7 @@ __all__ = [
 
 T = TypeVar("T")
 _STORAGE: Final = "storage"
-"""The folder of large results, where nobody has said another one; it is beside the database."""
+"""The folder of large results, unless another one is given; it is beside the database."""
 
 
 # Reading what the engine of this process records

@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from penstock._model.payloads import INLINE_LIMIT, encode_result
 from penstock._stores import recent
 from penstock._stores.port import FoundResult
-from penstock._stores.recent import LEASE_SECONDS, RecentResults
+from penstock._stores.recent import LEASE_SECONDS, FreshResults, RecentResults
 from penstock._stores.sqlite.store import SqliteStore
 from penstock._waiting.loops import LoopThread
 from tests.contracts.sources import HandTaskRun, flush, open_sqlite, record_completed
@@ -267,3 +267,38 @@ TestTwoStores.settings = settings(
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )
+
+
+# What is on its way to the file
+
+
+class Meddling(dict[str, Any]):
+    """The fresh results, with another thread that comes in once one of them was looked at."""
+
+    def __init__(self, meddle: Callable[[], None]) -> None:
+        super().__init__()
+        self._meddle = meddle
+
+    def get(self, key: str, default: object = None, /) -> Any:
+        found = super().get(key, default)
+        self._meddle()
+        return found
+
+
+def test_a_result_noted_while_an_older_one_is_dropped_stays() -> None:
+    fresh, older, newer = FreshResults(), HandTaskRun(), HandTaskRun()
+    older.complete(1, key="key")
+    newer.complete(2, key="key")
+    thread = threading.Thread(target=fresh.note, args=(newer, b"2"))
+
+    def note_the_newer() -> None:
+        if thread.ident is None:
+            thread.start()
+            thread.join(0.05)
+
+    fresh._found = Meddling(note_the_newer)
+    fresh.note(older, b"1")
+    assert older.cache_row is not None
+    fresh.drop(older.cache_row)
+    thread.join()
+    assert fresh.get("key") == FoundResult(newer.run_id, b"2", None)

@@ -20,7 +20,15 @@ HookFunction = TypeVar("HookFunction", bound=Hook)
 
 
 class Hooks(msgspec.Struct, frozen=True):
-    """The hooks of a flow or a task, by the argument of the decorator that takes them."""
+    """The hooks of a flow or a task, by the argument of the decorator that takes them.
+
+    Attributes:
+        on_running: called when a run first runs.
+        on_completion: called when a run has completed.
+        on_failure: called when a run has failed for good.
+        on_cancellation: called when a run was cancelled.
+        on_crashed: called when a run has crashed.
+    """
 
     on_running: tuple[Hook, ...] = ()
     on_completion: tuple[Hook, ...] = ()

@@ -12,7 +12,20 @@ from penstock._model.definition import Definition
 
 
 class FlowRow(NamedTuple):
-    """A row of `flow_run`, in the order of its columns."""
+    """A row of `flow_run`, in the order of its columns.
+
+    Attributes:
+        id: the run.
+        flow_id: the definition of its flow.
+        parent_id: the run that called it; None: none did.
+        name: of the run.
+        state_type: the type of its last state.
+        state_name: the name of its last state.
+        run_count: how often its function was called.
+        parameters: its arguments, encoded; None: not known yet.
+        history: all its states, encoded.
+        result: what it returned, as it is stored; None: nothing is.
+    """
 
     id: bytes
     flow_id: int
@@ -30,6 +43,21 @@ class TaskRow(NamedTuple):
     """A row of `task_run`, in the order of its columns.
 
     Columns that most runs do not use are empty, as binding None takes sqlite3 several times longer.
+
+    Attributes:
+        id: the run.
+        task_id: the definition of its task.
+        flow_run_id: the flow run that it belongs to; None: to none.
+        parent_id: the run that called or submitted it; None: none did.
+        number: how many runs of the task came before it in its process; its name is made of it.
+        ordinal: how many runs of the task its parent had called before.
+        state_type: the type of its last state.
+        state_name: the name of its last state.
+        run_count: how often its function was called.
+        upstreams: the ids of the runs whose results it took, one after another.
+        history: all its states, encoded.
+        result: what it returned, as it is stored; None: nothing is.
+        name: of the run; empty: it follows from the number.
     """
 
     id: bytes
@@ -44,7 +72,7 @@ class TaskRow(NamedTuple):
     upstreams: bytes | None
     history: bytes
     result: bytes | None
-    name: str = ""  # empty: it follows from the number
+    name: str = ""
 
 
 Row: TypeAlias = FlowRow | TaskRow
@@ -53,8 +81,13 @@ Row: TypeAlias = FlowRow | TaskRow
 class CacheRow(NamedTuple):
     """A row of `cache`: the run whose result the key stands for.
 
-    `task` is a number for the task, and `parts` are the parts of the key, where they are known;
-    `explanations` encodes both.
+    Attributes:
+        key: the cache key.
+        run_id: the run.
+        created_at: when the entry was made, in seconds since 1970.
+        expires_at: until when it is served, in seconds since 1970; None: without end.
+        task: a number for the task, as `_caching/explanations.py` makes it; None: not known.
+        parts: the parts of the key, as encoded there; None: not known.
     """
 
     key: str
@@ -95,7 +128,13 @@ class Source:
 
 
 class CacheHit(NamedTuple):
-    """A result found under a cache key."""
+    """A result found under a cache key.
+
+    Attributes:
+        run_id: the run whose result it is.
+        value: the result.
+        expires_at: in seconds since 1970; None: never.
+    """
 
     run_id: bytes
     value: object

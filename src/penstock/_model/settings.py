@@ -26,7 +26,6 @@ Durability = Literal["relaxed", "strict"]
 Synchronous = Literal["normal", "full"]
 """Whether a commit survives a killed process (`normal`), or a power loss as well (`full`)."""
 _PATHS = frozenset({"home", "database_url", "local_storage_path"})
-_IN_MEMORY = "///:memory:"
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,11 +50,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     task_runner_max_workers: int = 40
 
     def database_path(self) -> Path | None:
-        """The file of a SQLite database; None: it is kept in memory, or by another store."""
-        scheme, rest = split_url(self.database_url)
-        if scheme != "sqlite" or rest == _IN_MEMORY:
-            return None
-        return Path(rest.removeprefix("///")).expanduser()
+        """The file of the database; None: its store keeps nothing in a file."""
+        _scheme, rest = split_url(self.database_url)
+        return kind_of(self.database_url).file_of(rest)
 
 
 _TYPES = {field.name: field.type for field in msgspec.structs.fields(Settings)}

@@ -7,9 +7,16 @@ function that opens its store, and what that needs is imported when it is called
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Final, NamedTuple
 
 from penstock._model import checks
+
+_SQLITE_IN_MEMORY: Final = "///:memory:"
+
+
+def _no_file(_rest: str) -> None:
+    return None
 
 
 class StoreKind(NamedTuple):
@@ -19,15 +26,21 @@ class StoreKind(NamedTuple):
         form: how its URLs are written.
         takes: whether it can be opened by what follows the scheme.
         opener: its `open_store(settings, host)`, as module and name.
+        file_of: the file that what follows the scheme names; None: it keeps nothing in a file.
     """
 
     form: str
     takes: Callable[[str], bool]
     opener: str
+    file_of: Callable[[str], Path | None] = _no_file
 
 
 def _names_a_file(rest: str) -> bool:
     return rest.startswith("///") and len(rest) > len("///")
+
+
+def _named_file(rest: str) -> Path | None:
+    return None if rest == _SQLITE_IN_MEMORY else Path(rest.removeprefix("///")).expanduser()
 
 
 def _is_empty(rest: str) -> bool:
@@ -39,6 +52,7 @@ STORE_KINDS: Final[Mapping[str, StoreKind]] = {
         "'sqlite:///PATH' (four slashes for an absolute path)",
         _names_a_file,
         "penstock._stores.sqlite.store:open_store",
+        _named_file,
     ),
     "memory": StoreKind("'memory:'", _is_empty, "penstock._stores.memory:open_store"),
 }

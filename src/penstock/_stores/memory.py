@@ -123,7 +123,7 @@ class MemoryStore(Store):
 
     @override
     def payload_of(self, run_id: bytes) -> bytes | None:
-        found = self._task_runs.get(run_id)
+        found = self._task_runs.get(run_id)  # no lock: one step, and rows are never changed
         return None if found is None else found.row.result
 
     @override
@@ -183,7 +183,7 @@ class MemorySlots(SlotStore):
 
     @override
     def limits(self) -> Mapping[str, Limit]:
-        return self._limits
+        return self._limits  # no lock: a change replaces the dict, and never changes it
 
     @override
     def read_limits(self, now: float) -> Sequence[Limit]:

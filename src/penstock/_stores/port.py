@@ -34,7 +34,13 @@ __all__ = [
 
 
 class FoundResult(NamedTuple):
-    """A payload found under a cache key."""
+    """A payload found under a cache key.
+
+    Attributes:
+        run_id: the run whose result it is.
+        payload: the result as it is stored.
+        expires_at: in seconds since 1970; None: never.
+    """
 
     run_id: bytes
     payload: bytes
@@ -46,14 +52,24 @@ class FoundResult(NamedTuple):
 
 
 class FoundFlowRun(NamedTuple):
-    """A row with the definition that it refers to."""
+    """A row with the definition that it refers to.
+
+    Attributes:
+        row: the run.
+        definition: its flow.
+    """
 
     row: FlowRow
     definition: Definition
 
 
 class FoundTaskRun(NamedTuple):
-    """A row with the definition that it refers to."""
+    """A row with the definition that it refers to.
+
+    Attributes:
+        row: the run.
+        definition: its task.
+    """
 
     row: TaskRow
     definition: Definition
@@ -88,7 +104,13 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Pruned(NamedTuple):
-    """How much was deleted."""
+    """How much was deleted.
+
+    Attributes:
+        flow_runs: how many flow runs.
+        task_runs: how many task runs.
+        cache_entries: how many keys of the cache.
+    """
 
     flow_runs: int
     task_runs: int
@@ -209,6 +231,10 @@ class RunSource(ABC):
 
 class Backlog:
     """What a store has still to write; an attribute of it, as each record of each run asks.
+
+    It is read and set without a lock. Where a record says that the queue is full while `room` is
+    about to say that it is not, that may be overwritten; the next record finds the queue as full,
+    and says so again. So no more is recorded beyond the bound than one run by each thread.
 
     Attributes:
         is_full: more is recorded than written, so that whoever can should wait for `room`.

@@ -35,22 +35,31 @@ Found: TypeAlias = dict[str, FoundResult]
 
 
 class FreshResults:
-    """Results that are not in the file yet, by cache key; every method from any thread."""
+    """Results that are not in the file yet, by cache key; every method from any thread.
+
+    Those that change the dict hold a lock: without it, the writer might drop the result that
+    another thread notes under the same key just after the writer has looked which one is there.
+    Those that read it hold none, as each takes one step of the interpreter: a look-up finds the
+    result from before the change or the one from after it.
+    """
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
         self._found: dict[str, tuple[CacheRow, bytes]] = {}
 
     def note(self, source: Source, payload: bytes) -> None:
         """Have the result found that a run has, before it is recorded."""
         row = source.cache_row
         if row is not None:
-            self._found[row.key] = (row, payload)
+            with self._lock:
+                self._found[row.key] = (row, payload)
 
     def drop(self, row: CacheRow) -> None:
         """Forget the result behind an entry, once it is found in the file; a newer one stays."""
-        found = self._found.get(row.key)
-        if found is not None and found[0] is row:
-            del self._found[row.key]
+        with self._lock:
+            found = self._found.get(row.key)
+            if found is not None and found[0] is row:
+                del self._found[row.key]
 
     def get(self, key: str) -> FoundResult | None:
         """The result, which may have expired."""

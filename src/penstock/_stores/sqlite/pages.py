@@ -72,14 +72,24 @@ class _State(NamedTuple):
 
 
 class Condition(NamedTuple):
-    """A part of a WHERE, with the values that it has marks for."""
+    """A part of a WHERE.
+
+    Attributes:
+        text: the part, with a mark for each value.
+        values: in the order of the marks.
+    """
 
     text: str
     values: Sequence[object] = ()
 
 
 class Walk(NamedTuple):
-    """An index, by its name after that of the table, and what its runs have; "": by their ids."""
+    """A way along an index, from the newest run on.
+
+    Attributes:
+        along: the name of the index after that of the table; "": the ids themselves.
+        conditions: what the first columns of the index have.
+    """
 
     along: str
     conditions: Sequence[Condition]

@@ -54,18 +54,23 @@ class SqliteSlots(SlotStore):
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
         self._process_lock: ProcessLock | None = None
-        self._limits: Mapping[str, Limit] = {}
-        self._lease_ends_at = 0.0
+        self._leased: tuple[Mapping[str, Limit], float] = ({}, 0.0)
+        """The limits, and until when they may be used without being read again."""
 
     # The limits
 
     @override
     def limits(self) -> Mapping[str, Limit]:
+        # Threads read and set the pair without a lock. It is one object, so limits always come
+        # with their own lease: one that began before they were read. Where a thread that is late
+        # sets older limits, their lease is the shorter one, and ends while whoever has changed
+        # them still waits a lease out.
+        limits, lease_ends_at = self._leased
         now = time.monotonic()
-        if now >= self._lease_ends_at:
-            self._limits = {limit.name: limit for limit, _ in _limits_in(self._read(_LIMITS, ()))}
-            self._lease_ends_at = now + LEASE_SECONDS
-        return self._limits
+        if now >= lease_ends_at:
+            limits = {limit.name: limit for limit, _ in _limits_in(self._read(_LIMITS, ()))}
+            self._leased = limits, now + LEASE_SECONDS
+        return limits
 
     @override
     def read_limits(self, now: float) -> Sequence[Limit]:
@@ -99,7 +104,7 @@ class SqliteSlots(SlotStore):
         return deleted > 0
 
     def _wait_a_lease_out(self) -> None:
-        self._lease_ends_at = 0.0
+        self._leased = {}, 0.0
         time.sleep(LEASE_SECONDS)
 
     # The slots

@@ -11,7 +11,12 @@ Row: TypeAlias = tuple[Any, ...]
 
 
 class Statement(NamedTuple):
-    """A statement with its values."""
+    """A statement with its values.
+
+    Attributes:
+        sql: the statement, with a mark for each value.
+        values: in the order of the marks.
+    """
 
     sql: str
     values: Sequence[object] = ()

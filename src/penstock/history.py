@@ -30,7 +30,6 @@ from penstock._model import checks
 from penstock._model.publishing import publish
 from penstock._model.records import FlowRunRecord, Graph, TaskRunRecord
 from penstock._model.store_kinds import STORE_KINDS, split_url
-from penstock._stores.large_results import FolderOfResults
 from penstock._stores.port import Pruned
 from penstock._stores.reading.conditions import FlowRunConditions, States, TaskRunConditions
 from penstock._stores.reading.readers import AsyncReader, Reader, RunFile
@@ -307,6 +306,7 @@ def open_async(path: str | Path | None = None, *, storage: str | Path | None = N
 
 
 def _file(path: object, storage: object, owner: str) -> RunFile:
+    from penstock._stores.large_results import FolderOfResults
     from penstock._stores.sqlite.file import SqliteFile  # few import sqlite3 for this
 
     settings = settings_of_process()

@@ -10,8 +10,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from penstock._stores.port import Limit, SlotClaim
-from penstock._stores.slot_shares import Kind, kind_of
+from penstock._stores.port import ClaimKind, Limit, SlotClaim
 from penstock._stores.sqlite import slots as sqlite_slots
 from penstock._stores.sqlite.schema import prepare_file
 from penstock._stores.sqlite.slots import SqliteSlots
@@ -26,7 +25,7 @@ class Process:
     def __init__(self, path: Path) -> None:
         self.slots = SqliteSlots(path, lambda _sql, _values: [])
         self.held: list[SlotClaim] = []
-        self.waiting: dict[Kind, list[SlotClaim]] = {}
+        self.waiting: dict[ClaimKind, list[SlotClaim]] = {}
 
     @property
     def queues(self) -> list[list[SlotClaim]]:
@@ -101,7 +100,7 @@ class SlotMachine(RuleBasedStateMachine):
         process = self.processes[who]
         self.numbers += 1
         claim = SlotClaim(self.numbers, tuple(sorted(names)), slots)
-        process.waiting.setdefault(kind_of(claim), []).append(claim)
+        process.waiting.setdefault(claim.kind, []).append(claim)
         self.exchange(process)
 
     @rule(who=st.sampled_from(PROCESSES))

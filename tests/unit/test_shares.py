@@ -14,7 +14,6 @@ from penstock._stores.slot_shares import (
     QueueEntry,
     Shares,
     decaying_left,
-    kind_of,
     share_out,
     taken_of,
 )
@@ -136,7 +135,7 @@ def markets(draw: st.DrawFn) -> tuple[Ledger, list[list[SlotClaim]]]:
     queues: dict[object, list[SlotClaim]] = {}
     for number, (of, slots, decays) in enumerate(draw(st.lists(claims, max_size=8))):
         claim = SlotClaim(number, of, slots, decays)
-        queues.setdefault(kind_of(claim), []).append(claim)
+        queues.setdefault(claim.kind, []).append(claim)
     entries: list[QueueEntry] = []
     for position, (of, slots, decays) in enumerate(draw(st.lists(claims, max_size=4))):
         entries.append(QueueEntry(2 * position, OTHER, SlotClaim(0, of, slots, decays)))
@@ -192,6 +191,4 @@ def test_each_line_that_waits_has_one_place(market: tuple[Ledger, list[list[Slot
     standing = [moved.get(entry.position, entry).claim for entry in kept] + list(given.unqueued)
     waiting = [[c for c in own if c not in given.granted] for own in queues]
     heads = [own[0] for own in waiting if own]
-    assert sorted((kind_of(c), c.slots) for c in standing) == sorted(
-        (kind_of(c), c.slots) for c in heads
-    )
+    assert sorted((c.kind, c.slots) for c in standing) == sorted((c.kind, c.slots) for c in heads)

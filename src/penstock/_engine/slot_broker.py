@@ -21,8 +21,7 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Final
 
-from penstock._stores.port import SlotClaim, SlotStore
-from penstock._stores.slot_shares import Kind, kind_of
+from penstock._stores.port import ClaimKind, SlotClaim, SlotStore
 from penstock._waiting.latch import Latch, expected, watch
 from penstock._waiting.thread_reserve import start_thread
 from penstock.exceptions import StoreError
@@ -107,8 +106,8 @@ class SlotBroker:
         self._closing = False
         self._ended = Latch()
         # What follows is the thread's own.
-        self._queues: dict[Kind, dict[int, SlotRequest]] = {}
-        self._kinds: dict[int, Kind] = {}
+        self._queues: dict[ClaimKind, dict[int, SlotRequest]] = {}
+        self._kinds: dict[int, ClaimKind] = {}
         self._held: dict[int, SlotClaim] = {}
         self._given_back: Counter[str] = Counter()
         self._turns: dict[int, float] = {}
@@ -215,7 +214,7 @@ class SlotBroker:
 
     def _enqueue(self, request: SlotRequest) -> bool:
         """Let a request wait with those of its kind; whether it is the first one there."""
-        number, kind = request.claim.number, kind_of(request.claim)
+        number, kind = request.claim.number, request.claim.kind
         queue = self._queues.setdefault(kind, {})
         queue[number] = request
         self._kinds[number] = kind

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import msgspec
 
@@ -19,6 +19,7 @@ from penstock._model.rows import CacheRow, FlowRow, Source, TaskRow
 from penstock._waiting.latch import Latch
 
 __all__ = [
+    "ClaimKind",
     "Exchanged",
     "FoundFlowRun",
     "FoundResult",
@@ -134,6 +135,10 @@ class Limit(msgspec.Struct, frozen=True):
     taken: float = 0.0
 
 
+ClaimKind: TypeAlias = tuple[tuple[str, ...], bool]
+"""The names of the limits, and whether the slots decay."""
+
+
 class SlotClaim(NamedTuple):
     """What asks for slots, of several limits all at once.
 
@@ -148,6 +153,11 @@ class SlotClaim(NamedTuple):
     names: tuple[str, ...]
     slots: int = 1
     decays: bool = False
+
+    @property
+    def kind(self) -> ClaimKind:
+        """What the claims of one queue have in common."""
+        return self.names, self.decays
 
 
 class Exchanged(NamedTuple):

@@ -14,14 +14,11 @@ import math
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from heapq import merge
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple
 
-from penstock._stores.port import Limit, SlotClaim
+from penstock._stores.port import ClaimKind, Limit, SlotClaim
 
 _ROUNDING: Final = 1e-9
-
-Kind: TypeAlias = tuple[tuple[str, ...], bool]
-"""What the claims of a queue have in common."""
 
 
 class QueueEntry(NamedTuple):
@@ -155,11 +152,6 @@ def decaying_left(ledger: Ledger, now: float) -> dict[str, float]:
     }
 
 
-def kind_of(claim: SlotClaim) -> Kind:
-    """The queue that a claim belongs to."""
-    return claim.names, claim.decays
-
-
 def share_out(
     ledger: Ledger,
     process: bytes,
@@ -169,13 +161,13 @@ def share_out(
 ) -> Shares:
     """What a process gets for its queues; see `SlotStore.exchange`."""
     free = FreeSlots(ledger, now)
-    waiting = {kind_of(queue[0]): list(queue) for queue in queues if queue}
-    own = {kind_of(entry.claim): entry for entry in ledger.entries if entry.process == process}
+    waiting = {queue[0].kind: list(queue) for queue in queues if queue}
+    own = {entry.claim.kind: entry for entry in ledger.entries if entry.process == process}
     granted: list[SlotClaim] = []
     used_up: list[int] = []
     in_turn: set[int] = set()
     for entry in ledger.entries:
-        queue = waiting.get(kind_of(entry.claim), [])
+        queue = waiting.get(entry.claim.kind, [])
         if entry.process != process:
             if entry.position not in passed_over and free.take(entry.claim):
                 in_turn.add(entry.position)
@@ -184,11 +176,11 @@ def share_out(
         elif free.take(queue[0]):
             granted.append(queue.pop(0))
             used_up.append(entry.position)
-            del own[kind_of(entry.claim)]
+            del own[entry.claim.kind]
     for claim in list(_behind(waiting, own)):
         if free.take(claim):
             granted.append(claim)
-            waiting[kind_of(claim)].remove(claim)
+            waiting[claim.kind].remove(claim)
     heads = [queue[0] for queue in waiting.values() if queue]
     for head in heads:
         free.note_decay(head)
@@ -198,20 +190,20 @@ def share_out(
         free.decays_in,
         used_up,
         list(_moved(heads, own)),
-        [head for head in heads if kind_of(head) not in own],
+        [head for head in heads if head.kind not in own],
     )
 
 
 def _behind(
-    waiting: Mapping[Kind, list[SlotClaim]], own: Mapping[Kind, QueueEntry]
+    waiting: Mapping[ClaimKind, list[SlotClaim]], own: Mapping[ClaimKind, QueueEntry]
 ) -> Iterator[SlotClaim]:
     """The claims that come after all entries, as they came."""
     rests = (queue[1:] if kind in own else queue for kind, queue in waiting.items())
     return merge(*rests)
 
 
-def _moved(heads: Sequence[SlotClaim], own: Mapping[Kind, QueueEntry]) -> Iterator[QueueEntry]:
+def _moved(heads: Sequence[SlotClaim], own: Mapping[ClaimKind, QueueEntry]) -> Iterator[QueueEntry]:
     for head in heads:
-        entry = own.get(kind_of(head))
+        entry = own.get(head.kind)
         if entry is not None and entry.claim.slots != head.slots:
             yield entry._replace(claim=head)

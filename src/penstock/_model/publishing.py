@@ -6,8 +6,8 @@ Why: docs/inside/typing.md, "Public names show their public module".
 from __future__ import annotations
 
 import contextlib
+import inspect
 import sys
-import typing
 from collections.abc import Iterable
 from types import FunctionType
 from typing import Any
@@ -40,8 +40,7 @@ def _evaluate_annotations(kind: type[Any]) -> None:
     `typing.get_type_hints` and msgspec evaluate strings in the module that the class names as its
     own, where soon other names are known. What is imported for type checkers alone stays a string.
     """
-    own = vars(kind).get("__annotations__")
-    if own:
+    if vars(kind).get("__annotations__"):
         with contextlib.suppress(NameError):
-            hints = typing.get_type_hints(kind, include_extras=True)
-            kind.__annotations__ = {name: hints[name] for name in own}
+            # Half of the time of `typing.get_type_hints`, which evaluates those of the bases, too.
+            kind.__annotations__ = inspect.get_annotations(kind, eval_str=True)

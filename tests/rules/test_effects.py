@@ -12,7 +12,7 @@ from typing import Any, get_args
 import msgspec
 import pytest
 
-from penstock._drivers import in_loop, in_thread, parked
+from penstock._drivers import aborting, in_loop, in_thread, parked
 from penstock._rules import effects
 from penstock._rules.effects import Effect, Interruptible, Shielded, Uninterruptible
 
@@ -30,7 +30,10 @@ def test_all_that_derives_from_the_bases_is_an_effect_and_nothing_derives_from_a
 def test_each_effect_says_once_whether_it_may_be_interrupted(effect: type[Any]) -> None:
     assert [issubclass(effect, base) for base in BASES].count(True) == 1
     assert effect.is_interruptible is issubclass(effect, Interruptible)
-    assert "is_interruptible" not in vars(effect)
+    assert effect.is_shielded is not (
+        issubclass(effect, Interruptible) and not issubclass(effect, Shielded)
+    )
+    assert {"is_interruptible", "is_shielded"}.isdisjoint(vars(effect))
 
 
 @pytest.mark.parametrize("effect", EFFECTS)
@@ -41,7 +44,7 @@ def test_the_documented_answers_name_an_interruption_where_there_may_be_one(
     assert ("Interrupted" in answers) is issubclass(effect, Interruptible)
 
 
-@pytest.mark.parametrize("driver", [in_thread, in_loop, parked])
+@pytest.mark.parametrize("driver", [in_thread, in_loop, parked, aborting])
 def test_each_driver_has_one_match_over_all_effects_and_no_other_answer(driver: ModuleType) -> None:
     """mypy holds `assert_never` against the union: an effect without an answer is an error."""
     (answer,) = filter(is_answer, ast.walk(ast.parse(inspect.getsource(driver))))

@@ -10,7 +10,8 @@ from typing import Any, assert_never, cast
 
 import anyio
 
-from penstock._drivers.bookkeeping import STARTING_SECONDS, abort, answer_at_once
+from penstock._drivers.aborting import abort
+from penstock._drivers.immediate import answer_at_once
 from penstock._drivers.user_code import capture, capture_async
 from penstock._engine.engine import Engine
 from penstock._rules.effects import (
@@ -35,8 +36,9 @@ from penstock._rules.effects import (
     Value,
     WaitFor,
 )
-from penstock._rules.flow_run import FlowRun
+from penstock._rules.flow_run import FlowRun, as_flow_run
 from penstock._rules.lifecycle import run_steps
+from penstock._rules.members import STARTING_SECONDS
 from penstock._rules.run import Run
 from penstock._waiting.latch import Latch
 from penstock._waiting.loops import current_port
@@ -86,7 +88,7 @@ async def _take_steps_async(run: Run, engine: Engine) -> BaseException | None:
         if effect is None:
             return interruption
         if type(effect) is Invoke:
-            outcome = await _invoke(run, engine)
+            outcome = await _invoke(effect, run, engine)
         elif type(effect) is Convert:
             outcome = capture(run, effect.call)
         else:
@@ -98,7 +100,8 @@ async def _take_steps_async(run: Run, engine: Engine) -> BaseException | None:
 async def _room_made(engine: Engine) -> None:
     room = engine.store.room()
     if room is not None:
-        await shielded(room)
+        with anyio.CancelScope(shield=True):
+            await room.wait_async()
 
 
 async def _answer(  # noqa: C901, PLR0911  # an answer for each effect
@@ -106,35 +109,42 @@ async def _answer(  # noqa: C901, PLR0911  # an answer for each effect
 ) -> Outcome:
     match effect:
         case Join():
-            return await _interruptible(run, partial(_join, effect, _flow_run(run), engine))
+            return await _wait(effect, run, partial(_join, effect, as_flow_run(run), engine))
         case Evaluate() | Convert():
             return capture(run, effect.call)
         case LookUp() | Claim() | AcquireSlots() | ReleaseSlots():
             return answer_at_once(effect, run, engine)
         case Invoke():
-            return await _invoke(run, engine)
+            return await _invoke(effect, run, engine)
         case WaitFor():
-            return await _interruptible(run, partial(_wait_for, effect.latches))
+            return await _wait(effect, run, partial(_wait_for, effect.latches))
         case Sleep():
-            return await _interruptible(run, partial(_sleep, effect, engine))
+            return await _wait(effect, run, partial(_sleep, effect, engine))
         case CancelMembers():
-            return await _cancel_members(_flow_run(run))
+            return await _wait(effect, run, partial(_cancel_members, as_flow_run(run)))
         case CallHook():
             return await _call_hook(effect, run)
         case Commit():
-            run.driver = None  # what is being written cannot be taken back
-            await shielded(engine.commit())
-            engine.store.check()
-            return DONE
+            return await _wait(effect, run, partial(_commit, run, engine))
         case AcquireWorker():
             return DONE
         case _:
             assert_never(effect)
 
 
-def _flow_run(run: Run) -> FlowRun:
-    assert isinstance(run, FlowRun), "only flows have members"
-    return run
+async def _wait(effect: Effect, run: Run, wait: Callable[[], Awaitable[Outcome]]) -> Outcome:
+    """Await this; what may come in between is said by the effect."""
+    try:
+        if effect.is_shielded:
+            with anyio.CancelScope(shield=True):
+                return await wait()
+        return await (_unless_stopped(run, wait) if isinstance(run, FlowRun) else wait())
+    except (Exception, GeneratorExit):
+        raise
+    except BaseException as interruption:
+        if not effect.is_interruptible:
+            raise
+        return Interrupted(interruption)
 
 
 async def _call_hook(effect: CallHook, run: Run) -> Outcome:
@@ -142,23 +152,22 @@ async def _call_hook(effect: CallHook, run: Run) -> Outcome:
     outcome = capture(run, effect.call)
     if type(outcome) is Value and isawaitable(outcome.value):
         awaitable = outcome.value
-        with anyio.CancelScope(shield=True):
-            return await capture_async(run, lambda: awaitable)
+        return await _wait(effect, run, partial(capture_async, run, lambda: awaitable))
     return outcome
 
 
-def _invoke(run: Run, engine: Engine) -> Awaitable[Outcome]:
+def _invoke(effect: Invoke, run: Run, engine: Engine) -> Awaitable[Outcome]:
     """Await the run's function."""
     if run.options.timeout_seconds is None and not isinstance(run, FlowRun):
         return capture_async(run, run.options.fn, run.args, run.kwargs)
-    return _invoke_within(run, engine)
+    return _invoke_within(effect, run, engine)
 
 
-async def _invoke_within(run: Run, engine: Engine) -> Outcome:
+async def _invoke_within(effect: Invoke, run: Run, engine: Engine) -> Outcome:
     """Await it within its time, and as long as nobody stops the flow run."""
     seconds = run.options.timeout_seconds
     within: Callable[[], Awaitable[Outcome]] = partial(_in_time, run.call(), seconds, engine)
-    if isinstance(run, FlowRun):
+    if isinstance(run, FlowRun) and not effect.is_shielded:
         within = partial(_unless_stopped, run, within)
     # What is raised by the user's code is captured outside of the scopes, which have to see it.
     outcome = await capture_async(run, within)
@@ -192,15 +201,6 @@ async def _unless_stopped(run: FlowRun, work: Callable[[], Awaitable[Outcome]]) 
     return Interrupted()
 
 
-async def _interruptible(run: Run, wait: Callable[[], Awaitable[Outcome]]) -> Outcome:
-    try:
-        return await (_unless_stopped(run, wait) if isinstance(run, FlowRun) else wait())
-    except (Exception, GeneratorExit):
-        raise
-    except BaseException as cancelled:
-        return Interrupted(cancelled)
-
-
 async def _sleep(effect: Sleep, engine: Engine) -> Outcome:
     await engine.clock.sleep_async(effect.seconds)
     return DONE
@@ -212,9 +212,11 @@ async def _wait_for(latches: Iterable[Latch]) -> Outcome:
     return DONE
 
 
-async def shielded(latch: Latch) -> None:
-    with anyio.CancelScope(shield=True):
-        await latch.wait_async()
+async def _commit(run: Run, engine: Engine) -> Outcome:
+    run.driver = None  # what is being written cannot be taken back
+    await engine.commit().wait_async()
+    engine.store.check()
+    return DONE
 
 
 async def _join(effect: Join, run: FlowRun, engine: Engine) -> Outcome:
@@ -227,10 +229,8 @@ async def _join(effect: Join, run: FlowRun, engine: Engine) -> Outcome:
 
 async def _cancel_members(run: FlowRun) -> Outcome:
     run.cancel_members()
-    with anyio.CancelScope(shield=True):
-        await _remove_never_driven(run)
-        await _wait_for_members(run)
-    return DONE
+    await _remove_never_driven(run)
+    return await _wait_for_members(run)
 
 
 async def _remove_never_driven(run: FlowRun) -> None:

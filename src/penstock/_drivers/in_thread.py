@@ -5,13 +5,10 @@ from __future__ import annotations
 import time
 from typing import Any, assert_never
 
-from penstock._drivers.bookkeeping import (
-    STARTING_SECONDS,
-    answer_at_once,
-    end_by,
-    record_patiently,
-)
+from penstock._drivers.aborting import end_by
 from penstock._drivers.deadlocks import refuse_deadlock
+from penstock._drivers.immediate import answer_at_once
+from penstock._drivers.recording import record_patiently
 from penstock._drivers.user_code import call_hook, call_in_time, capture
 from penstock._engine.engine import Engine
 from penstock._rules.effects import (
@@ -35,8 +32,9 @@ from penstock._rules.effects import (
     Sleep,
     WaitFor,
 )
-from penstock._rules.flow_run import FlowRun
+from penstock._rules.flow_run import FlowRun, as_flow_run
 from penstock._rules.lifecycle import run_steps
+from penstock._rules.members import STARTING_SECONDS
 from penstock._rules.run import Run
 from penstock._rules.task_run import TaskRun
 from penstock._waiting.latch import wait_unless
@@ -106,13 +104,13 @@ def _answer(  # noqa: C901, PLR0911  # an answer for each effect
 ) -> Outcome:
     match effect:
         case Join():
-            return _join(effect, _flow_run(run), engine)
+            return _join(effect, as_flow_run(run), engine)
         case Evaluate() | Convert():
             return capture(run, effect.call)
         case LookUp() | Claim() | AcquireSlots() | ReleaseSlots():
             return answer_at_once(effect, run, engine)
         case CancelMembers():
-            return _cancel_members(_flow_run(run), engine)
+            return _cancel_members(as_flow_run(run), engine)
         case WaitFor():
             return _wait_for(run, effect)
         case Commit():
@@ -124,28 +122,24 @@ def _answer(  # noqa: C901, PLR0911  # an answer for each effect
         case CallHook():
             return call_hook(effect, run, engine)
         case Sleep():
-            return _sleep(run, effect.seconds, engine)
+            return _sleep(run, effect, engine)
         case AcquireWorker():
             return DONE
         case _:
             assert_never(effect)
 
 
-def _flow_run(run: Run) -> FlowRun:
-    assert isinstance(run, FlowRun), "only flows have members"
-    return run
-
-
-def _sleep(run: Run, seconds: float, engine: Engine) -> Outcome:
-    flow_run = _stoppable(run)
+def _sleep(run: Run, effect: Sleep, engine: Engine) -> Outcome:
+    flow_run = _stoppable(run, effect)
     if flow_run is None:
-        engine.clock.sleep(seconds)
+        engine.clock.sleep(effect.seconds)
         return DONE
-    return Interrupted() if engine.clock.sleep_unless(flow_run.stopping.latch, seconds) else DONE
+    is_stopped = engine.clock.sleep_unless(flow_run.stopping.latch, effect.seconds)
+    return Interrupted() if is_stopped else DONE
 
 
 def _wait_for(run: Run, effect: WaitFor) -> Outcome:
-    flow_run = _stoppable(run)
+    flow_run = _stoppable(run, effect)
     for latch in effect.latches:
         if isinstance(latch, FlowRun | TaskRun):
             refuse_deadlock(latch, "`await future` before this call")
@@ -156,8 +150,10 @@ def _wait_for(run: Run, effect: WaitFor) -> Outcome:
     return DONE
 
 
-def _stoppable(run: Run) -> FlowRun | None:
-    """The flow run that may be stopped while its code, in this thread, waits."""
+def _stoppable(run: Run, effect: Effect) -> FlowRun | None:
+    """The flow run whose being stopped cuts this wait short; None: nothing does."""
+    if effect.is_shielded:
+        return None
     return run if isinstance(run, FlowRun) else run.flow_run
 
 

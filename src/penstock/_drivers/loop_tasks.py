@@ -8,7 +8,7 @@ from typing import cast
 import anyio
 from typing_extensions import override
 
-from penstock._drivers.bookkeeping import end_by
+from penstock._drivers.aborting import end_by
 from penstock._drivers.in_loop import drive_async
 from penstock._engine.engine import Engine
 from penstock._rules.flow_run import FlowRun

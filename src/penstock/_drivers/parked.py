@@ -9,7 +9,9 @@ from typing import Any, TypeAlias, assert_never
 
 from typing_extensions import override
 
-from penstock._drivers.bookkeeping import answer_at_once, end_by, record_unless_in_loop
+from penstock._drivers.aborting import end_by
+from penstock._drivers.immediate import answer_at_once
+from penstock._drivers.recording import record_unless_in_loop
 from penstock._drivers.user_code import call_hook, call_in_time, capture_of_attempt, run_in
 from penstock._engine.engine import Engine
 from penstock._rules.effects import (
@@ -34,13 +36,19 @@ from penstock._rules.effects import (
     Steps,
     WaitFor,
 )
-from penstock._rules.flow_run import FlowRun
+from penstock._rules.flow_run import FlowRun, as_flow_run
 from penstock._rules.lifecycle import missing_upstream, run_steps
 from penstock._rules.run import Driver, Run
 from penstock._waiting.latch import when_all
 from penstock._waiting.loops import context_for
 from penstock._waiting.workers import Workers
 
+UserCode: TypeAlias = Invoke | Evaluate | Convert | CallHook
+"""The effects that call code of the user's, on a worker."""
+Wait: TypeAlias = (
+    AcquireWorker | Commit | WaitFor | Sleep | Join | CancelMembers | Evaluate | Convert | CallHook
+)
+"""The effects that a run may leave its thread for."""
 Suspended: TypeAlias = list[Steps]
 """The rules of a run that waits, until somebody takes them out to go on with them."""
 _NOTHING: Suspended = []
@@ -52,10 +60,11 @@ class ParkedRun(Driver):
 
     The rules are held by at most one thread, without a lock. Each time that the run waits, its
     rules are put into a new list of one, and whoever may bring it further is given that list: a
-    timer, a latch, a worker, and `cancel`. To go on is to `pop` the rules from it, which the
-    interpreter does in one step; so of several threads that come, one gets them, and to the others,
-    and to all that come too late, the list is empty. They drop what they bring. As each wait has a
-    list of its own, what comes late for one wait cannot end the next.
+    timer, a latch, a worker, and, where the effect is not shielded, `cancel`. To go on is to `pop`
+    the rules from it, which the interpreter does in one step; so of several threads that come, one
+    gets them, and to the others, and to all that come too late, the list is empty. They drop what
+    they bring. As each wait has a list of its own, what comes late for one wait cannot end the
+    next.
 
     `cancel` may come between the putting of the rules into the list and the wait. So it notes that
     the run is to end first, and looks for the rules after; the driver makes the list known first,
@@ -166,15 +175,13 @@ class ParkedRun(Driver):
                 return self._call(effect, steps)
             case WaitFor() if all(latch.is_set() for latch in effect.latches):
                 return DONE
-            case Evaluate() | Convert() if on_worker:
+            case Evaluate() | Convert() | CallHook() if on_worker:
                 return self._call(effect, steps)
-            case CallHook() if on_worker:
-                return self._call_hook(effect)
             case LookUp() | Claim() | AcquireSlots() | ReleaseSlots():
                 return answer_at_once(effect, self.run, self._engine)
-            case CallHook() | CancelMembers() | Commit():
-                self._wait_shielded(effect, steps)
-            case AcquireWorker() | Evaluate() | Convert() | WaitFor() | Sleep() | Join():
+            case AcquireWorker() | Commit() | WaitFor() | Sleep() | Join() | CancelMembers():
+                self._wait(effect, steps)
+            case Evaluate() | Convert() | CallHook():
                 self._wait(effect, steps)
             case _:
                 assert_never(effect)
@@ -182,10 +189,12 @@ class ParkedRun(Driver):
 
     # The user's code
 
-    def _call(self, effect: Invoke | Evaluate | Convert, steps: Steps) -> Outcome | None:
+    def _call(self, effect: UserCode, steps: Steps) -> Outcome | None:
         """Call the user's code; None: somebody else goes on with the run, or it has ended."""
         # With its arguments, which a run that ends lets go of.
         call = self.run.call() if type(effect) is Invoke else effect.call
+        if effect.is_shielded:
+            return self._outcome_of(effect, call)
         suspended: Suspended = [steps]
         self._suspended = suspended  # for `cancel`: code on a thread cannot be stopped
         outcome = Interrupted() if self._must_end() else self._outcome_of(effect, call)
@@ -195,19 +204,19 @@ class ParkedRun(Driver):
             return None
         return outcome
 
-    def _outcome_of(
-        self, effect: Invoke | Evaluate | Convert, call: Callable[[], object]
-    ) -> Outcome:
+    def _outcome_of(self, effect: UserCode, call: Callable[[], object]) -> Outcome:
         run, context = self.run, self._context
         if context is None:  # it has ended meanwhile
             return Interrupted()
+        if type(effect) is CallHook:
+            return run_in(context, call_hook, effect, run, self._engine)
         if type(effect) is not Invoke:
             return run_in(context, capture_of_attempt, run, call)
         if run.options.timeout_seconds is None:
             return run_in(context, capture_of_attempt, run, call)
         return run_in(context, call_in_time, run, call, self._engine)
 
-    def _call_and_go_on(self, suspended: Suspended, effect: Evaluate | Convert) -> None:
+    def _call_and_go_on(self, suspended: Suspended, effect: UserCode) -> None:
         try:
             steps = suspended.pop()
         except IndexError:  # it was cancelled while it waited for this worker
@@ -216,52 +225,43 @@ class ParkedRun(Driver):
         if outcome is not None:
             self._go_on(steps, outcome, on_worker=True)
 
-    def _call_hook(self, effect: CallHook) -> Outcome:
-        context = self._context or context_for(None)
-        return run_in(context, call_hook, effect, self.run, self._engine)
-
-    def _call_hook_and_go_on(self, steps: Steps, effect: CallHook) -> None:
-        self._go_on(steps, self._call_hook(effect), on_worker=True)
-
     # Waits
 
-    def _wait_shielded(self, effect: CallHook | CancelMembers | Commit, steps: Steps) -> None:
-        """Leave the rules until this has come about, which a cancellation does not change."""
-        match effect:
-            case CallHook():
-                self._workers.run_soon(partial(self._call_hook_and_go_on, steps, effect))
-            case CancelMembers():
-                self._flow_run.cancel_members()
-                self._join_rest(partial(self._resume, [steps], DONE))
-            case Commit():
-                # From the loop that writes back to a worker: what follows may call the user's code.
-                go_on = partial(self._resume, [steps], DONE, on_worker=True)
-                self._engine.commit().add_callback(partial(self._workers.run_soon, go_on))
-            case _:
-                assert_never(effect)
+    def _wait(self, effect: Wait, steps: Steps) -> None:
+        """Leave the rules until what they asked for has come about.
 
-    def _wait(
-        self, effect: AcquireWorker | Evaluate | Convert | WaitFor | Sleep | Join, steps: Steps
-    ) -> None:
-        """Leave the rules until what they asked for has come about, or the run is cancelled."""
+        `cancel` finds them there and ends the wait, unless the effect is shielded.
+        """
         suspended: Suspended = [steps]
-        self._suspended = suspended
+        if not effect.is_shielded:
+            self._suspended = suspended
+        self._begin_wait(effect, suspended)
+        if not effect.is_shielded and self._must_end():
+            self._resume(suspended, Interrupted())
+
+    def _begin_wait(self, effect: Wait, suspended: Suspended) -> None:
+        """Ask to be called back when it has come about; or go on at once, where it has."""
         go_on = partial(self._resume, suspended, DONE)
         match effect:
             case AcquireWorker():
                 self._go_to_worker(partial(self._resume, suspended, DONE, on_worker=True))
-            case Evaluate() | Convert():
-                self._workers.run_soon(partial(self._call_and_go_on, suspended, effect))
+            case Commit():
+                # From the loop that writes back to a worker: what follows may call the user's code.
+                on_worker = partial(self._resume, suspended, DONE, on_worker=True)
+                self._engine.commit().add_callback(partial(self._workers.run_soon, on_worker))
             case WaitFor():
                 when_all(effect.latches, go_on)
             case Sleep():
                 self._engine.clock.call_later(effect.seconds, go_on)
             case Join():
                 self._join(effect, suspended, go_on)
+            case CancelMembers():
+                as_flow_run(self.run).cancel_members()
+                self._join_rest(go_on)
+            case Evaluate() | Convert() | CallHook():
+                self._workers.run_soon(partial(self._call_and_go_on, suspended, effect))
             case _:
                 assert_never(effect)
-        if self._must_end():
-            self._resume(suspended, Interrupted())
 
     def _join(self, effect: Join, suspended: Suspended, go_on: Callable[[], object]) -> None:
         if effect.seconds is not None:
@@ -271,7 +271,7 @@ class ParkedRun(Driver):
         self._join_rest(go_on)
 
     def _join_rest(self, go_on: Callable[[], object]) -> None:
-        unfinished = self._flow_run.members.unfinished()
+        unfinished = as_flow_run(self.run).members.unfinished()
         if unfinished:
             when_all(unfinished, partial(self._join_rest, go_on))
         else:
@@ -280,8 +280,3 @@ class ParkedRun(Driver):
     def _must_end(self) -> bool:
         run = self.run  # a flow run that was stopped and has retries left goes on
         return run.stopping.outcome is not None if isinstance(run, FlowRun) else self._wanted_end
-
-    @property
-    def _flow_run(self) -> FlowRun:
-        assert isinstance(self.run, FlowRun), "only flows have members"
-        return self.run

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias, assert_never
 
 from typing_extensions import override
 
-from penstock._drivers.parked import ParkedRun, Suspended
+from penstock._drivers.parked import ParkedRun, Suspended, UserCode
 from penstock._engine.engine import Engine
 from penstock._model.tracebacks import RemoteTraceback, format_error
 from penstock._remote.executor import Executor
@@ -25,10 +25,8 @@ from penstock._remote.outcomes import (
     WorkerLost,
 )
 from penstock._rules.effects import (
-    Convert,
     DeadlinePassed,
     Error,
-    Evaluate,
     Interrupted,
     Invoke,
     Outcome,
@@ -41,6 +39,8 @@ from penstock._waiting.latch import Latch, expected, watch
 from penstock._waiting.workers import Workers
 from penstock.exceptions import NotTransferable, WorkerCrashed
 
+Valueless: TypeAlias = Untransferable | WorkerLost | NotStarted | TimeLimitReached | Stopped
+"""The outcomes of jobs that bring nothing of the user's."""
 _CONTEXTS_KEPT = 64
 
 
@@ -101,7 +101,7 @@ class RemoteRun(ParkedRun):
     # The call
 
     @override
-    def _call(self, effect: Invoke | Evaluate | Convert, steps: Steps) -> Outcome | None:
+    def _call(self, effect: UserCode, steps: Steps) -> Outcome | None:
         if type(effect) is not Invoke:
             return super()._call(effect, steps)
         try:
@@ -109,9 +109,10 @@ class RemoteRun(ParkedRun):
         except NotTransferable as error:
             return Error(error)
         suspended: Suspended = [steps]
-        self._suspended = suspended
+        if not effect.is_shielded:
+            self._suspended = suspended
         outcome: Outcome | None = Interrupted()
-        if not self._must_end():
+        if effect.is_shielded or not self._must_end():
             if not self._admission:  # the rules have waited since they last had a worker
                 self._go_to_worker(partial(self._call_admitted, suspended))
                 return None
@@ -273,7 +274,7 @@ def outcome_of(outcome: JobOutcome, run: TaskRun) -> Outcome:
     return _outcome_without_value(outcome, run)
 
 
-def _outcome_without_value(outcome: JobOutcome, run: TaskRun) -> Outcome:
+def _outcome_without_value(outcome: Valueless, run: TaskRun) -> Outcome:
     if type(outcome) is Untransferable:
         error = NotTransferable(f"Task run {run.name!r}: {outcome.reason}.")
         return _raised(error, outcome.traceback)
@@ -283,8 +284,9 @@ def _outcome_without_value(outcome: JobOutcome, run: TaskRun) -> Outcome:
         return Error(outcome.error)
     if type(outcome) is TimeLimitReached:
         return DeadlinePassed()
-    assert type(outcome) is Stopped, f"nobody knows {outcome!r}"
-    return Interrupted()
+    if type(outcome) is Stopped:
+        return Interrupted()
+    assert_never(outcome)
 
 
 def _not_loaded(error: Exception, run: TaskRun) -> NotTransferable:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import anyio
 
-from penstock._drivers.bookkeeping import record_unless_in_loop
 from penstock._drivers.in_thread import drive_sync
 from penstock._drivers.loop_tasks import LoopRun
 from penstock._drivers.parked import ParkedRun
+from penstock._drivers.recording import record_unless_in_loop
 from penstock._engine.engine import Engine
 from penstock._rules.flow_run import FlowRun
 from penstock._rules.run import SKETCHED, Run

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import TypeAlias, final
 
 import msgspec
 
 
+@final
 class Returned(msgspec.Struct, frozen=True):
     """The function has returned.
 
@@ -18,6 +19,7 @@ class Returned(msgspec.Struct, frozen=True):
     load: Callable[[], object]
 
 
+@final
 class Raised(msgspec.Struct, frozen=True):
     """The function has raised.
 
@@ -30,6 +32,7 @@ class Raised(msgspec.Struct, frozen=True):
     traceback: str
 
 
+@final
 class Untransferable(msgspec.Struct, frozen=True):
     """What is needed there, or what came of it, cannot go from process to process.
 
@@ -42,6 +45,7 @@ class Untransferable(msgspec.Struct, frozen=True):
     traceback: str
 
 
+@final
 class WorkerLost(msgspec.Struct, frozen=True):
     """The worker has ended, and the job with it.
 
@@ -52,6 +56,7 @@ class WorkerLost(msgspec.Struct, frozen=True):
     reason: str
 
 
+@final
 class NotStarted(msgspec.Struct, frozen=True):
     """No worker could be started.
 
@@ -62,10 +67,12 @@ class NotStarted(msgspec.Struct, frozen=True):
     error: Exception
 
 
+@final
 class TimeLimitReached(msgspec.Struct, frozen=True):
     """The function had not returned in time."""
 
 
+@final
 class Stopped(msgspec.Struct, frozen=True):
     """The job was stopped, or the executor was closed."""
 

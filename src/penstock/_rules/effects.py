@@ -2,7 +2,8 @@
 
 A rule yields one `Effect` and is sent one `Outcome`; it never sees a clock, a thread or a loop.
 Before a driver does what is asked for, it puts the states on record that the run has entered since.
-Whether an effect may be answered by `Interrupted` is said by its base class and nowhere else.
+Whether an effect may be answered by `Interrupted`, and whether the end of the run cuts it short, is
+said by its base class and nowhere else; the drivers ask the effect.
 
 Why: docs/inside/rules.md, "An effect says whether it may be interrupted".
 """
@@ -21,19 +22,33 @@ from penstock._waiting.latch import Latch
 
 
 class Interruptible(msgspec.Struct, frozen=True):
-    """The end of the run may come first, as may Ctrl-C: answered by `Interrupted` then."""
+    """The end of the run may come first, as may Ctrl-C: answered by `Interrupted` then.
+
+    Attributes:
+        is_interruptible: whether it may be answered by `Interrupted`.
+        is_shielded: whether it is done even where the run is cancelled or stopped.
+    """
 
     is_interruptible: ClassVar[bool] = True
+    is_shielded: ClassVar[bool] = False
 
 
 class Shielded(Interruptible, frozen=True):
     """Done even where the run has been cancelled; what interrupts it comes from inside of it."""
 
+    is_shielded: ClassVar[bool] = True
+
 
 class Uninterruptible(msgspec.Struct, frozen=True):
-    """Never answered by `Interrupted`."""
+    """Done even where the run has been cancelled, and never answered by `Interrupted`.
+
+    Attributes:
+        is_interruptible: as of `Interruptible`.
+        is_shielded: as of `Interruptible`.
+    """
 
     is_interruptible: ClassVar[bool] = False
+    is_shielded: ClassVar[bool] = True
 
 
 # The effects

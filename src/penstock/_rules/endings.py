@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias, assert_never, cast
 
 import msgspec
 
@@ -18,7 +18,6 @@ from penstock._rules.effects import (
     DeadlinePassed,
     Error,
     Interrupted,
-    Outcome,
     Steps,
     Value,
 )
@@ -36,6 +35,8 @@ from penstock.states import State, StateDetails, StateType, is_state
 
 Decider: TypeAlias = Run | State[Any]
 """What takes part in the decision about a final state."""
+Failure: TypeAlias = DeadlinePassed | Error | Interrupted
+"""The outcomes that give no value."""
 _CONTAINERS: tuple[Any, ...] = (list, tuple, set, frozenset)
 _PLAIN = frozenset({type(None), int, float, str, bytes, bool, dict})
 
@@ -121,7 +122,7 @@ def described_steps(ending: Ending) -> Steps[Ending]:
     return msgspec.structs.replace(ending, traceback=texts.traceback)
 
 
-def failure_steps(run: Run, outcome: Outcome) -> Steps[Ending]:
+def failure_steps(run: Run, outcome: Failure) -> Steps[Ending]:
     """How an attempt ended that has given no value."""
     kind = "Flow" if isinstance(run, FlowRun) else "Task"
     if type(outcome) is DeadlinePassed:
@@ -137,8 +138,9 @@ def failure_steps(run: Run, outcome: Outcome) -> Steps[Ending]:
         if kind == "Flow":
             message += f" {type(error).__name__}: {texts.said}"
         return Ending(Event.FAIL, message, error=error, traceback=texts.traceback)
-    assert isinstance(outcome, Interrupted), "values are settled elsewhere"
-    return (yield from interruption_steps(outcome))
+    if type(outcome) is Interrupted:
+        return (yield from interruption_steps(outcome))
+    assert_never(outcome)
 
 
 def interruption_steps(outcome: Interrupted) -> Steps[Ending]:

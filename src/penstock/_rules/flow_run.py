@@ -289,3 +289,9 @@ class FlowRun(Run[FlowOptions]):
             encode_history(history),
             payload,
         )
+
+
+def as_flow_run(run: Run) -> FlowRun:
+    """The run, of which it is known that it is a flow run."""
+    assert isinstance(run, FlowRun), "only flows have members"
+    return run

@@ -5,11 +5,13 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Collection
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from penstock._rules.run import Run
 from penstock.states import StateType
 
+STARTING_SECONDS: Final = 0.1
+"""How long a run may take from its admission until it is driven, where its flow must end."""
 Position: TypeAlias = tuple[bytes, int, int]
 """The run that called, the definition of what it called, and how many it had called before."""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, assert_never
 
 import msgspec
 
@@ -186,6 +186,7 @@ def _end(run: FlowRun, outcome: Outcome) -> None:
         run.error = RunTimedOut(
             f"The code of {run.definition.name!r} took longer than its timeout."
         )
-    else:
-        assert type(outcome) is Interrupted, "an outcome is one of four"
+    elif type(outcome) is Interrupted:
         run.error = outcome.exception or RunCancelled("The sketch was cancelled.")
+    else:
+        assert_never(outcome)

@@ -27,7 +27,7 @@ import anyio
 
 from penstock._engine.engine import Engine
 from penstock._engine.process import get_engine
-from penstock._engine.slot_broker import SlotRequest
+from penstock._engine.slot_broker import SlotGrant
 from penstock._model import checks
 from penstock._model.publishing import publish
 from penstock._stores.port import Limit
@@ -119,23 +119,23 @@ class concurrency:  # noqa: N801  # used like a function
         self._names = _names(names, "concurrency()")
         self._occupy = checks.integer(occupy, "occupy", "concurrency()", at_least=1)
         self._timeout_seconds = _timeout(timeout_seconds, "concurrency()")
-        self._held: list[SlotRequest] = []
+        self._held: list[SlotGrant] = []
 
     def __enter__(self) -> None:
-        request = _ask(self._names, self._occupy, "concurrency()")
-        if request is not None:
-            _wait(request, self._timeout_seconds)
-            self._held.append(request)
+        grant = _ask(self._names, self._occupy, "concurrency()")
+        if grant is not None:
+            _wait(grant, self._timeout_seconds)
+            self._held.append(grant)
 
     def __exit__(self, *exc: object) -> None:
         if self._names:
             self._held.pop().give_back()  # any of them, as they are alike
 
     async def __aenter__(self) -> None:
-        request = _ask(self._names, self._occupy, "concurrency()")
-        if request is not None:
-            await _wait_async(request, self._timeout_seconds)
-            self._held.append(request)
+        grant = _ask(self._names, self._occupy, "concurrency()")
+        if grant is not None:
+            await _wait_async(grant, self._timeout_seconds)
+            self._held.append(grant)
 
     async def __aexit__(self, *exc: object) -> None:
         self.__exit__()
@@ -160,28 +160,28 @@ def rate_limit(
         UnknownLimit: there is no such limit.
         TimeoutError: the slots did not become free in time; none was taken.
     """
-    request = _ask_for_rate(names, occupy, "rate_limit()")
-    if request is not None:
-        _wait(request, _timeout(timeout_seconds, "rate_limit()"))
+    grant = _ask_for_rate(names, occupy, "rate_limit()")
+    if grant is not None:
+        _wait(grant, _timeout(timeout_seconds, "rate_limit()"))
 
 
 async def rate_limit_async(
     names: str | Iterable[str], occupy: int = 1, timeout_seconds: float | None = None
 ) -> None:
     """The same as `rate_limit`, without blocking the event loop."""
-    request = _ask_for_rate(names, occupy, "rate_limit_async()")
-    if request is not None:
-        await _wait_async(request, _timeout(timeout_seconds, "rate_limit_async()"))
+    grant = _ask_for_rate(names, occupy, "rate_limit_async()")
+    if grant is not None:
+        await _wait_async(grant, _timeout(timeout_seconds, "rate_limit_async()"))
 
 
-def _ask_for_rate(names: object, occupy: object, owner: str) -> SlotRequest | None:
+def _ask_for_rate(names: object, occupy: object, owner: str) -> SlotGrant | None:
     count = checks.integer(occupy, "occupy", owner, at_least=1)
     return _ask(_names(names, owner), count, owner, decays=True)
 
 
 def _ask(
     names: Sequence[str], occupy: int, owner: str, *, decays: bool = False
-) -> SlotRequest | None:
+) -> SlotGrant | None:
     """Ask for slots of limits that exist and can give them; None: of no limit."""
     engine = get_engine()
     for limit in _known_limits(engine, names):
@@ -207,31 +207,31 @@ def _known_limits(engine: Engine, names: Sequence[str]) -> list[Limit]:
     return [limits[name] for name in names]
 
 
-def _wait(request: SlotRequest, timeout_seconds: float | None) -> None:
+def _wait(grant: SlotGrant, timeout_seconds: float | None) -> None:
     try:
-        request.wait(timeout_seconds)
-        _check(request, timeout_seconds)
+        grant.wait(timeout_seconds)
+        _check(grant, timeout_seconds)
     except BaseException:
-        request.give_back()
+        grant.give_back()
         raise
 
 
-async def _wait_async(request: SlotRequest, timeout_seconds: float | None) -> None:
+async def _wait_async(grant: SlotGrant, timeout_seconds: float | None) -> None:
     try:
         with anyio.move_on_after(timeout_seconds):
-            await request.wait_async()
-        _check(request, timeout_seconds)
+            await grant.wait_async()
+        _check(grant, timeout_seconds)
     except BaseException:
-        request.give_back()
+        grant.give_back()
         raise
 
 
-def _check(request: SlotRequest, timeout_seconds: float | None) -> None:
-    if not request.is_set():
-        names = ", ".join(map(repr, request.claim.names))
+def _check(grant: SlotGrant, timeout_seconds: float | None) -> None:
+    if not grant.is_set():
+        names = ", ".join(map(repr, grant.request.names))
         raise TimeoutError(f"No slots of {names} were free within {timeout_seconds} seconds.")
-    if request.error is not None:
-        raise request.error
+    if grant.error is not None:
+        raise grant.error
 
 
 # Arguments

@@ -14,7 +14,7 @@ import anyio
 import pytest
 
 from penstock._engine import slot_broker
-from penstock._engine.slot_broker import SlotBroker, SlotRequest
+from penstock._engine.slot_broker import SlotBroker, SlotGrant
 from penstock._stores.port import Exchanged, Limit, Store
 from penstock.exceptions import StoreError
 from tests.conftest import RunLoop
@@ -50,12 +50,12 @@ def taken(store: Store, name: str = "a") -> float:
 
 def test_who_asks_first_is_served_first(broker: SlotBroker) -> None:
     served: list[int] = []
-    requests = [broker.ask(["a"]) for _ in range(200)]
-    for number, request in enumerate(requests):
-        request.add_callback(partial(served.append, number))
-    for request in requests:
-        assert request.wait(PATIENCE_SECONDS)
-        request.give_back()
+    grants = [broker.ask(["a"]) for _ in range(200)]
+    for number, grant in enumerate(grants):
+        grant.add_callback(partial(served.append, number))
+    for grant in grants:
+        assert grant.wait(PATIENCE_SECONDS)
+        grant.give_back()
     assert served == list(range(200))
 
 
@@ -96,9 +96,9 @@ def test_a_request_that_nobody_refers_to_gives_its_slots_back(
 ) -> None:
     """An interrupt may come before anybody could note that there is something to give back."""
     broker.ask(["a"])
-    request = broker.ask(["a"])
-    assert request.wait(PATIENCE_SECONDS)
-    del request
+    grant = broker.ask(["a"])
+    assert grant.wait(PATIENCE_SECONDS)
+    del grant
     gc.collect()
     until(lambda: taken(store) == 0)
 
@@ -108,8 +108,8 @@ def test_thousands_may_wait_and_leave(broker: SlotBroker, store: Store) -> None:
     assert first.wait(PATIENCE_SECONDS)
     waiting = [broker.ask(["a"]) for _ in range(5000)]
     last = broker.ask(["a"])
-    for request in waiting:
-        request.give_back()
+    for grant in waiting:
+        grant.give_back()
     first.give_back()
     assert last.wait(PATIENCE_SECONDS)
 
@@ -117,8 +117,8 @@ def test_thousands_may_wait_and_leave(broker: SlotBroker, store: Store) -> None:
 def test_many_get_theirs_in_one_go(store: Store) -> None:
     store.slots.set_limit(Limit("a", 1000))
     broker = SlotBroker(store.slots, time.time, call_later)
-    requests = [broker.ask(["a"]) for _ in range(1000)]
-    assert all(request.wait(PATIENCE_SECONDS) for request in requests)
+    grants = [broker.ask(["a"]) for _ in range(1000)]
+    assert all(grant.wait(PATIENCE_SECONDS) for grant in grants)
     assert taken(store) == 1000
     broker.close()
 
@@ -132,8 +132,8 @@ def test_threads_that_ask_at_once_never_have_more_than_there_are(store: Store) -
 
     def use(names: Sequence[str]) -> None:
         for _ in range(30):
-            request = broker.ask(names)
-            assert request.wait(PATIENCE_SECONDS)
+            grant = broker.ask(names)
+            assert grant.wait(PATIENCE_SECONDS)
             with lock:
                 for name in names:
                     inside[name] += 1
@@ -142,7 +142,7 @@ def test_threads_that_ask_at_once_never_have_more_than_there_are(store: Store) -
             with lock:
                 for name in names:
                     inside[name] -= 1
-            request.give_back()
+            grant.give_back()
 
     wanted = itertools.islice(itertools.cycle([["a"], ["b"], ["a", "b"]]), 9)
     threads = [threading.Thread(target=use, args=(names,)) for names in wanted]
@@ -161,12 +161,12 @@ def test_a_task_of_a_loop_that_is_cancelled_leaks_no_slot(
     """Whenever that comes: while it waits, as it is served, or after."""
 
     async def ask() -> None:
-        request = broker.ask(["a"])
+        grant = broker.ask(["a"])
         try:
-            await request.wait_async()
+            await grant.wait_async()
             await anyio.sleep(0.0005)
         finally:
-            request.give_back()
+            grant.give_back()
 
     async def main() -> None:
         async with anyio.create_task_group() as group:
@@ -203,11 +203,11 @@ def test_a_decay_that_comes_with_a_request_is_taken_up_with_it(
     """Else the next one would not be waited for, as one seemed to be still to come."""
     store.slots.set_limit(Limit("c", 1, 100.0))
     broker._has_decayed, broker._decays_at = True, 0.0
-    request = broker.ask(["c"], decays=True)  # kept, as giving it back would be one more request
-    assert request.wait(PATIENCE_SECONDS)
+    grant = broker.ask(["c"], decays=True)  # kept, as giving it back would be one more message
+    assert grant.wait(PATIENCE_SECONDS)
     until(lambda: not broker._has_decayed)
     assert broker._decays_at is None
-    request.give_back()
+    grant.give_back()
 
 
 # The end, and trouble
@@ -222,8 +222,8 @@ def test_a_broker_that_closes_lets_nobody_wait(store: Store) -> None:
     assert second.wait(PATIENCE_SECONDS)
     late = broker.ask(["a"])
     assert late.is_set()
-    for request in (second, late):
-        assert "shut down" in str(request.error)
+    for grant in (second, late):
+        assert "shut down" in str(grant.error)
     assert first.error is None
     broker.close()
 
@@ -278,13 +278,13 @@ def test_a_store_that_fails_for_long_is_told_to_those_who_wait(
 ) -> None:
     monkeypatch.setattr(slot_broker, "_GIVE_UP_SECONDS", 0.01)
     failures.left = 1_000_000
-    request = broker.ask(["a"])
-    assert request.wait(PATIENCE_SECONDS)
-    assert "the disk is full" in str(request.error)
+    grant = broker.ask(["a"])
+    assert grant.wait(PATIENCE_SECONDS)
+    assert "the disk is full" in str(grant.error)
     failures.left = 0
     assert_served(broker.ask(["a"]))
 
 
-def assert_served(request: SlotRequest) -> None:
-    assert request.wait(PATIENCE_SECONDS)
-    assert request.error is None
+def assert_served(grant: SlotGrant) -> None:
+    assert grant.wait(PATIENCE_SECONDS)
+    assert grant.error is None

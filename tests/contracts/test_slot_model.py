@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from penstock._stores.port import ClaimKind, Limit, SlotClaim
+from penstock._stores.port import Limit, RequestKind, SlotRequest
 from penstock._stores.sqlite import slots as sqlite_slots
 from penstock._stores.sqlite.schema import prepare_file
 from penstock._stores.sqlite.slots import SqliteSlots
@@ -24,11 +24,11 @@ class Process:
 
     def __init__(self, path: Path) -> None:
         self.slots = SqliteSlots(path, lambda _sql, _values: [])
-        self.held: list[SlotClaim] = []
-        self.waiting: dict[ClaimKind, list[SlotClaim]] = {}
+        self.held: list[SlotRequest] = []
+        self.waiting: dict[RequestKind, list[SlotRequest]] = {}
 
     @property
-    def queues(self) -> list[list[SlotClaim]]:
+    def queues(self) -> list[list[SlotRequest]]:
         return [queue for queue in self.waiting.values() if queue]
 
     def die(self) -> None:
@@ -64,21 +64,21 @@ class SlotMachine(RuleBasedStateMachine):
         self.folder.cleanup()
 
     def taken(self, name: str) -> int:
-        held = [claim for process in self.processes for claim in process.held]
-        return sum(claim.slots for claim in held if name in claim.names)
+        held = [request for process in self.processes for request in process.held]
+        return sum(request.slots for request in held if name in request.names)
 
-    def exchange(self, process: Process, given_back: SlotClaim | None = None) -> None:
+    def exchange(self, process: Process, given_back: SlotRequest | None = None) -> None:
         """Nobody gets more than there is, and what can be had is had."""
         slots = {} if given_back is None else dict.fromkeys(given_back.names, given_back.slots)
         exchanged = process.slots.exchange(slots, process.queues, (), 0.0)
         for number in exchanged.granted:
             queue = next(
-                queue for queue in process.queues for claim in queue if claim.number == number
+                queue for queue in process.queues for request in queue if request.number == number
             )
-            claim = next(claim for claim in queue if claim.number == number)
-            queue.remove(claim)
-            process.held.append(claim)
-            for name in claim.names:
+            request = next(request for request in queue if request.number == number)
+            queue.remove(request)
+            process.held.append(request)
+            for name in request.names:
                 assert self.taken(name) <= self.limits.get(name, 99)
 
     @rule(name=st.sampled_from(NAMES), slots=st.integers(0, 4))
@@ -99,8 +99,8 @@ class SlotMachine(RuleBasedStateMachine):
     def ask(self, who: int, names: set[str], slots: int) -> None:
         process = self.processes[who]
         self.numbers += 1
-        claim = SlotClaim(self.numbers, tuple(sorted(names)), slots)
-        process.waiting.setdefault(claim.kind, []).append(claim)
+        request = SlotRequest(self.numbers, tuple(sorted(names)), slots)
+        process.waiting.setdefault(request.kind, []).append(request)
         self.exchange(process)
 
     @rule(who=st.sampled_from(PROCESSES))
@@ -112,8 +112,8 @@ class SlotMachine(RuleBasedStateMachine):
     def give_back(self, who: int, data: st.DataObject) -> None:
         process = self.processes[who]
         if process.held:
-            claim = process.held.pop(data.draw(st.integers(0, len(process.held) - 1)))
-            self.exchange(process, claim)
+            request = process.held.pop(data.draw(st.integers(0, len(process.held) - 1)))
+            self.exchange(process, request)
 
     @rule(who=st.sampled_from(PROCESSES), data=st.data())
     def give_up(self, who: int, data: st.DataObject) -> None:
@@ -140,9 +140,9 @@ class SlotMachine(RuleBasedStateMachine):
         heads = [queue[0] for process in self.processes for queue in process.queues]
         free = {name: self.limits[name] - self.taken(name) for name in self.limits}
         assert not any(
-            all(free.get(name, 99) >= claim.slots for name in claim.names)
-            and all(other is claim or set(other.names).isdisjoint(claim.names) for other in heads)
-            for claim in heads
+            all(free.get(name, 99) >= request.slots for name in request.names)
+            and all(one is request or set(one.names).isdisjoint(request.names) for one in heads)
+            for request in heads
         )
         if len(heads) == 1:
             assert any(free.get(name, 99) < heads[0].slots for name in heads[0].names)

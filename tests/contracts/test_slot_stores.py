@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from penstock._stores.port import Limit, SlotClaim, SlotStore, Store
+from penstock._stores.port import Limit, SlotRequest, SlotStore, Store
 from penstock._stores.recent import LEASE_SECONDS
 from penstock._stores.sqlite.process_locks import ProcessLock, is_alive
 from penstock._stores.sqlite.store import SqliteStore
@@ -27,11 +27,13 @@ def slots(store: Store) -> SlotStore:
     return store.slots
 
 
-def queue(*numbers: int, names: str = "a", slots: int = 1, decays: bool = False) -> list[SlotClaim]:
-    return [SlotClaim(number, tuple(names), slots, decays) for number in numbers]
+def queue(
+    *numbers: int, names: str = "a", slots: int = 1, decays: bool = False
+) -> list[SlotRequest]:
+    return [SlotRequest(number, tuple(names), slots, decays) for number in numbers]
 
 
-def take(slots: SlotStore, *queues: list[SlotClaim], now: float = NOW) -> list[int]:
+def take(slots: SlotStore, *queues: list[SlotRequest], now: float = NOW) -> list[int]:
     return list(slots.exchange({}, queues, (), now).granted)
 
 

@@ -78,8 +78,8 @@ _LABELS: dict[type[Effect], str] = {
     WaitFor: "wait",
     LookUp: "look up",
     Claim: "claim",
-    AcquireSlots: "occupy",
-    ReleaseSlots: "vacate",
+    AcquireSlots: "acquire slots",
+    ReleaseSlots: "release slots",
     Join: "join",
     CancelMembers: "join",
     Commit: "commit",
@@ -149,18 +149,18 @@ def _shown(effect: Effect) -> str:
 class PlayedSlots(Latch):
     """Slots that were free; a slot of each limit, until they are given back."""
 
-    __slots__ = ("_names", "_occupied", "error")
+    __slots__ = ("_names", "_taken", "error")
 
-    def __init__(self, names: Iterable[str], occupied: Counter[str]) -> None:
+    def __init__(self, names: Iterable[str], taken: Counter[str]) -> None:
         super().__init__()
         self.error: StoreError | None = None
         self._names = frozenset(names)
-        self._occupied = occupied
-        self._occupied.update(self._names)
+        self._taken = taken
+        self._taken.update(self._names)
         self.set()
 
     def give_back(self) -> None:
-        self._occupied.subtract(self._names)
+        self._taken.subtract(self._names)
 
 
 class Stage:
@@ -179,7 +179,7 @@ class Stage:
         self.cache: dict[str, tuple[CacheRow, bytes]] = {}
         self._owners: dict[str, TaskRun] = {}
         self.limits: set[str] = set()
-        self.occupied: Counter[str] = Counter()
+        self.taken: Counter[str] = Counter()
 
     def _warn(self, _run: Run, what: str, error: BaseException | None) -> None:
         self.warnings.append((what, error))
@@ -261,7 +261,7 @@ class Stage:
         elif isinstance(effect, Join | CancelMembers):
             _join(run, effect)
         elif type(effect) is AcquireSlots:
-            return Value(self._occupy(effect.tags))
+            return Value(self._acquire(effect.tags))
         elif type(effect) is ReleaseSlots:
             assert isinstance(run, TaskRun)
             assert run.slots is not None, "what is given back was there"
@@ -281,9 +281,9 @@ class Stage:
             return None
         return CacheHit(row.run_id, decode_result(payload, None), row.expires_at)
 
-    def _occupy(self, tags: Iterable[str]) -> Latch | None:
+    def _acquire(self, tags: Iterable[str]) -> Latch | None:
         names = self.limits.intersection(tags)
-        return PlayedSlots(names, self.occupied) if names else None
+        return PlayedSlots(names, self.taken) if names else None
 
     def _claim(self, key: str, run: Run) -> Latch | None:
         assert isinstance(run, TaskRun)

@@ -402,8 +402,8 @@ def test_whatever_happens_a_run_ends_and_its_history_is_legal(
             ReleaseSlots,
             Commit,
         }
-    assert stage.occupied["limited"] == 0, "all slots are given back"
-    steps = [step for step in played.steps if step != "vacate"]
+    assert stage.taken["limited"] == 0, "all slots are given back"
+    steps = [step for step in played.steps if step != "release slots"]
     assert steps[-1 - stage.rules.strict :] == [
         run.state.name,
         *(["commit"] if stage.rules.strict else []),

@@ -45,48 +45,48 @@ def test_a_flow_run_asks_for_no_slot(stage: Stage) -> None:
 
 def test_a_run_goes_on_where_its_tags_have_no_limit() -> None:
     played = Stage().play(task_run(TAGGED))
-    assert played.steps == ["Pending", "acquire", "occupy", "Running", "invoke", "Completed"]
+    assert played.steps == ["Pending", "acquire", "acquire slots", "Running", "invoke", "Completed"]
     assert played.effects_of(AcquireSlots) == [AcquireSlots(("limited", "other"))]
 
 
 def test_a_run_has_its_slot_while_it_is_running(stage: Stage) -> None:
     """It waits for it without a worker, and asks for one again."""
     run, seen = task_run(TAGGED), list[int]()
-    played = stage.play(run, invoke=[lambda: seen.append(stage.occupied["limited"])])
+    played = stage.play(run, invoke=[lambda: seen.append(stage.taken["limited"])])
     assert seen == [1]
-    assert stage.occupied["limited"] == 0
+    assert stage.taken["limited"] == 0
     assert run.slots is None
     assert played.steps == [
         "Pending",
         "acquire",
-        "occupy",
+        "acquire slots",
         "wait",
         "acquire",
         "Running",
         "invoke",
         "Completed",
-        "vacate",
+        "release slots",
     ]
 
 
 @pytest.mark.parametrize("outcome", [FAILS, DeadlinePassed(), Interrupted()])
 def test_slots_are_given_back_however_a_run_ends(stage: Stage, outcome: Any) -> None:
     played = stage.play(task_run(TAGGED), invoke=[outcome])
-    assert played.steps[-1] == "vacate"
-    assert stage.occupied["limited"] == 0
+    assert played.steps[-1] == "release slots"
+    assert stage.taken["limited"] == 0
 
 
 def test_slots_are_given_back_before_a_commit_is_waited_for() -> None:
     stage = Stage(strict=True)
     stage.limits = {"limited"}
-    assert stage.play(task_run(TAGGED)).steps[-3:] == ["Completed", "vacate", "commit"]
+    assert stage.play(task_run(TAGGED)).steps[-3:] == ["Completed", "release slots", "commit"]
 
 
 def test_a_run_has_no_slot_between_its_attempts(stage: Stage) -> None:
     run = task_run(TAGGED.with_options(retries=1, retry_delay_seconds=5))
     seen: list[int] = []
     played = stage.play(
-        run, invoke=[FAILS, None], sleep=[lambda: seen.append(stage.occupied["limited"])]
+        run, invoke=[FAILS, None], sleep=[lambda: seen.append(stage.taken["limited"])]
     )
     assert seen == [0]
     assert played.steps[4:] == [
@@ -94,16 +94,16 @@ def test_a_run_has_no_slot_between_its_attempts(stage: Stage) -> None:
         "Running",
         "invoke",
         "AwaitingRetry",
-        "vacate",
+        "release slots",
         "sleep 5",
         "acquire",
-        "occupy",
+        "acquire slots",
         "wait",
         "acquire",
         "Retrying",
         "invoke",
         "Completed",
-        "vacate",
+        "release slots",
     ]
 
 
@@ -112,14 +112,14 @@ def test_a_run_has_its_slot_while_its_condition_is_asked(stage: Stage) -> None:
     seen: list[int] = []
 
     def condition(*_: object) -> bool:
-        seen.append(stage.occupied["limited"])
+        seen.append(stage.taken["limited"])
         return False
 
     stage.play(
         task_run(TAGGED.with_options(retries=1, retry_condition_fn=condition)),
         invoke=[FAILS, None],
     )
-    assert (seen, stage.occupied["limited"]) == ([1], 0)
+    assert (seen, stage.taken["limited"]) == ([1], 0)
 
 
 def test_a_cached_result_needs_no_slot(stage: Stage) -> None:
@@ -130,8 +130,8 @@ def test_a_cached_result_needs_no_slot(stage: Stage) -> None:
 
 def test_a_run_that_is_ended_while_it_waits_asks_no_more(stage: Stage) -> None:
     played = stage.play(task_run(TAGGED), wait=[Interrupted()])
-    assert played.steps[-3:] == ["wait", "Cancelled", "vacate"]
-    assert stage.occupied["limited"] == 0
+    assert played.steps[-3:] == ["wait", "Cancelled", "release slots"]
+    assert stage.taken["limited"] == 0
 
 
 @pytest.mark.parametrize("attempts", [1, 2])
@@ -140,15 +140,15 @@ def test_a_run_that_can_never_have_a_slot_has_crashed(stage: Stage, attempts: in
     error = StoreError("the disk is gone")
 
     def refused() -> Value:
-        slots = PlayedSlots(["limited"], stage.occupied)
+        slots = PlayedSlots(["limited"], stage.taken)
         slots.error = error
         return Value(slots)
 
     played = stage.play(
         task_run(TAGGED.with_options(retries=1)),
         invoke=[FAILS] * (attempts - 1),
-        occupy=[None] * (attempts - 1) + [refused],
+        acquire_slots=[None] * (attempts - 1) + [refused],
     )
-    assert played.steps[-3:] == ["wait", "Crashed", "vacate"]
+    assert played.steps[-3:] == ["wait", "Crashed", "release slots"]
     assert played.state.message == "The run could not go on: the disk is gone"
     assert played.state.result(raise_on_failure=False) is error

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock._stores.port import Limit, SlotClaim
+from penstock._stores.port import Limit, SlotRequest
 from penstock._stores.slot_shares import (
     Decaying,
     Ledger,
@@ -33,22 +33,24 @@ def ledger(
     return Ledger(limits, decaying or {}, held, entries)
 
 
-def queue(*numbers: int, names: str = "a", slots: int = 1, decays: bool = False) -> list[SlotClaim]:
-    return [SlotClaim(number, tuple(names), slots, decays) for number in numbers]
+def queue(
+    *numbers: int, names: str = "a", slots: int = 1, decays: bool = False
+) -> list[SlotRequest]:
+    return [SlotRequest(number, tuple(names), slots, decays) for number in numbers]
 
 
-def shares(book: Ledger, *queues: list[SlotClaim], passed_over: Sequence[int] = ()) -> Shares:
+def shares(book: Ledger, *queues: list[SlotRequest], passed_over: Sequence[int] = ()) -> Shares:
     return share_out(book, ME, queues, passed_over, NOW)
 
 
 def numbers(given: Shares) -> list[int]:
-    return [claim.number for claim in given.granted]
+    return [request.number for request in given.granted]
 
 
 def test_free_slots_go_to_those_who_asked_first() -> None:
     given = shares(ledger({"a": 3}, {"a": 1}), queue(1, 4, 5, names="a"), queue(2, names="ab"))
     assert numbers(given) == [1, 2]
-    assert [claim.number for claim in given.unqueued] == [4]
+    assert [request.number for request in given.unqueued] == [4]
 
 
 def test_all_limits_of_a_claim_or_none() -> None:
@@ -81,7 +83,7 @@ def test_places_before_that_of_a_line_come_first() -> None:
     assert numbers(given) == [1]
     assert given.in_turn == {5}
     assert given.used_up == [6]
-    assert [claim.number for claim in given.unqueued] == [2], (
+    assert [request.number for request in given.unqueued] == [2], (
         "the queue stands behind all others now"
     )
 
@@ -105,7 +107,7 @@ def test_a_place_goes_with_its_line_and_stays_for_the_next_of_it() -> None:
     book = ledger({"a": 2}, {"a": 2}, [entry])
     assert shares(book).used_up == [5]
     assert shares(book, queue(2, slots=2)).changes_nothing
-    assert [(p.position, p.claim.slots) for p in shares(book, queue(2)).moved] == [(5, 1)]
+    assert [(p.position, p.request.slots) for p in shares(book, queue(2)).moved] == [(5, 1)]
 
 
 def test_slots_that_decay_are_taken_until_they_have() -> None:
@@ -115,7 +117,7 @@ def test_slots_that_decay_are_taken_until_they_have() -> None:
     assert numbers(given) == []
     assert given.decays_in == 0.5
     later = share_out(book, ME, [queue(1, decays=True)], (), NOW + 0.5)
-    assert [claim.number for claim in later.granted] == [1]
+    assert [request.number for request in later.granted] == [1]
 
 
 def test_it_is_not_known_when_others_give_back_what_does_not_decay() -> None:
@@ -126,19 +128,19 @@ def test_it_is_not_known_when_others_give_back_what_does_not_decay() -> None:
 # Whatever is asked for
 
 names = st.sets(st.sampled_from("abc"), min_size=1).map(lambda given: tuple(sorted(given)))
-claims = st.tuples(names, st.integers(1, 3), st.booleans())
+requests = st.tuples(names, st.integers(1, 3), st.booleans())
 counts = st.dictionaries(st.sampled_from("abc"), st.integers(0, 4))
 
 
 @st.composite
-def markets(draw: st.DrawFn) -> tuple[Ledger, list[list[SlotClaim]]]:
-    queues: dict[object, list[SlotClaim]] = {}
-    for number, (of, slots, decays) in enumerate(draw(st.lists(claims, max_size=8))):
-        claim = SlotClaim(number, of, slots, decays)
-        queues.setdefault(claim.kind, []).append(claim)
+def markets(draw: st.DrawFn) -> tuple[Ledger, list[list[SlotRequest]]]:
+    queues: dict[object, list[SlotRequest]] = {}
+    for number, (of, slots, decays) in enumerate(draw(st.lists(requests, max_size=8))):
+        request = SlotRequest(number, of, slots, decays)
+        queues.setdefault(request.kind, []).append(request)
     entries: list[QueueEntry] = []
-    for position, (of, slots, decays) in enumerate(draw(st.lists(claims, max_size=4))):
-        entries.append(QueueEntry(2 * position, OTHER, SlotClaim(0, of, slots, decays)))
+    for position, (of, slots, decays) in enumerate(draw(st.lists(requests, max_size=4))):
+        entries.append(QueueEntry(2 * position, OTHER, SlotRequest(0, of, slots, decays)))
     for index, own in enumerate(queues.values()):
         if draw(st.booleans()):
             entries.append(QueueEntry(2 * index + 1, ME, own[0]))
@@ -146,49 +148,49 @@ def markets(draw: st.DrawFn) -> tuple[Ledger, list[list[SlotClaim]]]:
     return ledger(draw(counts), draw(counts), entries), list(queues.values())
 
 
-def could_ever_be(claim: SlotClaim, book: Ledger) -> bool:
+def could_ever_be(request: SlotRequest, book: Ledger) -> bool:
     """Whether so many slots of each of its limits exist."""
-    limits = [book.limits[name] for name in claim.names if name in book.limits]
-    return all(limit.slots >= claim.slots for limit in limits)
+    limits = [book.limits[name] for name in request.names if name in book.limits]
+    return all(limit.slots >= request.slots for limit in limits)
 
 
 @given(markets())
 def test_whatever_is_asked_for_no_limit_is_exceeded_and_nothing_lies_idle(
-    market: tuple[Ledger, list[list[SlotClaim]]],
+    market: tuple[Ledger, list[list[SlotRequest]]],
 ) -> None:
     book, queues = market
     given = shares(book, *queues)
     taken = taken_of(book)
     before = {name: limit.slots - taken[name] for name, limit in book.limits.items()}
     free = dict(before)
-    reserved = [entry.claim for entry in book.entries if entry.position in given.in_turn]
-    for claim in [*given.granted, *reserved]:
-        for name in claim.names:
+    reserved = [entry.request for entry in book.entries if entry.position in given.in_turn]
+    for request in [*given.granted, *reserved]:
+        for name in request.names:
             if name in free:
-                free[name] -= claim.slots
+                free[name] -= request.slots
     for name, left in free.items():
         assert left >= 0 or left == before[name], "no more than there are"
     for own in queues:
         possible = [c for c in own if c not in given.granted and could_ever_be(c, book)]
-        granted_here = [claim.number for claim in own if claim in given.granted]
+        granted_here = [request.number for request in own if request in given.granted]
         if possible:
             assert all(number < possible[0].number for number in granted_here), "in order"
-    waiting = [claim for own in queues for claim in own if claim not in given.granted]
-    foreign = [p.claim for p in book.entries if p.process == OTHER and p.claim not in reserved]
-    for claim in waiting:
-        fits = all(free.get(name, 9) >= claim.slots for name in claim.names)
-        others = [c for c in [*waiting, *foreign] if c is not claim]
-        shared = [c for c in others if set(c.names) & set(claim.names)]
+    waiting = [request for own in queues for request in own if request not in given.granted]
+    foreign = [p.request for p in book.entries if p.process == OTHER and p.request not in reserved]
+    for request in waiting:
+        fits = all(free.get(name, 9) >= request.slots for name in request.names)
+        others = [c for c in [*waiting, *foreign] if c is not request]
+        shared = [c for c in others if set(c.names) & set(request.names)]
         assert not fits or shared, "only for somebody else is anything left free"
 
 
 @given(markets())
-def test_each_line_that_waits_has_one_place(market: tuple[Ledger, list[list[SlotClaim]]]) -> None:
+def test_each_line_that_waits_has_one_place(market: tuple[Ledger, list[list[SlotRequest]]]) -> None:
     book, queues = market
     given = shares(book, *queues)
     kept = [p for p in book.entries if p.process == ME and p.position not in given.used_up]
     moved = {entry.position: entry for entry in given.moved}
-    standing = [moved.get(entry.position, entry).claim for entry in kept] + list(given.unqueued)
+    standing = [moved.get(entry.position, entry).request for entry in kept] + list(given.unqueued)
     waiting = [[c for c in own if c not in given.granted] for own in queues]
     heads = [own[0] for own in waiting if own]
     assert sorted((c.kind, c.slots) for c in standing) == sorted((c.kind, c.slots) for c in heads)

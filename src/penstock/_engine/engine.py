@@ -17,7 +17,7 @@ from weakref import WeakValueDictionary
 
 from penstock._engine.cache import Cache
 from penstock._engine.executors import start_executor
-from penstock._engine.slot_broker import SlotBroker, SlotRequest
+from penstock._engine.slot_broker import SlotBroker, SlotGrant
 from penstock._engine.unjoined_runs import LOOK_SECONDS, UnjoinedRuns
 from penstock._logs.run_log import RunLog
 from penstock._model.settings import Settings, environment_of
@@ -57,7 +57,7 @@ class Engine:
     Attributes:
         settings: where the history is kept, and how.
         is_inherited: this is a forked child, and the engine is its parent's: nothing is recorded.
-        flow_runs: those that are on, and maybe some that have ended, by their ids.
+        flow_runs: those that are under way, and perhaps some that have ended, by their ids.
         log: writes the log lines of runs.
         host: a loop in a thread of its own, for timers and the watching of workers; it runs none of
             the user's code.
@@ -142,7 +142,7 @@ class Engine:
         """Set when all that was recorded is durable."""
         return _NOTHING_TO_WAIT_FOR if self.is_inherited else self.store.barrier()
 
-    def acquire_slots(self, tags: Sequence[str]) -> SlotRequest | None:
+    def acquire_slots(self, tags: Sequence[str]) -> SlotGrant | None:
         """Ask for a slot of each limit that a tag names; None: there is no such limit."""
         if self.is_inherited:
             return None
@@ -173,6 +173,9 @@ class Engine:
 
     def workers_of(self, runner: TaskRunner) -> Workers:
         """The workers of a task runner; equal runners share them."""
+        # Without the lock, as each submitted run asks: a dict is read in one step, nothing is ever
+        # removed from it, and what is in it was complete before. Only who finds nothing takes the
+        # lock, and looks again, as another thread may have been there first.
         workers = self._workers.get(runner)
         if workers is None:
             with self._lock:
@@ -200,6 +203,7 @@ class Engine:
     @property
     def async_loop(self) -> LoopThread:
         """Where async code runs that was started from sync code."""
+        # As in `workers_of`: once it is set it stays, and it is set when it is complete.
         if self._async_loop is None:
             with self._lock:
                 if self._async_loop is None:

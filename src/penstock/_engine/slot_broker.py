@@ -1,7 +1,8 @@
 """Slots of the limits of concurrency, for the code of this process that asks for them.
 
-The law: a request is set when it has its slots, and they are given back once: by whoever has asked,
-or when nobody refers to the request any more. So an interrupt at any moment leaks none.
+The law: a grant is set when there are slots for its request, and they are given back once: by
+whoever has asked, or when nobody refers to the grant any more. So an interrupt at any moment leaks
+none.
 
 All requests go through one inbox to one thread, which exchanges slots with the store: many at once,
 and however many wait, it alone looks whether another process has given something back.
@@ -21,7 +22,7 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Final
 
-from penstock._stores.port import ClaimKind, SlotClaim, SlotStore
+from penstock._stores.port import RequestKind, SlotRequest, SlotStore
 from penstock._waiting.latch import Latch, expected, watch
 from penstock._waiting.thread_reserve import start_thread
 from penstock.exceptions import StoreError
@@ -29,8 +30,8 @@ from penstock.exceptions import StoreError
 _SHORTEST_PAUSE_SECONDS: Final = 0.002
 _LONGEST_PAUSE_SECONDS: Final = 0.05
 """Between two looks at what other processes have given back."""
-_CLAIMS_A_QUEUE: Final = 64
-"""How many of the claims that wait in one queue are told to the store; the others come later."""
+_REQUESTS_A_QUEUE: Final = 64
+"""How many of the requests that wait in one queue are told to the store; the others come later."""
 _TURN_SECONDS: Final = 1.0
 """How long another process, which may be stopped, can leave its turn unused."""
 _ABSENCE_SECONDS: Final = 5.0
@@ -40,30 +41,30 @@ _RETRY_SECONDS: Final = 0.2
 _log = logging.getLogger("penstock.engine")
 
 
-class SlotRequest(Latch):
-    """Asks for slots; set when it has them, or never will.
+class SlotGrant(Latch):
+    """The answer to a request for slots: set when they are granted, or never will be.
 
     Attributes:
-        claim: what it asks for.
-        error: why it never will.
+        request: what was asked for.
+        error: why they never will be.
     """
 
-    __slots__ = ("_broker", "_is_given_back", "claim", "error")
+    __slots__ = ("_broker", "_is_given_back", "error", "request")
 
-    def __init__(self, broker: SlotBroker, claim: SlotClaim) -> None:
+    def __init__(self, broker: SlotBroker, request: SlotRequest) -> None:
         super().__init__()
         self._broker = broker
         self._is_given_back = False
-        self.claim = claim
+        self.request = request
         self.error: StoreError | None = None
 
     def refuse(self, error: StoreError) -> None:
-        """Let everybody know that it never will have any."""
+        """Let everybody know that there never will be any."""
         self.error = error
         self.set()
 
     def give_back(self) -> None:
-        """Have the slots no more, or ask for them no more; the second time changes nothing."""
+        """Give the slots back, or withdraw the request; the second time changes nothing."""
         if not self._is_given_back:
             self._broker.take_back(self)
             # After it: an interrupt may come between the two, and twice is better than never.
@@ -98,7 +99,7 @@ class SlotBroker:
         self._now = now
         self._call_later = call_later
         self._numbers = itertools.count()
-        self._inbox: deque[SlotRequest | int] = deque()
+        self._inbox: deque[SlotGrant | int] = deque()
         self._announced: deque[Latch] = deque()
         self._wakeups: SimpleQueue[None] = SimpleQueue()  # whose `put` may interrupt itself
         self._lock = threading.Lock()
@@ -106,9 +107,9 @@ class SlotBroker:
         self._closing = False
         self._ended = Latch()
         # What follows is the thread's own.
-        self._queues: dict[ClaimKind, dict[int, SlotRequest]] = {}
-        self._kinds: dict[int, ClaimKind] = {}
-        self._held: dict[int, SlotClaim] = {}
+        self._queues: dict[RequestKind, dict[int, SlotGrant]] = {}
+        self._kinds: dict[int, RequestKind] = {}
+        self._held: dict[int, SlotRequest] = {}
         self._given_back: Counter[str] = Counter()
         self._turns: dict[int, float] = {}
         self._pause = 0.0
@@ -126,24 +127,24 @@ class SlotBroker:
                 start_thread(self._run, "penstock-slots")
                 self._has_started = True
 
-    def ask(self, names: Iterable[str], slots: int = 1, *, decays: bool = False) -> SlotRequest:
+    def ask(self, names: Iterable[str], slots: int = 1, *, decays: bool = False) -> SlotGrant:
         """Ask for so many slots of each of these limits; it returns before there are any."""
-        claim = SlotClaim(next(self._numbers), tuple(sorted(names)), slots, decays)
-        request = SlotRequest(self, claim)
+        request = SlotRequest(next(self._numbers), tuple(sorted(names)), slots, decays)
+        grant = SlotGrant(self, request)
         if not self._has_started:
             self.start()
-        self._send(request)
+        self._send(grant)
         # At its end the thread sets the latch first and empties the inbox after. So it finds what
         # was sent before that, and who sends later finds the latch set.
         if self._ended.is_set():
-            request.refuse(_closed())
-        return request
+            grant.refuse(_closed())
+        return grant
 
-    def take_back(self, request: SlotRequest) -> None:
-        """Take what a request has, or no longer asks for."""
-        self._send(request.claim.number)
+    def take_back(self, grant: SlotGrant) -> None:
+        """Take the slots of a grant back, or withdraw its request."""
+        self._send(grant.request.number)
 
-    def _send(self, item: SlotRequest | int) -> None:
+    def _send(self, item: SlotGrant | int) -> None:
         self._inbox.append(item)
         self._wake()
 
@@ -212,34 +213,34 @@ class SlotBroker:
             matters |= self._remove(item) if isinstance(item, int) else self._enqueue(item)
         return matters
 
-    def _enqueue(self, request: SlotRequest) -> bool:
-        """Let a request wait with those of its kind; whether it is the first one there."""
-        number, kind = request.claim.number, request.claim.kind
+    def _enqueue(self, grant: SlotGrant) -> bool:
+        """Let a grant wait with those of its kind; whether it is the first one there."""
+        number, kind = grant.request.number, grant.request.kind
         queue = self._queues.setdefault(kind, {})
-        queue[number] = request
+        queue[number] = grant
         self._kinds[number] = kind
         return len(queue) == 1
 
     def _remove(self, number: int) -> bool:
-        """Take what a claim has, or let it wait no more; whether that matters to others."""
-        claim = self._held.pop(number, None)
-        if claim is not None:
-            for name in claim.names:
-                self._given_back[name] += claim.slots
+        """Take back what was granted, or withdraw the request; whether that matters to others."""
+        request = self._held.pop(number, None)
+        if request is not None:
+            for name in request.names:
+                self._given_back[name] += request.slots
             return True
         if number in self._kinds:
             self._dequeue(number)
             return True
         return False
 
-    def _dequeue(self, number: int) -> SlotRequest:
+    def _dequeue(self, number: int) -> SlotGrant:
         kind = self._kinds.pop(number)
         return self._queues[kind].pop(number)
 
     def _exchange(self) -> None:
-        """Give the store what was given back, and take what is free for the claims that wait."""
+        """Give the store what was given back, and take what is free for the requests that wait."""
         queues = [
-            [request.claim for request in itertools.islice(queue.values(), _CLAIMS_A_QUEUE)]
+            [grant.request for grant in itertools.islice(queue.values(), _REQUESTS_A_QUEUE)]
             for queue in self._queues.values()
         ]
         try:
@@ -258,10 +259,10 @@ class SlotBroker:
         self._look_again(len(exchanged.granted), exchanged.decays_in)
 
     def _grant(self, number: int) -> None:
-        request = self._dequeue(number)
-        if not request.claim.decays:
-            self._held[number] = request.claim
-        request.set()
+        grant = self._dequeue(number)
+        if not grant.request.decays:
+            self._held[number] = grant.request
+        grant.set()
 
     def _passed_over(self) -> Collection[int]:
         """The positions of other processes that have left their turn unused."""
@@ -282,7 +283,7 @@ class SlotBroker:
         if decays_in is not None:
             self._expect_decay(decays_in)
         if granted:
-            self._pause = 0.0 if granted >= _CLAIMS_A_QUEUE else _SHORTEST_PAUSE_SECONDS
+            self._pause = 0.0 if granted >= _REQUESTS_A_QUEUE else _SHORTEST_PAUSE_SECONDS
         else:
             doubled = max(2 * self._pause, _SHORTEST_PAUSE_SECONDS)
             self._pause = min(doubled, _LONGEST_PAUSE_SECONDS)
@@ -301,7 +302,7 @@ class SlotBroker:
         self._look_at = now + _RETRY_SECONDS
         if self._failing_since is None:
             self._failing_since = now
-            _log.warning("Slots cannot be had, will be tried again: %s", error)
+            _log.warning("Slots could not be acquired; trying again: %s", error)
         elif now - self._failing_since > _GIVE_UP_SECONDS:
             self._failing_since = None
             self._refuse_all(error)

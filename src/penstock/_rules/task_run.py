@@ -24,7 +24,7 @@ class Slots(Protocol):
     """Why it never will."""
 
     def give_back(self) -> None:
-        """Have it no more."""
+        """Give the slots back, or withdraw the request for them."""
 
 
 class TaskRun(Run[TaskOptions]):

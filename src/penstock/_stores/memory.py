@@ -26,7 +26,7 @@ from penstock._stores.port import (
     Limit,
     Pruned,
     Query,
-    SlotClaim,
+    SlotRequest,
     SlotStore,
     Store,
 )
@@ -212,7 +212,7 @@ class MemorySlots(SlotStore):
     def exchange(
         self,
         given_back: Mapping[str, int],
-        queues: Sequence[Sequence[SlotClaim]],
+        queues: Sequence[Sequence[SlotRequest]],
         passed_over: Collection[int],
         now: float,
     ) -> Exchanged:
@@ -221,14 +221,14 @@ class MemorySlots(SlotStore):
             ledger = self._ledger()
             shares = share_out(ledger, _ME, queues, passed_over, now)
             decaying = decaying_left(ledger, now)
-            for claim in shares.granted:
-                for name in claim.names:
-                    if claim.decays:
-                        decaying[name] = decaying.get(name, 0.0) + claim.slots
+            for request in shares.granted:
+                for name in request.names:
+                    if request.decays:
+                        decaying[name] = decaying.get(name, 0.0) + request.slots
                         self._decaying[name] = Decaying(decaying[name], now)
                     else:
-                        self._taken[name] += claim.slots
-        return Exchanged([claim.number for claim in shares.granted], decays_in=shares.decays_in)
+                        self._taken[name] += request.slots
+        return Exchanged([request.number for request in shares.granted], decays_in=shares.decays_in)
 
     def _ledger(self) -> Ledger:
         taken = {(name, _ME): slots for name, slots in self._taken.items()}

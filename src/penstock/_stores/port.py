@@ -19,7 +19,6 @@ from penstock._model.rows import CacheRow, FlowRow, Source, TaskRow
 from penstock._waiting.latch import Latch
 
 __all__ = [
-    "ClaimKind",
     "Exchanged",
     "FoundFlowRun",
     "FoundResult",
@@ -27,8 +26,9 @@ __all__ = [
     "Limit",
     "Pruned",
     "Query",
+    "RequestKind",
     "RunSource",
-    "SlotClaim",
+    "SlotRequest",
     "SlotStore",
     "Store",
 ]
@@ -135,11 +135,11 @@ class Limit(msgspec.Struct, frozen=True):
     taken: float = 0.0
 
 
-ClaimKind: TypeAlias = tuple[tuple[str, ...], bool]
+RequestKind: TypeAlias = tuple[tuple[str, ...], bool]
 """The names of the limits, and whether the slots decay."""
 
 
-class SlotClaim(NamedTuple):
+class SlotRequest(NamedTuple):
     """What asks for slots, of several limits all at once.
 
     Attributes:
@@ -155,18 +155,18 @@ class SlotClaim(NamedTuple):
     decays: bool = False
 
     @property
-    def kind(self) -> ClaimKind:
-        """What the claims of one queue have in common."""
+    def kind(self) -> RequestKind:
+        """What the requests of one queue have in common."""
         return self.names, self.decays
 
 
 class Exchanged(NamedTuple):
-    """What a process has got for its claims.
+    """What a process has got for its requests.
 
     Attributes:
-        granted: the numbers of the claims that have their slots now.
+        granted: the numbers of the requests that have their slots now.
         in_turn: the positions of other processes that come first, and could have their slots now.
-        decays_in: after how many seconds slots that decay will do for a claim; None: it is not
+        decays_in: after how many seconds slots that decay will do for a request; None: it is not
             known when.
     """
 
@@ -201,19 +201,19 @@ class SlotStore(ABC):
     def exchange(
         self,
         given_back: Mapping[str, int],
-        queues: Sequence[Sequence[SlotClaim]],
+        queues: Sequence[Sequence[SlotRequest]],
         passed_over: Collection[int],
         now: float,
     ) -> Exchanged:
-        """Give slots back, and take those that are free for claims that wait.
+        """Give slots back, and take those that are free for requests that wait.
 
-        Claims have their turn in the order in which they came here, and the queue of another
-        process as a whole. A claim whose limit was deleted meanwhile is held by no limit.
+        Requests have their turn in the order in which they came here, and the queue of another
+        process as a whole. A request whose limit was deleted meanwhile is held by no limit.
 
         Args:
             given_back: how many slots of each limit.
-            queues: all claims of this process that wait, or the first ones; in a queue, all are for
-                the same limits.
+            queues: all requests of this process that wait, or the first ones; in a queue, all are
+                for the same limits.
             passed_over: positions of other processes that have missed their turn.
             now: in seconds since 1970, for what decays.
         """

@@ -1,9 +1,9 @@
 """Who gets the slots that are free: the one decision behind all limits, as a plain function.
 
-The law: claims have their turn by their positions in the queue, and nobody gets a slot that a claim
-before it waits for. A claim for several limits takes all of them or none, so no two claims can wait
-for each other. One that waits for another limit lets those behind it pass, as what it could not use
-is used by nobody else either.
+The law: requests have their turn by their positions in the queue, and nobody gets a slot that a
+request before it waits for. A request for several limits takes all of them or none, so no two
+requests can wait for each other. One that waits for another limit lets those behind it pass, as
+what it could not use is used by nobody else either.
 
 Why: docs/inside/limits.md, "One function says who gets the free slots".
 """
@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from heapq import merge
 from typing import Final, NamedTuple
 
-from penstock._stores.port import ClaimKind, Limit, SlotClaim
+from penstock._stores.port import Limit, RequestKind, SlotRequest
 
 _ROUNDING: Final = 1e-9
 
@@ -27,12 +27,12 @@ class QueueEntry(NamedTuple):
     Attributes:
         position: a lesser one came first.
         process: the process.
-        claim: the first of the queue; its number means nothing in other processes.
+        request: the first of the queue; its number means nothing in other processes.
     """
 
     position: int
     process: bytes
-    claim: SlotClaim
+    request: SlotRequest
 
 
 class Decaying(NamedTuple):
@@ -71,20 +71,20 @@ class Shares(NamedTuple):
     """What one process is to have of the free slots.
 
     Attributes:
-        granted: its claims that get theirs.
+        granted: its requests that get theirs.
         in_turn: see `Exchanged`.
         decays_in: see `Exchanged`.
         used_up: the positions of its entries that are used up.
-        moved: its entries that stay, where their queues begin with another claim now.
-        unqueued: the first claims of its queues that have no entry yet.
+        moved: its entries that stay, where their queues begin with another request now.
+        unqueued: the first requests of its queues that have no entry yet.
     """
 
-    granted: Sequence[SlotClaim]
+    granted: Sequence[SlotRequest]
     in_turn: frozenset[int]
     decays_in: float | None
     used_up: Sequence[int]
     moved: Sequence[QueueEntry]
-    unqueued: Sequence[SlotClaim]
+    unqueued: Sequence[SlotRequest]
 
     @property
     def changes_nothing(self) -> bool:
@@ -93,7 +93,7 @@ class Shares(NamedTuple):
 
 
 class FreeSlots:
-    """What is free of each limit, while claims take it one after another."""
+    """What is free of each limit, while requests take it one after another."""
 
     def __init__(self, ledger: Ledger, now: float) -> None:
         self._limits = ledger.limits
@@ -106,30 +106,31 @@ class FreeSlots:
         self._awaited: set[str] = set()
         self.decays_in: float | None = None
 
-    def take(self, claim: SlotClaim) -> bool:
-        """Let a claim have its slots; False: it has to wait."""
-        names = [name for name in claim.names if name in self._free]
-        lacking = [name for name in names if self._lacks(name, claim)]
+    def take(self, request: SlotRequest) -> bool:
+        """Let a request have its slots; False: it has to wait."""
+        names = [name for name in request.names if name in self._free]
+        lacking = [name for name in names if self._lacks(name, request)]
         if not lacking and self._awaited.isdisjoint(names):
             for name in names:
-                self._free[name] -= claim.slots
+                self._free[name] -= request.slots
             return True
-        if all(self._limits[name].slots >= claim.slots for name in lacking):
+        if all(self._limits[name].slots >= request.slots for name in lacking):
             self._awaited.update(lacking)  # the others are not for it to wait for
         return False
 
-    def _lacks(self, name: str, claim: SlotClaim) -> bool:
-        return self._free[name] < claim.slots - _ROUNDING
+    def _lacks(self, name: str, request: SlotRequest) -> bool:
+        return self._free[name] < request.slots - _ROUNDING
 
-    def note_decay(self, claim: SlotClaim) -> None:
-        """Take account of when a claim that waits will have what it lacks."""
-        lacking = [name for name in claim.names if name in self._free and self._lacks(name, claim)]
-        seconds = max((self._seconds_until(name, claim) for name in lacking), default=math.inf)
+    def note_decay(self, request: SlotRequest) -> None:
+        """Take account of when a request that waits will have what it lacks."""
+        known = [name for name in request.names if name in self._free]
+        lacking = [name for name in known if self._lacks(name, request)]
+        seconds = max((self._seconds_until(name, request) for name in lacking), default=math.inf)
         if seconds < math.inf:
             self.decays_in = min(seconds, self.decays_in or math.inf)
 
-    def _seconds_until(self, name: str, claim: SlotClaim) -> float:
-        lacks = claim.slots - self._free[name]
+    def _seconds_until(self, name: str, request: SlotRequest) -> float:
+        lacks = request.slots - self._free[name]
         if lacks > self._decaying.get(name, 0.0) + _ROUNDING:
             return math.inf
         return lacks / self._limits[name].slot_decay_per_second
@@ -155,32 +156,32 @@ def decaying_left(ledger: Ledger, now: float) -> dict[str, float]:
 def share_out(
     ledger: Ledger,
     process: bytes,
-    queues: Sequence[Sequence[SlotClaim]],
+    queues: Sequence[Sequence[SlotRequest]],
     passed_over: Collection[int],
     now: float,
 ) -> Shares:
     """What a process gets for its queues; see `SlotStore.exchange`."""
     free = FreeSlots(ledger, now)
     waiting = {queue[0].kind: list(queue) for queue in queues if queue}
-    own = {entry.claim.kind: entry for entry in ledger.entries if entry.process == process}
-    granted: list[SlotClaim] = []
+    own = {entry.request.kind: entry for entry in ledger.entries if entry.process == process}
+    granted: list[SlotRequest] = []
     used_up: list[int] = []
     in_turn: set[int] = set()
     for entry in ledger.entries:
-        queue = waiting.get(entry.claim.kind, [])
+        queue = waiting.get(entry.request.kind, [])
         if entry.process != process:
-            if entry.position not in passed_over and free.take(entry.claim):
+            if entry.position not in passed_over and free.take(entry.request):
                 in_turn.add(entry.position)
         elif not queue:  # all that waited there have left
             used_up.append(entry.position)
         elif free.take(queue[0]):
             granted.append(queue.pop(0))
             used_up.append(entry.position)
-            del own[entry.claim.kind]
-    for claim in list(_behind(waiting, own)):
-        if free.take(claim):
-            granted.append(claim)
-            waiting[claim.kind].remove(claim)
+            del own[entry.request.kind]
+    for request in list(_behind(waiting, own)):
+        if free.take(request):
+            granted.append(request)
+            waiting[request.kind].remove(request)
     heads = [queue[0] for queue in waiting.values() if queue]
     for head in heads:
         free.note_decay(head)
@@ -195,15 +196,17 @@ def share_out(
 
 
 def _behind(
-    waiting: Mapping[ClaimKind, list[SlotClaim]], own: Mapping[ClaimKind, QueueEntry]
-) -> Iterator[SlotClaim]:
-    """The claims that come after all entries, as they came."""
+    waiting: Mapping[RequestKind, list[SlotRequest]], own: Mapping[RequestKind, QueueEntry]
+) -> Iterator[SlotRequest]:
+    """The requests that come after all entries, as they came."""
     rests = (queue[1:] if kind in own else queue for kind, queue in waiting.items())
     return merge(*rests)
 
 
-def _moved(heads: Sequence[SlotClaim], own: Mapping[ClaimKind, QueueEntry]) -> Iterator[QueueEntry]:
+def _moved(
+    heads: Sequence[SlotRequest], own: Mapping[RequestKind, QueueEntry]
+) -> Iterator[QueueEntry]:
     for head in heads:
         entry = own.get(head.kind)
-        if entry is not None and entry.claim.slots != head.slots:
-            yield entry._replace(claim=head)
+        if entry is not None and entry.request.slots != head.slots:
+            yield entry._replace(request=head)

@@ -21,7 +21,7 @@ from typing import Any, Final, TypeAlias
 import msgspec
 from typing_extensions import override
 
-from penstock._stores.port import Exchanged, Limit, SlotClaim, SlotStore
+from penstock._stores.port import Exchanged, Limit, SlotRequest, SlotStore
 from penstock._stores.recent import LEASE_SECONDS
 from penstock._stores.slot_shares import (
     Decaying,
@@ -113,7 +113,7 @@ class SqliteSlots(SlotStore):
     def exchange(
         self,
         given_back: Mapping[str, int],
-        queues: Sequence[Sequence[SlotClaim]],
+        queues: Sequence[Sequence[SlotRequest]],
         passed_over: Collection[int],
         now: float,
     ) -> Exchanged:
@@ -216,7 +216,9 @@ class SqliteSlots(SlotStore):
 
 
 def _exchanged(shares: Shares) -> Exchanged:
-    return Exchanged([claim.number for claim in shares.granted], shares.in_turn, shares.decays_in)
+    return Exchanged(
+        [request.number for request in shares.granted], shares.in_turn, shares.decays_in
+    )
 
 
 # Reading
@@ -249,7 +251,7 @@ def _read_entries(connection: sqlite3.Connection) -> Iterator[QueueEntry]:
     )
     for position, process, names, slots, decays in rows:
         limit_names = msgspec.json.decode(names, type=tuple[str, ...])
-        yield QueueEntry(position, process, SlotClaim(0, limit_names, slots, bool(decays)))
+        yield QueueEntry(position, process, SlotRequest(0, limit_names, slots, bool(decays)))
 
 
 # Writing
@@ -274,22 +276,22 @@ def _write_down(
     now: float,
 ) -> None:
     held, used = Counter[str](), Counter[str]()
-    for claim in shares.granted:
-        for name in claim.names:
-            (used if claim.decays else held)[name] += claim.slots
+    for request in shares.granted:
+        for name in request.names:
+            (used if request.decays else held)[name] += request.slots
     for name, count in held.items():
         connection.execute(_TAKE, (name, process, count))
     for name, count in used.items():
         connection.execute(_USE, (decaying.get(name, 0.0) + count, now, name))
     for position in shares.used_up:
         connection.execute("DELETE FROM waiting_line WHERE ticket = ?", (position,))
-    for position, _, claim in shares.moved:
+    for position, _, request in shares.moved:
         connection.execute(
-            "UPDATE waiting_line SET slots = ? WHERE ticket = ?", (claim.slots, position)
+            "UPDATE waiting_line SET slots = ? WHERE ticket = ?", (request.slots, position)
         )
-    for claim in shares.unqueued:
-        names = msgspec.json.encode(claim.names).decode()
-        connection.execute(_QUEUE, (process, names, claim.slots, claim.decays))
+    for request in shares.unqueued:
+        names = msgspec.json.encode(request.names).decode()
+        connection.execute(_QUEUE, (process, names, request.slots, request.decays))
 
 
 _LIMITS: Final = (

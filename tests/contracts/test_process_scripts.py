@@ -239,7 +239,8 @@ def test_a_child_that_the_script_forks_leaves_the_workers_alone(script: Script) 
     """It may use workers of its own, and its end is not theirs."""
     text = f"""{HEAD}
 def pids():
-    return set(get_engine().executor_of(squares.task_runner).worker_pids)
+    pool = get_engine().executor_of(squares.task_runner)
+    return {{worker.process.pid for worker in pool._schedule.workers}}
 
 from penstock._engine.process import get_engine
 import penstock

@@ -75,6 +75,12 @@ def pool_of(runner: ProcessTaskRunner) -> ProcessPool:
     return executor
 
 
+def pids_of(pool: ProcessPool) -> list[int | None]:
+    """The numbers of the processes that the pool has."""
+    with pool._lock:
+        return [worker.process.pid for worker in pool._schedule.workers]
+
+
 def pid_in(folder: Path) -> int:
     until_there(folder / "pid")
     return int((folder / "pid").read_text())
@@ -99,7 +105,7 @@ def test_tasks_run_in_other_processes_which_are_used_again() -> None:
 
 def test_nothing_is_started_before_there_is_a_task() -> None:
     assert in_flow(lambda: [square(2), os.getpid()]) == [4, os.getpid()]
-    assert pool_of(RUNNER).worker_pids == []
+    assert pids_of(pool_of(RUNNER)) == []
 
 
 square = tasks.square
@@ -273,7 +279,7 @@ def test_many_flows_of_both_kinds_share_the_workers_while_some_die(run_loop: Run
 
     def kill_some(stop: threading.Event) -> None:
         while not stop.wait(0.2):
-            pids = {*pool_of(RUNNER).worker_pids} - died
+            pids = {*pids_of(pool_of(RUNNER))} - died
             for pid in pids:
                 if pid is not None and len(died) < 2:
                     died.add(pid)
@@ -321,7 +327,7 @@ def test_closing_in_the_middle_ends_all_runs() -> None:
         futures = [square.submit(number) for number in range(500)]
         futures[0].wait()
         pool = pool_of(RUNNER)
-        pids = pool.worker_pids
+        pids = pids_of(pool)
         pool.close()
         for pid in pids:
             assert pid is not None

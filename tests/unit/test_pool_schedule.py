@@ -78,7 +78,7 @@ class Play:
         context, sent = shared or self.shared
         job = Job(context, (), {}, b"run", "work-0", ())
         assignment = Assignment(job, sent, b"job", lambda outcome: self.end(job, outcome))
-        self.schedule.admit(lambda: self.schedule.add(assignment, self.now))
+        self.schedule.reserve(lambda: self.schedule.add(assignment, self.now))
         self.call()
         return assignment
 
@@ -182,22 +182,22 @@ def test_a_worker_forgets_the_oldest_contexts_and_gets_them_again(play: Play) ->
     assert process.kinds == [messages.CONTEXT, messages.JOB]
 
 
-def test_no_more_jobs_are_admitted_than_there_are_workers_until_they_are_known_to_be_quick(
+def test_no_more_jobs_are_reserved_than_there_are_workers_until_they_are_known_to_be_quick(
     play: Play,
 ) -> None:
     begun: list[None] = []
 
     def ask_for(count: int) -> int:
-        """Ask for so many admissions; how many come."""
+        """Ask for so many reservations; how many come."""
         begun.clear()
         for _ in range(count):
-            play.schedule.admit(lambda: begun.append(None))
+            play.schedule.reserve(lambda: begun.append(None))
         play.call()
         return len(begun)
 
     assert ask_for(3) == 1
     for _ in range(3):
-        play.schedule.forgo()
+        play.schedule.release()
     play.call()
     play.quick_worker()
     assert ask_for(100) == 50, "five milliseconds of work"
@@ -433,10 +433,10 @@ def test_closing_ends_all_jobs_kills_the_busy_and_dismisses_the_idle() -> None:
     assert isinstance(play.outcome(play.job()), Stopped)
 
 
-def test_closing_admits_whoever_waits(play: Play) -> None:
+def test_closing_lets_all_who_wait_begin(play: Play) -> None:
     play.job()
     begun: list[str] = []
-    play.schedule.admit(lambda: begun.append("waiting"))
+    play.schedule.reserve(lambda: begun.append("waiting"))
     play.call()
     assert begun == []
     play.schedule.close(play.now)

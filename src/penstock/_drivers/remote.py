@@ -47,20 +47,20 @@ _CONTEXTS_KEPT = 64
 class RemoteRun(ParkedRun):
     """Drives a task run whose function an executor calls.
 
-    The executor admits the run before its rules begin, and before each further attempt: so a run is
-    Running when its job goes out, and not while it waits for its turn. An admission is a list of
-    one. A worker empties it when it sends the job, which uses the admission up; where the list is
-    still full when the worker has done what it can for the run, it gives the admission back.
+    The executor reserves capacity before the rules begin, and before each further attempt: so a run
+    is Running when its job goes out, and not while it waits for its turn. A reservation is a list
+    of one. A worker empties it when it sends the job, which uses the reservation up; where the list
+    is still full when the worker has done what it can for the run, it gives the reservation back.
     """
 
-    __slots__ = ("_admission", "_executor", "_job")
+    __slots__ = ("_executor", "_job", "_reservation")
 
     run: TaskRun
 
     def __init__(self, run: TaskRun, engine: Engine, workers: Workers, executor: Executor) -> None:
         super().__init__(run, engine, workers)
         self._executor = executor
-        self._admission: list[None] = []
+        self._reservation: list[None] = []
         self._job: Job | None = None
 
     @override
@@ -78,25 +78,25 @@ class RemoteRun(ParkedRun):
         if job is not None:
             self._executor.stop(job)
 
-    # Admission
+    # Reservation
 
     @override
     def _go_to_worker(self, work: Callable[[], None]) -> None:
-        begin = partial(self._workers.run_soon, partial(self._do_admitted, work))
-        self._executor.admit(_Foreseen.of(begin))
+        begin = partial(self._workers.run_soon, partial(self._do_reserved, work))
+        self._executor.reserve(_Foreseen.of(begin))
 
-    def _do_admitted(self, work: Callable[[], None]) -> None:
-        admission: list[None] = [None]
-        self._admission = admission
+    def _do_reserved(self, work: Callable[[], None]) -> None:
+        reservation: list[None] = [None]
+        self._reservation = reservation
         try:
             work()
         finally:
-            if _emptied(admission):
-                self._executor.forgo()
+            if _emptied(reservation):
+                self._executor.release()
 
     @override
     def _keeps_worker(self) -> bool:
-        return bool(self._admission)
+        return bool(self._reservation)
 
     # The call
 
@@ -113,8 +113,8 @@ class RemoteRun(ParkedRun):
             self._suspended = suspended
         outcome: Outcome | None = Interrupted()
         if effect.is_shielded or not self._must_end():
-            if not self._admission:  # the rules have waited since they last had a worker
-                self._go_to_worker(partial(self._call_admitted, suspended))
+            if not self._reservation:  # the rules have waited since they last had a worker
+                self._go_to_worker(partial(self._call_reserved, suspended))
                 return None
             outcome = self._send(job, suspended)
         if outcome is None:
@@ -125,7 +125,7 @@ class RemoteRun(ParkedRun):
             return None
         return outcome
 
-    def _call_admitted(self, suspended: Suspended) -> None:
+    def _call_reserved(self, suspended: Suspended) -> None:
         try:
             steps = suspended.pop()
         except IndexError:
@@ -136,13 +136,13 @@ class RemoteRun(ParkedRun):
 
     def _send(self, job: Job, suspended: Suspended) -> Outcome | None:
         """Send the job; None: what comes of it goes on with the run."""
-        admission, self._job = self._admission, job
+        reservation, self._job = self._reservation, job
         done = _Foreseen.of(partial(self._take_outcome, suspended))
-        admission.pop()  # before it is sent: whoever goes on with the run then has none any more
+        reservation.pop()  # before it is sent: whoever goes on with the run then has none any more
         try:
             self._executor.start(job, done)
         except BaseException as error:
-            admission.append(None)
+            reservation.append(None)
             if isinstance(done, _Foreseen):
                 done.come()
             if isinstance(error, NotTransferable):
@@ -167,10 +167,10 @@ class RemoteRun(ParkedRun):
 _INVOKE = Invoke()
 
 
-def _emptied(admission: list[None]) -> bool:
+def _emptied(reservation: list[None]) -> bool:
     """Whether it was full until now."""
     try:
-        admission.pop()
+        reservation.pop()
     except IndexError:
         return False
     return True

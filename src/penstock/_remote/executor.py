@@ -15,19 +15,20 @@ from penstock._remote.outcomes import JobOutcome
 class Executor(ABC):
     """Runs jobs elsewhere; its methods may be called from any thread.
 
-    A run is admitted first: its states say that it runs when its job goes out, and not while it
-    waits for its turn. Each admission is used up by one `start`, or given back by one `forgo`.
+    Capacity is reserved for a run first: its states say that it runs when its job goes out, and not
+    while it waits for its turn. Each reservation is used up by one `start`, or given back by one
+    `release`.
     """
 
-    def admit(self, begin: Callable[[], object], /) -> None:
-        """Call `begin` when there is room for another job: at once, or later in any thread.
+    def reserve(self, begin: Callable[[], object], /) -> None:
+        """Call `begin` when another job can be taken: at once, or later in any thread.
 
         It is called once, also when the executor is closed, and must return soon.
         """
         begin()
 
-    def forgo(self) -> None:  # noqa: B027  # where there is always room there is nothing to do
-        """Give an admission back that no job has come of."""
+    def release(self) -> None:  # noqa: B027  # where capacity has no limit there is nothing to do
+        """Give a reservation back that no job has come of."""
 
     @abstractmethod
     def start(self, job: Job, done: Callable[[JobOutcome], object], /) -> None:

@@ -1,4 +1,4 @@
-"""The log records of worker processes are handled in a thread of its own, and before what follows.
+"""A thread of the pool handles the log records of worker processes, in order with what follows.
 
 The handlers of the application may take their time, and what a record carries may be the user's: so
 the pool's own thread, which has deadlines to keep, does neither.

@@ -59,19 +59,13 @@ class ProcessPool(Executor):
         self._contexts: dict[JobContext, SharedContext] = {}
         self._thread: PoolThread | None = None
 
-    @property
-    def worker_pids(self) -> list[int | None]:
-        """The numbers of the processes that there are."""
-        with self._lock:
-            return [worker.process.pid for worker in self._schedule.workers]
+    @override
+    def reserve(self, begin: Callable[[], object], /) -> None:
+        self._change(lambda schedule, _now: schedule.reserve(begin))
 
     @override
-    def admit(self, begin: Callable[[], object], /) -> None:
-        self._change(lambda schedule, _now: schedule.admit(begin))
-
-    @override
-    def forgo(self) -> None:
-        self._change(lambda schedule, _now: schedule.forgo())
+    def release(self) -> None:
+        self._change(lambda schedule, _now: schedule.release())
 
     @override
     def start(self, job: Job, done: Callable[[JobOutcome], object], /) -> None:

@@ -91,26 +91,26 @@ class Schedule:
         self._waiting: deque[Callable[[], object]] = deque()
         self._ready: deque[Assignment] = deque()
         self._assignments: dict[Job, Assignment] = {}
-        self._admitted = 0
-        self._room = limit
+        self._reserved = 0
+        self._capacity = limit
         self._pace = Pace()
         self._failed_starts = 0
         self._pauses_until = 0.0
 
     # What the engine asks for
 
-    def admit(self, begin: Callable[[], object]) -> None:
-        """Have `begin` called when there is room for a job."""
+    def reserve(self, begin: Callable[[], object]) -> None:
+        """Have `begin` called when a job can be taken."""
         self._waiting.append(begin)
-        self._admit()
+        self._grant_reservations()
 
-    def forgo(self) -> None:
-        """No job comes of one that was admitted."""
-        self._admitted -= 1
-        self._admit()
+    def release(self) -> None:
+        """No job comes of a reservation."""
+        self._reserved -= 1
+        self._grant_reservations()
 
     def add(self, assignment: Assignment, now: float) -> None:
-        """A job that was admitted has come."""
+        """A job has come for which capacity was reserved."""
         self._assignments[assignment.job] = assignment
         if self.is_closed:
             self._settle(assignment, Stopped())
@@ -144,7 +144,7 @@ class Schedule:
                 self._kill(worker, now)
             elif worker.phase is Phase.SERVING:
                 self._dismiss(worker, now)
-        self._admit()
+        self._grant_reservations()
 
     # What becomes of workers
 
@@ -189,7 +189,7 @@ class Schedule:
         assignment.context.pace.add(answer.seconds)
         self._pace.add(answer.seconds)
         ahead = min(_AHEAD_JOBS, int(_AHEAD_SECONDS / max(self._pace.seconds, 1e-6)))
-        self._room = self._limit * max(1, ahead)
+        self._capacity = self._limit * max(1, ahead)
         self._settle(assignment, outcome_of(answer))
         if len(worker.has) > 1:
             self._look_at(worker.ask_at)
@@ -305,7 +305,7 @@ class Schedule:
             self._idle.pop(worker, None)
             if len(worker.has) > 1:
                 self._look_at(worker.ask_at)
-        self._admit()
+        self._grant_reservations()
 
     def _worker_for(self, assignment: Assignment, now: float) -> Worker | None:
         if self._idle:
@@ -338,9 +338,9 @@ class Schedule:
             and now < worker.since_first + STUCK_SECONDS
         )
 
-    def _admit(self) -> None:
-        while self._waiting and (self._admitted < self._room or self.is_closed):
-            self._admitted += 1
+    def _grant_reservations(self) -> None:
+        while self._waiting and (self._reserved < self._capacity or self.is_closed):
+            self._reserved += 1
             self.calls.append(self._waiting.popleft())
 
     def _settle(self, assignment: Assignment, outcome: JobOutcome) -> None:
@@ -349,7 +349,7 @@ class Schedule:
             return
         assignment.is_settled = True
         del self._assignments[assignment.job]
-        self._admitted -= 1
+        self._reserved -= 1
         self.calls.append(partial(assignment.done, outcome))
 
     def _end_unwanted(self, worker: Worker, now: float) -> bool:

@@ -33,7 +33,7 @@ def submit(run: Run, engine: Engine) -> None:
         run.after = flow_run.members.follow(run, run.parent.run_id)
     driver = _driver_of(run, engine, flow_run)
     if flow_run is not None and flow_run.options.fail_fast:
-        flow_run.members.watched.add(run)
+        flow_run.members.watch(run)
     try:
         if run.earlier is None:  # on record at once, whenever it begins
             submit_run(run, engine.rules)

@@ -35,7 +35,8 @@ class FlowRun(Run[FlowOptions]):
     Attributes:
         members: the runs submitted or called under it, its own and those of its tasks.
         stopping: the end that somebody has requested, whatever its code still does.
-        attempt: a number that is another one in each attempt, and after it.
+        attempt: the number of the present attempt of its code; it counts on when one is over, so
+            that what is left of the code can be told from what comes after it.
         is_retried: whether it, or a flow run around it, may be tried again.
         loop: where its async tasks run; None: not known yet.
         task_runner: where its submitted sync tasks run.
@@ -163,7 +164,7 @@ class FlowRun(Run[FlowOptions]):
         self.ordinals = None
 
     def let_go_of(self, run: Run) -> None:
-        """Keep no more of a run that passes than what a final state asks for."""
+        """Drop a run that passes, but for what a final state asks for."""
         self.members.let_go_of(run, counts=run.parent is self)
 
     def child_runs(self) -> list[Run]:
@@ -184,10 +185,8 @@ class FlowRun(Run[FlowOptions]):
 
     def fail_with(self, member: Run) -> None:
         """End as failed, and at once, where this member is watched and has failed."""
-        watched = self.members.watched
-        if member not in watched:
+        if not self.members.unwatch(member):
             return
-        watched.discard(member)
         if member.history[-1].type not in _FAILURES:
             return
         error = member.state.result(raise_on_failure=False)

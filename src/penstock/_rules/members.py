@@ -34,10 +34,11 @@ class Passed:
 class Members:
     """The runs that a flow run has to join, its own and those of its tasks.
 
-    Whoever changes them has the lock, as runs are admitted, removed and let go of by any thread. It
-    can be taken twice by one thread: a signal handler that cancels the flow run may come while the
-    code below it admits a run. Readers have no lock: each makes a copy of a list or of a dict in
-    one step of the interpreter, and what is admitted after that step had not been when it read.
+    Only its methods change them, and under the lock, as runs are admitted, removed and let go of by
+    any thread; what needs no lock says why beside it. The lock can be taken twice by one thread: a
+    signal handler that cancels the flow run may come while the code below it admits a run. Readers
+    have no lock: each makes a copy of a list or of a dict in one step of the interpreter, and what
+    is admitted after that step had not been when it read.
 
     Attributes:
         earlier: those of attempts before that nobody has taken the position of.
@@ -69,7 +70,7 @@ class Members:
         return [run for run in self.unfinished() if run.phase is None]
 
     def add(self, run: Run, passes: bool) -> None:
-        """Have one more.
+        """Add a member.
 
         Args:
             run: the member.
@@ -82,14 +83,14 @@ class Members:
                 self._kept.append(run)
 
     def remove(self, runs: Collection[Run]) -> None:
-        """Have these no more."""
+        """Remove these members; nobody joins them."""
         with self._lock:
             self._kept = [run for run in self._kept if run not in runs]
             for run in runs:
                 self._passing.pop(run, None)
 
     def let_go_of(self, run: Run, *, counts: bool) -> None:
-        """Keep no more of a run that passes than what a final state asks for, where it counts."""
+        """Drop a run that passes, but for what a final state asks for, where it counts."""
         with self._lock:
             if run not in self._passing:
                 return
@@ -104,6 +105,21 @@ class Members:
         """The flow run has ended, and will not run again."""
         with self._lock:
             self._kept, self._passing, self.earlier, self._last_submitted = [], {}, {}, {}
+            self.watched = set()
+
+    # A flow run that fails with its first member
+
+    def watch(self, run: Run) -> None:
+        """Let the flow run fail where this member does."""
+        with self._lock:
+            self.watched.add(run)
+
+    def unwatch(self, run: Run) -> bool:
+        """Watch a member no longer; whether it was watched until now."""
+        with self._lock:
+            was_watched = run in self.watched
+            self.watched.discard(run)
+        return was_watched
 
     # The queue of a sequential task runner
 
@@ -124,7 +140,7 @@ class Members:
 
     def come_after(self, before: Members) -> None:
         """Stand for the members of a flow run in whose place this one is."""
-        with before._lock:
+        with before._lock:  # and none of its own: nobody else knows this flow run yet
             self.earlier = before.earlier | before._by_position()
 
     def take_earlier(self, run: Run) -> Run | None:

@@ -1,4 +1,4 @@
-"""Live runs: what the engine knows of a run while it is on.
+"""Live runs: what the engine knows of a run from when it is made until it has ended.
 
 A run is a latch that is set when the run has ended. Only its driver changes it, from one thread at
 a time; its history only grows, so any thread may read a prefix of it.
@@ -214,7 +214,7 @@ class Run(Latch, Source, Generic[Options]):
         return run
 
     def take_number(self) -> None:
-        """Have a number among the runs of its task, where it has one for its name."""
+        """Take the next number among the runs of its task, where its name has one."""
 
     def take_over(self, earlier: Run) -> None:
         """Go on as the run that stood at its position when the flow ran before."""
@@ -335,9 +335,13 @@ class Run(Latch, Source, Generic[Options]):
     def next_ordinal(self, definition_id: int) -> int:
         """How many runs of that definition this run's code has called before."""
         if self.ordinals is None:
+            # Two threads of the code may both get here, at its first two calls, which may then both
+            # be given 0. Between them there is no order that a retry could recognize; of the two,
+            # it finds one at that position, and runs the other again.
             self.ordinals = {}
         counter = self.ordinals.get(definition_id)
         if counter is None:
+            # Of two threads, both get the counter of the first; and to take a number is one step.
             counter = self.ordinals.setdefault(definition_id, itertools.count())
         return next(counter)
 
@@ -401,6 +405,7 @@ class Run(Latch, Source, Generic[Options]):
         if flow_run is None or not flow_run.is_retried:
             self.kwargs, self.args = _LET_GO, ()  # in this order, for who reads them meanwhile
         try:
+            # Without the lock: if this run is watched, it has been since before it was started.
             if flow_run is not None and flow_run.members.watched:
                 flow_run.fail_with(self)  # before anybody can see that this one has ended
         finally:
@@ -424,7 +429,11 @@ class Run(Latch, Source, Generic[Options]):
         self.args, self.kwargs = arguments.args, arguments.kwargs
 
     def resolve_arguments(self) -> None:
-        """Put the values of the upstreams where their futures are."""
+        """Put the values of the upstreams where their futures are.
+
+        This is for runs whose arguments are not encoded anew: those that `resolves_by_itself` names
+        and those of a sketch, which keeps nothing. All others take what `resolved` gives.
+        """
         if self.upstreams:
             self.args, self.kwargs = call_replaced(self.args, self.kwargs, _value_of)
 

@@ -129,3 +129,15 @@ def test_a_run_of_another_process_is_what_its_identity_says() -> None:
         assert (restored.state.name, restored.run_count) == ("Running", 1)
     assert flow.members.all() == ()
     assert task.next_number() == 0
+
+
+def test_a_member_is_watched_until_it_has_ended_or_the_flow_run_has() -> None:
+    outer = flow_run(FLOW)
+    first, second = (TaskRun(WORK, outer, (), {}) for _ in range(2))
+    members = outer.members
+    members.watch(first)
+    members.watch(second)
+    assert members.unwatch(first)
+    assert not members.unwatch(first)
+    members.clear()
+    assert not members.watched

@@ -33,14 +33,14 @@ from penstock._calls.verbs import AsyncVerbs, SyncVerbs, Verbs
 from penstock._drivers.in_loop import drive_async
 from penstock._drivers.in_thread import drive_sync
 from penstock._drivers.starting import run_on_engine_loop
+from penstock._engine.engine import Engine
 from penstock._engine.process import get_engine, no_new_engine
 from penstock._model import checks
 from penstock._model.definition import RunKind
 from penstock._model.hook_lists import HookFunction, Hooks, with_hooks
 from penstock._model.names import MakeName, name_maker
-from penstock._rules.admission import admit
-from penstock._rules.current_run import current_run, current_tags
-from penstock._rules.flow_run import FlowRun
+from penstock._rules.current_run import current_run
+from penstock._rules.flow_run import FlowRun, as_flow_run
 from penstock._rules.sketches import Sketch
 from penstock.context import FlowRunView
 from penstock.hooks import Hook
@@ -84,6 +84,7 @@ class _FlowBase(Verbs[P, R]):
     """What sync and async flows have in common."""
 
     _option_names: ClassVar[Collection[str]] = FlowArguments.__annotations__
+    _kind_of_run = FlowRun
     task_runner: TaskRunner
     validate_parameters: bool
     fail_fast: bool
@@ -141,11 +142,14 @@ class _FlowBase(Verbs[P, R]):
     def _sketched(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Generator[tuple[FlowRun, Sketch]]:
-        """A run for what it would call; while inside, under no run and beside no engine."""
+        """A run that finds out what the code would call.
+
+        While inside, it is under no run, and no engine of the process is made for it.
+        """
         token = current_run.set(None)
         try:
             with no_new_engine():
-                run = self._new_run(args, kwargs)
+                run = self._new_run(get_engine(), args, kwargs)
                 sketch = Sketch(run)
                 run.validate()
                 yield run, sketch
@@ -155,15 +159,10 @@ class _FlowBase(Verbs[P, R]):
 
     @override
     def _new_run(
-        self, args: Sequence[Any], kwargs: dict[str, Any], *, passes: bool = False
+        self, engine: Engine, args: Sequence[Any], kwargs: dict[str, Any], *, passes: bool = False
     ) -> FlowRun:
-        first = self._awaited_by(kwargs)
-        self._signature.check(args, kwargs)
-        run = FlowRun(self, current_run.get(), args, kwargs, current_tags.get())
-        if first:
-            run.upstreams = [*run.upstreams, *first]
-        admit(run, passes)
-        get_engine().flow_runs[run.run_id] = run
+        run = as_flow_run(super()._new_run(engine, args, kwargs, passes=passes))
+        engine.flow_runs[run.run_id] = run  # where it can be cancelled by its id
         return run
 
 
@@ -387,7 +386,7 @@ def cancel_flow_run(flow_run_id: UUID | str) -> bool:
         flow_run_id: as in `FlowRunView.id`, `TaskFuture.run_id` or the history.
 
     Returns:
-        False: no such run is on in this process.
+        False: no such run is under way in this process.
 
     Raises:
         ConfigurationError: it is not a UUID.

@@ -21,7 +21,7 @@ from typing import (
 )
 
 from msgspec import UNSET
-from typing_extensions import TypeVar, override
+from typing_extensions import TypeVar
 
 from penstock._caching.policies import policy_of_options
 from penstock._caching.policy_parts import name_of_self
@@ -34,7 +34,6 @@ from penstock._model.definition import RunKind
 from penstock._model.names import MakeName, name_maker
 from penstock._model.publishing import publish
 from penstock._model.retry_policy import RetryPolicy, with_condition
-from penstock._rules.admission import admit
 from penstock._rules.current_run import current_run, current_tags
 from penstock._rules.futures_in_arguments import unmapped
 from penstock._rules.task_run import TaskRun
@@ -89,6 +88,7 @@ class _TaskBase(Verbs[P, R]):
     """What sync and async tasks have in common."""
 
     _option_names: ClassVar[Collection[str]] = TaskArguments.__annotations__
+    _kind_of_run = TaskRun
     cache_policy: CachePolicy
     cache_key_fn: CacheKeyFunction | None
     cache_expiration: float | None
@@ -170,20 +170,6 @@ class _TaskBase(Verbs[P, R]):
         changed._awaited_first = self._awaited_first
         changed.next_number = self.next_number  # two runs of one name never have one number
         return changed
-
-    # What the verbs have in common
-
-    @override
-    def _new_run(
-        self, args: Sequence[Any], kwargs: dict[str, Any], *, passes: bool = False
-    ) -> TaskRun:
-        first = self._awaited_by(kwargs)
-        self._signature.check(args, kwargs)
-        run = TaskRun(self, current_run.get(), args, kwargs, current_tags.get())
-        if first:
-            run.upstreams = [*run.upstreams, *first]
-        admit(run, passes)
-        return run
 
 
 class Task(_TaskBase[P, R], SyncVerbs[P, R]):

@@ -10,18 +10,22 @@ import sys
 import threading
 import time
 import traceback
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import anyio
 import anyio.lowlevel
 import pytest
 
 from penstock import AsyncTask, Task, TaskFuture, allow_failure, flow, task, unmapped
+from penstock._calls import verbs
+from penstock._rules.current_run import current_run
+from penstock._rules.flow_run import FlowRun
 from penstock.exceptions import (
     ConfigurationError,
     ParameterError,
     RunCancelled,
     RunNotReady,
+    StoreError,
     UsageError,
     WouldDeadlock,
 )
@@ -772,3 +776,35 @@ def test_any_number_of_async_tasks_wait_at_the_same_time(
 
     assert run_loop(meeting) == sum(range(300))
     assert arrived == list(range(300))
+
+
+@task
+async def async_task() -> None:
+    """Does nothing."""
+
+
+@task
+def sync_task() -> None:
+    """Does nothing either."""
+
+
+def test_where_no_engine_can_be_made_no_run_is_admitted(
+    run_loop: RunLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_engine() -> NoReturn:
+        raise StoreError("the disk is full")
+
+    @flow
+    async def calls() -> int:
+        monkeypatch.setattr(verbs, "get_engine", no_engine)
+        for call in (async_task, async_task.call_state, sync_task.run_async):
+            with pytest.raises(StoreError):
+                await call()
+        for call in (sync_task, sync_task.submit, async_task.run_sync, async_task.run_sync_state):
+            with pytest.raises(StoreError):
+                call()
+        run = current_run.get()
+        assert isinstance(run, FlowRun)
+        return len(run.members.all())
+
+    assert run_loop(calls) == 0

@@ -9,6 +9,7 @@ import anyio
 import pytest
 
 from penstock import Flow, Task, TaskRunContext, flow, history, tags, task
+from penstock._engine.process import get_engine
 from penstock._rules.task_run import TaskRun
 from penstock.context import TaskRunView
 from penstock.exceptions import ConfigurationError
@@ -172,7 +173,7 @@ def test_a_retry_of_a_flow_finds_earlier_runs_under_the_same_tags() -> None:
 
 def made() -> TaskRun:
     """A task run as the verbs make it."""
-    run = double._new_run((1,), {})
+    run = double._new_run(get_engine(), (1,), {})
     assert isinstance(run, TaskRun)
     return run
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, ParamSpec, Self, TypeAlias, cast
 
 from typing_extensions import TypeVar
@@ -15,9 +15,11 @@ from penstock._calls.streams import ResultStream
 from penstock._drivers.in_loop import drive_async
 from penstock._drivers.in_thread import drive_sync
 from penstock._drivers.starting import run_on_engine_loop, run_on_worker, submit
+from penstock._engine.engine import Engine
 from penstock._engine.process import get_engine
 from penstock._model.definition import RunKind
-from penstock._rules.current_run import current_run
+from penstock._rules.admission import admit
+from penstock._rules.current_run import current_run, current_tags
 from penstock._rules.futures_in_arguments import Handle, Upstream
 from penstock._rules.run import Run
 from penstock._waiting.loops import current_port
@@ -37,16 +39,33 @@ class Verbs(Decorated[P, R]):
     _awaited_first: tuple[Upstream, ...] = ()
     _instead: ClassVar[Mapping[str, str]]
     """What to use in place of verbs that only the other kind of function has."""
+    _kind_of_run: ClassVar[Callable[..., Run]]
+    """The class of its runs."""
 
-    def _new_run(self, args: Sequence[Any], kwargs: dict[str, Any], *, passes: bool = False) -> Run:
-        """A run that has not begun; takes `wait_for` out of the arguments.
+    def _new_run(
+        self,
+        engine: Engine,  # noqa: ARG002  # flows note their runs there
+        args: Sequence[Any],
+        kwargs: dict[str, Any],
+        *,
+        passes: bool = False,
+    ) -> Run:
+        """A run that was admitted and has not begun; takes `wait_for` out of the arguments.
 
         Args:
+            engine: where it will run. It is asked for before, as a run that was admitted would be
+                waited for, also where no engine can be made.
             args: by position.
             kwargs: by name.
             passes: whether its flow may let go of it once its result has been taken.
         """
-        raise NotImplementedError
+        first = self._awaited_by(kwargs)
+        self._signature.check(args, kwargs)
+        run = self._kind_of_run(self, current_run.get(), args, kwargs, current_tags.get())
+        if first:
+            run.upstreams = [*run.upstreams, *first]
+        admit(run, passes)
+        return run
 
     def _awaited_by(self, kwargs: dict[str, Any]) -> tuple[Upstream, ...]:
         """What a run has to wait for besides its arguments; takes `wait_for` out of these."""
@@ -68,7 +87,7 @@ class Verbs(Decorated[P, R]):
         if kwargs:
             _refuse_return_state(kwargs, "submit")
         engine = get_engine()
-        run = self._new_run(args, kwargs)
+        run = self._new_run(engine, args, kwargs)
         submit(run, engine)
         return TaskFuture(run)
 
@@ -115,7 +134,7 @@ class Verbs(Decorated[P, R]):
     def _submit_passing(self, args: Sequence[Any], kwargs: dict[str, Any]) -> Run:
         """Submit a run that its flow lets go of once its result has been taken."""
         engine = get_engine()
-        run = self._new_run(args, kwargs, passes=True)
+        run = self._new_run(engine, args, kwargs, passes=True)
         submit(run, engine)
         return run
 
@@ -166,7 +185,7 @@ class SyncVerbs(Verbs[P, R]):
         """
         engine = get_engine()
         return_state = kwargs and kwargs.pop("return_state", False)
-        run = self._new_run(args, kwargs)
+        run = self._new_run(engine, args, kwargs)
         drive_sync(run, engine)
         if return_state:
             return cast("R", run.state)
@@ -183,7 +202,7 @@ class SyncVerbs(Verbs[P, R]):
             ParameterError: the function does not take such arguments.
         """
         engine = get_engine()
-        run = self._new_run(args, kwargs)
+        run = self._new_run(engine, args, kwargs)
         drive_sync(run, engine)
         return run.state
 
@@ -193,14 +212,16 @@ class SyncVerbs(Verbs[P, R]):
         A task runs on a worker of the flow's task runner, a flow on a thread of its own.
         """
         return_state = kwargs.pop("return_state", False)
-        run = self._new_run(args, kwargs)
-        await run_on_worker(run, get_engine())
+        engine = get_engine()
+        run = self._new_run(engine, args, kwargs)
+        await run_on_worker(run, engine)
         return cast("R", run.state if return_state else run.result())
 
     async def run_async_state(self, *args: P.args, **kwargs: P.kwargs) -> State[R]:
         """Run while the event loop goes on, and wait for the final state; see `run_async`."""
-        run = self._new_run(args, kwargs)
-        await run_on_worker(run, get_engine())
+        engine = get_engine()
+        run = self._new_run(engine, args, kwargs)
+        await run_on_worker(run, engine)
         return run.state
 
 
@@ -230,8 +251,9 @@ class AsyncVerbs(Verbs[P, R]):
         return self._value(args, kwargs)
 
     async def _value(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
-        run = self._new_run(args, kwargs)
-        await drive_async(run, get_engine())
+        engine = get_engine()
+        run = self._new_run(engine, args, kwargs)
+        await drive_async(run, engine)
         return cast("R", run.result())
 
     async def call_state(self, *args: P.args, **kwargs: P.kwargs) -> State[R]:
@@ -243,8 +265,9 @@ class AsyncVerbs(Verbs[P, R]):
         Raises:
             ParameterError: the function does not take such arguments.
         """
-        run = self._new_run(args, kwargs)
-        await drive_async(run, get_engine())
+        engine = get_engine()
+        run = self._new_run(engine, args, kwargs)
+        await drive_async(run, engine)
         return run.state
 
     def run_sync(self, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -255,14 +278,16 @@ class AsyncVerbs(Verbs[P, R]):
             BaseException: what the function raised, after the retries.
         """
         return_state = kwargs.pop("return_state", False)
-        run = self._new_run(args, kwargs)
-        run_on_engine_loop(run, get_engine())
+        engine = get_engine()
+        run = self._new_run(engine, args, kwargs)
+        run_on_engine_loop(run, engine)
         return cast("R", run.state if return_state else run.result())
 
     def run_sync_state(self, *args: P.args, **kwargs: P.kwargs) -> State[R]:
         """Run in the engine's own event loop and wait for the final state; see `run_sync`."""
-        run = self._new_run(args, kwargs)
-        run_on_engine_loop(run, get_engine())
+        engine = get_engine()
+        run = self._new_run(engine, args, kwargs)
+        run_on_engine_loop(run, engine)
         return run.state
 
     def _refuse_sync_code(self) -> None:

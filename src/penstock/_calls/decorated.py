@@ -110,7 +110,7 @@ class Decorated(Generic[P, R]):
         self._signature = Signature(fn, self._owner)
 
     def _refuse_unknown(self, options: CommonOptions) -> None:
-        """What no parameter of a subclass has taken must be an option that all of them have."""
+        """Raise for an option that is neither of the subclass nor one that all of them have."""
         for name in options.keys() - CommonOptions.__annotations__.keys():
             raise TypeError(
                 f"{self._owner}: there is no option {name!r}; {hint(name, self._option_names)}."

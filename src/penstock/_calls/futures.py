@@ -104,13 +104,11 @@ class TaskFuture(Handle, Generic[R]):
         self._run.cancel()
 
     def __repr__(self) -> str:
-        name = getattr(self._run, "name", self._run.id)
-        return f"<TaskFuture of {name!r}: {self._run.state.name}>"
+        return f"<TaskFuture of {self._run.name!r}: {self._run.state.name}>"
 
 
 def _overdue(future: TaskFuture[Any], seconds: float | None) -> TimeoutError:
-    name = getattr(future._run, "name", future._run.id)
-    return TimeoutError(f"{name!r} has not ended within {seconds} seconds.")
+    return TimeoutError(f"{future._run.name!r} has not ended within {seconds} seconds.")
 
 
 class FailureAllowed(Handle, Generic[R]):
@@ -125,7 +123,7 @@ class FailureAllowed(Handle, Generic[R]):
         found = state.result(raise_on_failure=False)
         if state.is_completed() or isinstance(found, Exception):
             return found
-        return RunCrashed(f"{getattr(self._run, 'name', 'The run')!r} was ended by {found!r}.")
+        return RunCrashed(f"{self._run.name!r} was ended by {found!r}.")
 
     def __repr__(self) -> str:
         return f"allow_failure({TaskFuture[R](self._run)!r})"

@@ -78,10 +78,10 @@ class ResultStream(Generic[R]):
         if self._calls.is_async:
             raise UsageError("An async iterable was given; iterate the results with `async for`.")
         pending = self._new_pending()
-        reader = _Reader(self._calls.read(), pending, self._window, self._submit)
-        while reader.has_more():
+        submitter = _Submitter(self._calls.read(), pending, self._window, self._submit)
+        while submitter.has_more():
             run = pending.next()
-            reader.fill()
+            submitter.fill()
             yield self._taken(run)
 
     async def __aiter__(self) -> AsyncIterator[R]:
@@ -89,21 +89,21 @@ class ResultStream(Generic[R]):
         pending = self._new_pending()
         await self._calls.ready()
         if not self._calls.is_async:
-            reader = _Reader(self._calls.read(), pending, self._window, self._submit)
-            while reader.has_more():
+            submitter = _Submitter(self._calls.read(), pending, self._window, self._submit)
+            while submitter.has_more():
                 run = await pending.next_async()
-                reader.fill()
+                submitter.fill()
                 yield self._taken(run)
             return
-        async_reader = _AsyncReader(self._calls, pending, self._window, self._submit)
-        async_reader.start()
+        async_submitter = _AsyncSubmitter(self._calls, pending, self._window, self._submit)
+        async_submitter.start()
         try:
-            while await async_reader.has_more():
+            while await async_submitter.has_more():
                 run = await pending.next_async()
-                async_reader.taken()
+                async_submitter.taken()
                 yield self._taken(run)
         finally:
-            async_reader.stop()
+            async_submitter.stop()
 
     def _new_pending(self) -> PendingRuns:
         return InOrder() if self._is_ordered else AsTheyEnd()
@@ -118,7 +118,7 @@ def _state_of(run: Run) -> State[Any]:
     return run.state
 
 
-class _Reader:
+class _Submitter:
     """Reads the items of iterables and submits their runs, between the results that are taken."""
 
     def __init__(
@@ -154,7 +154,7 @@ class _Reader:
         return self._pending.count > 0
 
 
-class _AsyncReader:
+class _AsyncSubmitter:
     """Reads async iterables in a task of its own, and submits runs for their items."""
 
     def __init__(
@@ -193,9 +193,9 @@ class _AsyncReader:
         self._notify()
 
     async def _next_change(self) -> None:
-        # There is no lock: reader and consumer run in one loop, so nothing changes between the
-        # caller's look and this new latch. Only one of them waits at a time, the reader while the
-        # window is full and the consumer while it is empty, so one latch serves both.
+        # There is no lock: submitter and consumer run in one loop, so nothing changes between the
+        # caller's look and this new latch. Only one of them waits at a time, the submitter while
+        # the window is full and the consumer while it is empty, so one latch serves both.
         self._changed = Latch()
         await self._changed.wait_async()
 

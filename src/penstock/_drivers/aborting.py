@@ -56,7 +56,7 @@ def _answer(effect: Effect, run: Run, engine: Engine) -> Outcome:
         case LookUp() | Claim() | AcquireSlots() | AcquireWorker():
             return DONE  # a run that ends needs none of these
         case Invoke() | Evaluate() | Sleep() | WaitFor() | Join() | CancelMembers():
-            return DONE  # it calls its code no more, and waits for nothing
+            return DONE  # nor is its code called again, and it waits for nothing
         case _:
             assert_never(effect)
 

@@ -23,7 +23,7 @@ def refuse_deadlock(run: Run, remedy: str) -> None:
     port = current_port()
     if port is not None and _needs_loop(run, port.key):
         raise WouldDeadlock(
-            f"Waiting for {getattr(run, 'name', 'this run')!r} here would block the event loop "
+            f"Waiting for {run.name!r} here would block the event loop "
             f"that it needs to finish. In async code, use {remedy}."
         )
 

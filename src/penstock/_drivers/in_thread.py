@@ -158,7 +158,10 @@ def _stoppable(run: Run, effect: Effect) -> FlowRun | None:
 
 
 def _join(effect: Join, run: FlowRun, engine: Engine) -> Outcome:
-    if engine.is_inherited:  # in a forked child; the members are the parent's
+    # In a forked child the members are the parent's. Only this driver asks: here a child of the
+    # user's code may return to the code that called the flow, and go on. In a loop or on a worker's
+    # thread there is no such code: a child that is forked there has to end by `os._exit`.
+    if engine.is_inherited:
         return DONE
     clock = engine.clock
     ends_at = None if effect.seconds is None else clock.now() + effect.seconds

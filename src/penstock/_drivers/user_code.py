@@ -127,7 +127,7 @@ def call_hook(effect: CallHook, run: Run, engine: Engine) -> Outcome:
 
 
 def _await_elsewhere(awaitable: Awaitable[object], run: Run, engine: Engine) -> Outcome:
-    """Have it awaited in the engine's loop for async code, and wait for that."""
+    """Await it in the engine's loop for async code, while this thread waits."""
     answers: list[Outcome] = []
     answered = Latch()
 

@@ -121,7 +121,8 @@ AFTER_FORK_IN_CHILD: Final[Sequence[Callable[[], None]]] = (
 )
 """What is set right in a forked child, from the lowest layer up: each may use those before it.
 
-Nothing else in the package registers itself for forks.
+Nothing else in the package registers itself for forks. One kind of object finds out by itself, when
+it is next used, that it is in a child: `AsyncioCalls`, of which each open reader has one.
 """
 
 if hasattr(os, "register_at_fork"):

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection
 
 
-def nearest(name: str, known: Collection[str], likeness: float = 0.6) -> str | None:
-    """The known name that resembles it most; None where none reaches `likeness`, from 0 to 1."""
+def nearest(name: str, known: Collection[str], cutoff: float = 0.6) -> str | None:
+    """The known name that resembles it most, by at least `cutoff` (from 0 to 1); else None."""
     from difflib import get_close_matches  # imported only for errors, as it is slow to import
 
-    near = get_close_matches(name, known, n=1, cutoff=likeness)
+    near = get_close_matches(name, known, n=1, cutoff=cutoff)
     return near[0] if near else None
 
 

@@ -1,4 +1,4 @@
-"""Admission: a run that was made has a number and a position, and its flow run has to join it."""
+"""Admission: a run that was made becomes a member of its flow run, and takes its number."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def admit(run: Run, passes: bool = False) -> None:
     """
     parent, flow_run = run.parent, run.flow_run
     if parent is not None:
-        if parent._set:
+        if parent.is_set():
             parent.refuse_calls_after_end()
         if flow_run is not None:
             flow_run.admit(run, passes)

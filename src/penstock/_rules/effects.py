@@ -135,7 +135,7 @@ class AcquireSlots(Uninterruptible, frozen=True):
 
 @final
 class ReleaseSlots(Uninterruptible, frozen=True):
-    """Give the run's slots back, or ask for them no more. Answer: Value."""
+    """Give the run's slots back, or withdraw the request for them. Answer: Value."""
 
 
 @final

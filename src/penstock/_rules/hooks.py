@@ -47,7 +47,7 @@ def begun_with(first: Callable[[], Steps[Outcome]], steps: Steps) -> Steps:
 
 
 def name_steps(run: Run, rules: Rulebook) -> Steps[Outcome]:
-    """Give the run its name; where there is none to be had, it keeps the one that it has."""
+    """Give the run the name that the user's function makes; where that fails, it keeps its own."""
     make = run.options.make_name
     assert make is not None, "asked only where there is one"
     outcome: Outcome = yield Evaluate(lambda: _name_or_refuse(make(run.parameters)))
@@ -66,7 +66,7 @@ def _name_or_refuse(name: object) -> str:
 
 
 def hooked_steps(run: Run, rules: Rulebook, steps: Steps) -> Steps:
-    """The steps, and the hooks: as the run first runs, and when it has ended by itself."""
+    """The steps with the hooks around them: before its code is first called, and after its end."""
     before = run.history[-1] if run.history else None
     yield from begun_with(partial(hook_steps, run, rules), steps)
     if run.history[-1] is before or run.phase == "Cached":  # an earlier run stands for this one

@@ -1,4 +1,4 @@
-"""The first step of a new run."""
+"""The first step of a run: it enters `Pending`."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ from penstock._rules.transitions import Event
 
 
 def submit_run(run: Run, rules: Rulebook) -> None:
-    """The first step of a new run; a driver may take it before it begins the steps below."""
+    """Let a run enter `Pending`; `submit` does so before the driver begins the rules of the run."""
     run.enter(Event.SUBMIT, rules.now())

@@ -44,6 +44,8 @@ class AsyncioCalls:
         """What the coroutine returns, or raises."""
         loop = self._loop()
         future = asyncio.run_coroutine_threadsafe(start(), loop)
+        # No lock: to add, to discard, and to make a tuple of the set are single steps of the
+        # interpreter. `close` is called when nobody calls `run` any more.
         self._running.add(future)
         future.add_done_callback(self._running.discard)
         await _end_of(future)
@@ -60,7 +62,11 @@ class AsyncioCalls:
             return self._host.port.loop
 
     def _forget_the_parent(self) -> None:
-        """In a forked child the thread is gone, and what ran has no end."""
+        """In a forked child the thread is gone, and what ran has no end.
+
+        It is no part of the list of what is done after a fork (`_engine/process.py`): that would
+        have to know all objects of this class, which come and go with the readers of users.
+        """
         if self._process != os.getpid():
             self._lock = threading.Lock()  # another thread of the parent may have had it
             self._begin_anew()

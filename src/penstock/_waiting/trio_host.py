@@ -54,6 +54,9 @@ class _Hosted:
 class TrioHost:
     """Runs coroutines in one trio loop, side by side.
 
+    A host is one of its tasks, in which coroutines run. (`Engine.host` is another thing: the
+    engine's own loop.)
+
     It has no lock, as all of it is called in the thread of that loop. While `_is_hosted` is true, a
     host will look into the queue again, so what is put there is taken up: it becomes false in the
     same step in which a host finds the queue empty, or steps on a coroutine that waits while

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +61,10 @@ class FlowRun(Run[FlowOptions]):
         "stopping",
         "task_runner",
     )
+
+    args: Sequence[Any]
+    kwargs: Mapping[str, Any]
+    ordinals: dict[int, itertools.count[int]] | None
 
     def __init__(
         self,

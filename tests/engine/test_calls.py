@@ -800,9 +800,9 @@ def test_where_no_engine_can_be_made_no_run_is_admitted(
         for call in (async_task, async_task.call_state, sync_task.run_async):
             with pytest.raises(StoreError):
                 await call()
-        for call in (sync_task, sync_task.submit, async_task.run_sync, async_task.run_sync_state):
+        for sync_call in (sync_task, sync_task.submit, async_task.run_sync, async_task.run_sync_state):
             with pytest.raises(StoreError):
-                call()
+                sync_call()
         run = current_run.get()
         assert isinstance(run, FlowRun)
         return len(run.members.all())

@@ -800,7 +800,12 @@ def test_where_no_engine_can_be_made_no_run_is_admitted(
         for call in (async_task, async_task.call_state, sync_task.run_async):
             with pytest.raises(StoreError):
                 await call()
-        for sync_call in (sync_task, sync_task.submit, async_task.run_sync, async_task.run_sync_state):
+        for sync_call in (
+            sync_task,
+            sync_task.submit,
+            async_task.run_sync,
+            async_task.run_sync_state,
+        ):
             with pytest.raises(StoreError):
                 sync_call()
         run = current_run.get()

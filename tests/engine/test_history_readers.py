@@ -35,6 +35,7 @@ from penstock.settings import Settings, temporary_settings
 from tests.conftest import RunLoop
 from tests.patience import PATIENCE_SECONDS
 
+pytestmark = pytest.mark.needs_file("what is read is a file")
 Read: TypeAlias = Callable[..., Any]
 """Calls a method of a fresh reader: `read(path, name, *args, storage=None, **keywords)`."""
 
